@@ -1,0 +1,63 @@
+# `make` lists the targets. Each makes .venv from the pinned requirements first, when it is missing or they changed.
+PYTHON ?= python3
+# GPU=cu126 (or cu118, cu129 ...) installs Paddle's GPU build for that CUDA instead of the CPU one.
+GPU ?=
+PORT ?= 8040
+BIN := .venv/bin
+
+.PHONY: help demo test test-slow lint board clean
+help:
+	@echo "make demo       check, train, evaluate, predict and export on the pictures in signs/"
+	@echo "make test       the tests"
+	@echo "make test-slow  the tests that take minutes"
+	@echo "make lint       style checks"
+	@echo "make board      VisualDL over output/ on http://127.0.0.1:$(PORT)"
+	@echo "make clean      removes what the commands made in output/ and infer/"
+	@echo "GPU=cu126 make demo    the same with Paddle's GPU build for CUDA 12.6"
+
+demo: .venv/run-time
+	$(BIN)/python annotate.py
+	$(BIN)/python train.py overwrite=true
+	$(BIN)/python evaluate.py
+	$(BIN)/python export.py
+	$(BIN)/python predict.py signs/test --model infer/signs-resnet50 --out output/predictions.csv --show output/predictions.png > output/predictions.txt
+	@head -n 3 output/predictions.txt
+	@echo "all answers: output/predictions.csv, as a picture: output/predictions.png"
+
+test: .venv/development
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/development
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+board: .venv/run-time
+	$(BIN)/visualdl --logdir output --host 127.0.0.1 --port $(PORT) --language en --disable-telemetry
+
+clean:
+	rm -rf output infer log
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+.venv/run-time: requirements.txt | .venv/bin/python
+ifdef GPU
+	grep -v '^paddlepaddle==' requirements.txt > .venv/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .venv/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		"$$(sed -n 's/^paddlepaddle==/paddlepaddle-gpu==/p' requirements.txt)" \
+		-i https://www.paddlepaddle.org.cn/packages/stable/$(GPU)/
+else
+	@echo "installing the requirements into .venv (about 1 GB, a minute or two)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+endif
+	@touch $@
+
+.venv/development: requirements-dev.txt .venv/run-time
+	sed '/^-r /d' requirements-dev.txt > .venv/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .venv/requirements-dev.txt
+	@touch $@

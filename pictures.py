@@ -1,0 +1,198 @@
+"""The one door through which picture files become pixels: every command reads pictures here.
+
+It never imports paddle, so checking a folder starts at once.
+"""
+
+import io
+import os
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from config import UserError
+
+# Our own limit replaces Pillow's, which warns at one size and raises at another.
+Image.MAX_IMAGE_PIXELS = None
+
+SUFFIXES = tuple(sorted({*Image.registered_extensions(), ".mpo"}))
+# Pillow hands EPS to Ghostscript, another program that runs what the file says; a picture must not do that.
+FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS"}))
+LFS_POINTER = b"version https://git-lfs"
+
+# How files of common formats begin: Pillow tries one reader instead of forty, and a broken picture is told from a text.
+SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+)
+# Pictures and documents that people do put into picture folders and that Pillow does not read.
+FOREIGN = (
+    (b"%!PS", "EPS"),
+    (b"%PDF", "PDF"),
+    (b"<svg", "SVG"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+)
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1")
+
+
+class PictureError(UserError):
+    """A file that does not become a picture.
+
+    Attributes:
+        reason: Its code, one of those that `rejects.tsv` lists.
+        detail: What is wrong and what to do.
+        image: The picture as far as it was opened (format, mode, size), or None.
+    """
+
+    def __init__(self, where: str, reason: str, detail: str, image: Image.Image | None = None):
+        super().__init__(f"{where}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.image = image
+
+
+def sniff(data: bytes) -> str:
+    """Names the format that a file's first bytes announce; "" where they announce none."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    return next((name for start, name in SIGNATURES if data.startswith(start)), "")
+
+
+def _foreign(data: bytes) -> str:
+    if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS:
+        return "HEIC"
+    text = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith(b"<?xml") and b"<svg" in data[:2048]:
+        return "SVG"
+    return next((name for start, name in FOREIGN if text.startswith(start)), "")
+
+
+def read_file(source: str | os.PathLike, where: str | None = None) -> bytes:
+    """Reads a picture file's bytes.
+
+    Raises:
+        PictureError: The file is missing, may not be read, is larger than the memory, or the disk fails.
+    """
+    where = where or os.fsdecode(source)
+    try:
+        with open(source, "rb") as file:
+            return file.read()
+    except MemoryError:
+        raise PictureError(where, "too_much_memory", "the file is larger than the memory; take it out") from None
+    except OSError as error:
+        reason = {FileNotFoundError: "missing", PermissionError: "no_permission"}.get(type(error), "unreadable")
+        raise PictureError(where, reason, f"cannot be read ({error.strerror}); check the path and its rights") from None
+
+
+def open_image(source: str | os.PathLike | bytes, max_pixels: int, name: str | None = None) -> Image.Image:
+    """Opens a picture and decodes it fully, as it is stored (first frame, own mode, not yet turned).
+
+    Args:
+        source: Path of the file, or its bytes.
+        max_pixels: Largest width x height that is decoded.
+        name: What errors call the picture; its path when left out.
+
+    Raises:
+        PictureError: The file cannot be read, is no picture, is broken, or has more than max_pixels.
+    """
+    where = name or (os.fsdecode(source) if not isinstance(source, bytes) else "picture")
+    data = source if isinstance(source, bytes) else read_file(source, where)
+    if not data:
+        raise PictureError(where, "empty", "the file is empty; copy it anew")
+    if data.startswith(LFS_POINTER):
+        raise PictureError(where, "lfs_pointer", "this is a Git LFS pointer, not the picture; run `git lfs pull`")
+    # What decoders warn of (odd EXIF, palette with bytes) changes no pixel; what breaks pixels raises.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _decode(data, max_pixels, where)
+
+
+def _decode(data: bytes, max_pixels: int, where: str) -> Image.Image:
+    image = None
+    try:
+        image = _identify(data)
+        pixels = image.width * image.height
+        if pixels <= max_pixels:
+            image.load()
+            return image
+    except UnidentifiedImageError:
+        raise PictureError(where, *_unidentified(data)) from None
+    except MemoryError:
+        detail = "decoding it needs more memory than there is; shrink it"
+        raise PictureError(where, "too_much_memory", detail, image) from None
+    # Decoders raise whatever a broken file makes them stumble over: OSError, SyntaxError, ValueError, struct.error ...
+    except Exception as error:
+        reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
+        raise PictureError(where, reason, f"the picture is broken ({error}); copy it anew", image) from None
+    raise PictureError(where, "too_large", too_large(image.width, image.height), image)
+
+
+def too_large(width: int, height: int) -> str:
+    """Says what lets a picture of this size in."""
+    return f"{width}x{height} is {width * height} pixels; set max_pixels={width * height} to let it in"
+
+
+def _identify(data: bytes) -> Image.Image:
+    announced = sniff(data)
+    if announced:
+        try:
+            return Image.open(io.BytesIO(data), formats=(announced,))
+        except UnidentifiedImageError:
+            pass
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _unidentified(data: bytes) -> tuple[str, str]:
+    foreign, announced = _foreign(data), sniff(data)
+    if foreign:
+        return "unsupported_format", f"Pillow does not read {foreign}; save it as JPEG or PNG"
+    if announced:
+        return "corrupt", f"the file begins like {announced}, but its header is broken; copy it anew"
+    return "not_a_picture", "no picture format that Pillow knows; take it out"
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turns a picture as its EXIF orientation says; a broken EXIF block leaves it as it is."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ImageOps.exif_transpose(image)
+    # Pillow's EXIF reader raises many types (struct.error, TypeError, ValueError ...); the pixels are fine all the same.
+    except Exception:
+        return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turns a decoded picture upright (EXIF) and into 8-bit RGB: transparency over white, 16 bits scaled down."""
+    image = upright(image)
+    if image.mode.startswith("I"):
+        # Pillow clips 16-bit greys at 255 where a viewer would scale them.
+        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def read_image(source: str | os.PathLike | bytes, max_pixels: int, name: str | None = None) -> Image.Image:
+    """Reads a picture as every command sees it: decoded, upright, RGB.
+
+    Args:
+        source: Path of the file, or its bytes.
+        max_pixels: Largest width x height that is decoded.
+        name: What errors call the picture; its path when left out.
+
+    Returns:
+        An RGB picture, 8 bits a channel.
+
+    Raises:
+        PictureError: The file cannot be read, is no picture, is broken, or has more than max_pixels.
+    """
+    return to_rgb(open_image(source, max_pixels, name))

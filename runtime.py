@@ -1,0 +1,97 @@
+"""The machine: device, threads, seeds. The only file that sets environment variables, before paddle loads."""
+
+import contextlib
+import ctypes
+import io
+import os
+import platform
+import random
+import sys
+
+from config import Settings, UserError
+
+# mallopt's parameter numbers in glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+
+def cores() -> int:
+    """Number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads(settings: Settings) -> int:
+    """Number of CPU threads a process: the setting, or all cores shared among the processes of one machine."""
+    if settings.threads != "auto":
+        return max(1, settings.threads)
+    local = int(os.environ.get("PADDLE_LOCAL_SIZE") or 1)
+    return max(1, cores() // local)
+
+
+def prepare(settings: Settings) -> None:
+    """Sets what must stand before paddle is imported, and imports it.
+
+    Every command that computes calls it first; once paddle is loaded, it changes nothing any more.
+    """
+    if "paddle" in sys.modules:
+        return
+    # Paddle would set 1 and leave every other core idle.
+    os.environ["OMP_NUM_THREADS"] = str(threads(settings))
+    # Views save a transpose's copy and then pay for it twelvefold when a matrix product makes the copy (3.2.2, CPU).
+    os.environ.setdefault("FLAGS_use_stride_kernel", "0")
+    _keep_memory()
+    # Paddle tells everybody with more than one thread to use one.
+    with contextlib.redirect_stderr(io.StringIO()):
+        import paddle  # noqa: F401
+
+
+def _keep_memory() -> None:
+    """Lets the C library keep freed memory.
+
+    By default it returns every large block to the kernel and takes it back at the next operator: a page fault for
+    each 4 KiB of each activation, 12-15 % of a ResNet50 step on the CPU.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def select_device(settings: Settings) -> str:
+    """Makes paddle compute on the device of the settings.
+
+    Returns:
+        Its name, for example "cpu" or "gpu:0".
+
+    Raises:
+        UserError: A GPU is asked for and this paddle or machine has none.
+    """
+    import paddle
+
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    wanted = settings.device
+    if wanted == "auto":
+        wanted = "gpu" if gpus else "cpu"
+    if wanted.startswith("gpu"):
+        if not paddle.is_compiled_with_cuda():
+            raise UserError(f"device={wanted}: this paddle is the CPU build; use device=cpu or install paddlepaddle-gpu")
+        index = int(wanted.partition(":")[2] or os.environ.get("FLAGS_selected_gpus") or 0)
+        if index >= gpus:
+            raise UserError(f"device={wanted}: paddle sees {gpus} GPUs here; use device=cpu or another index")
+        wanted = f"gpu:{index}"
+    paddle.set_device(wanted)
+    return wanted
+
+
+def describe(settings: Settings, device: str) -> str:
+    """Says in a few words what the computing is done with."""
+    return f"cpu, {threads(settings)} threads" if device == "cpu" else device
+
+
+def seed_all(seed: int) -> None:
+    """Seeds Python, NumPy and paddle, so that the same settings give the same weights."""
+    import numpy as np
+    import paddle
+
+    random.seed(seed)
+    np.random.seed(seed)
+    paddle.seed(seed)
