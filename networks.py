@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 from paddle import nn
+from paddle.vision.models import resnet
 
 from config import Settings, UserError, problems
 
@@ -170,6 +171,17 @@ def smallest_side(name: str) -> int | None:
     return high
 
 
+def start_as_identity(network: nn.Layer) -> None:
+    """Lets each residual block of a new ResNet begin as its shortcut: the scale of its last batch norm is zero.
+
+    Source: Goyal et al. 2017 (arXiv:1706.02677), section 5.1.
+    """
+    for layer in network.sublayers():
+        if isinstance(layer, (resnet.BottleneckBlock, resnet.BasicBlock)):
+            last = layer.bn3 if isinstance(layer, resnet.BottleneckBlock) else layer.bn2
+            last.weight.set_value(paddle.zeros_like(last.weight))
+
+
 def head_names(network: nn.Layer, name: str, num_classes: int, image_shape: Sequence[int]) -> set[str]:
     """Names the weights whose shape depends on the number of classes.
 
@@ -272,6 +284,7 @@ def build(settings: Settings, num_classes: int) -> tuple[Classifier, str]:
         new = load_strictly(network, weights, str(where), head)
         said.append(f"loaded from {where}; new: {', '.join(new) or 'nothing'}")
     else:
+        start_as_identity(network)
         said.append("all new")
     if settings.freeze:
         for key, weight in network.named_parameters():
