@@ -35,7 +35,9 @@ def command_line() -> argparse.ArgumentParser:
     """Makes the command line."""
     parser = config.parser(__doc__)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, as in config.yaml")
-    parser.add_argument("--fresh", action="store_true", help="forget the remembered verdicts and decode every file anew")
+    parser.add_argument(
+        "--fresh", action="store_true", help="forget the remembered verdicts and decode every file anew"
+    )
     parser.add_argument(
         "--format",
         choices=("tsv", "paddlex"),
@@ -104,7 +106,7 @@ def publish(store: Store, pool: Pool, layout: Layout, settings: Settings, summar
     """
     stop = settings.on_leak == "error" and summary.leaks
     with publishing(settings.lists) as open_new:
-        if form == "paddlex":
+        if not stop and form == "paddlex":
             outputs.write_paddlex_lists(open_new, store, layout, settings.lists)
         elif not stop:
             outputs.write_lists(open_new, store, layout)
@@ -129,7 +131,11 @@ def stamp(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
 
 def written_files(form: str) -> list[str]:
     """Names the files that a run writes."""
-    lists = ["label.txt", "train.txt", "val.txt", "test.txt"] if form == "paddlex" else [LABELS, *(f"{s}.txt" for s in SPLITS)]
+    lists = (
+        ["label.txt", "train.txt", "val.txt", "test.txt"]
+        if form == "paddlex"
+        else [LABELS, *(f"{s}.txt" for s in SPLITS)]
+    )
     return [*lists, outputs.REJECTS, outputs.REMARKS, outputs.DUPLICATES, REPORT]
 
 
@@ -190,7 +196,8 @@ def annotate(settings: Settings, fresh: bool = False, form: str = "tsv") -> tupl
 def main() -> None:
     """Runs the command."""
     parser = command_line()
-    arguments = parser.parse_args()
+    # Settings may stand before, between and after the options.
+    arguments = parser.parse_intermixed_args()
     overrides, rest = config.split_overrides(arguments.overrides)
     if rest:
         parser.error(f"{rest[0]}: write settings as KEY=VALUE")
@@ -204,7 +211,9 @@ def main() -> None:
 def next_command(file: str | None, overrides: list[str]) -> str:
     """Names the command that trains on these lists: it needs the settings that say where they are."""
     kept = [f"--config {file}"] if file else []
-    kept += [argument for argument in overrides if argument.lower().startswith(("data_dir=", "lists_dir=", "max_pixels="))]
+    kept += [
+        argument for argument in overrides if argument.lower().startswith(("data_dir=", "lists_dir=", "max_pixels="))
+    ]
     return " ".join(["python train.py", *kept])
 
 

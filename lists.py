@@ -45,7 +45,9 @@ def publishing(folder: str | os.PathLike) -> Iterator[Callable[[str], IO[str]]]:
     files: dict[str, IO[str]] = {}
 
     def open_new(name: str) -> IO[str]:
-        files[name] = open(folder / f".{name}.{mark}", "w", encoding="utf-8", newline="\n")
+        files[name] = open(  # noqa: SIM115 - closed below, all together
+            folder / f".{name}.{mark}", "w", encoding="utf-8", newline="\n"
+        )
         return files[name]
 
     try:
@@ -120,7 +122,9 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the disk and the folder's rights") from None
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); check the disk and the folder's rights"
+        ) from None
 
 
 def name_fault(path: str) -> str:

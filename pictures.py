@@ -14,6 +14,9 @@ from config import UserError
 
 # Our own limit replaces Pillow's, which warns at one size and raises at another.
 Image.MAX_IMAGE_PIXELS = None
+# What its decoders warn of (odd EXIF, palette with bytes) changes no pixel; what breaks pixels raises. Set once: pictures
+# are read in threads, where warnings.catch_warnings would undo other filters.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 SUFFIXES = tuple(sorted({*Image.registered_extensions(), ".mpo"}))
 # Pillow hands EPS to Ghostscript, another program that runs what the file says; a picture must not do that.
@@ -107,10 +110,7 @@ def open_image(source: str | os.PathLike | bytes, max_pixels: int, name: str | N
         raise PictureError(where, "empty", "the file is empty; copy it anew")
     if data.startswith(LFS_POINTER):
         raise PictureError(where, "lfs_pointer", "this is a Git LFS pointer, not the picture; run `git lfs pull`")
-    # What decoders warn of (odd EXIF, palette with bytes) changes no pixel; what breaks pixels raises.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _decode(data, max_pixels, where)
+    return _decode(data, max_pixels, where)
 
 
 def _decode(data: bytes, max_pixels: int, where: str) -> Image.Image:
@@ -160,10 +160,8 @@ def _unidentified(data: bytes) -> tuple[str, str]:
 def upright(image: Image.Image) -> Image.Image:
     """Turns a picture as its EXIF orientation says; a broken EXIF block leaves it as it is."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ImageOps.exif_transpose(image)
-    # Pillow's EXIF reader raises many types (struct.error, TypeError, ValueError ...); the pixels are fine all the same.
+        return ImageOps.exif_transpose(image)
+    # Pillow's EXIF reader raises many types (struct.error, TypeError, ValueError ...); the pixels are fine.
     except Exception:
         return image
 

@@ -1,7 +1,7 @@
 """How fast annotate.py checks a folder, beside the loop that tutorials use, and how much memory it takes.
 
     python bench/annotate.py signs FOLDER ...          every folder has train/CLASS/ or CLASS/ folders
-    python bench/annotate.py signs --million           and a million stand-ins: hard links to the pictures of the first folder
+    python bench/annotate.py signs --million           and a million hard links to the first folder's pictures
 
 The loop opens each picture, decodes it and looks at its mode, in one process; it neither hashes nor writes anything.
 Everything runs as a process of its own, turn about; times are whole runs, start of Python included. Memory is the
@@ -129,7 +129,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--million", action="store_true")
     arguments = parser.parse_args()
-    model = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")][:1]
+    cpu = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = [line.split(":")[1].strip() for line in cpu if line.startswith("model name")]
     print(f"{model[0] if model else platform.processor()}, {os.cpu_count()} cores, {platform.platform()}")
     print(f"Python {platform.python_version()}, Pillow {PIL.__version__}, load before {os.getloadavg()[0]:.1f}")
     for folder in arguments.folders:

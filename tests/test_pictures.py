@@ -1,0 +1,105 @@
+"""Pictures become pixels in one way, and what is no picture says why."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pictures import PictureError, open_image, read_image
+
+LIMIT = 10_000
+
+
+def encode(image: Image.Image, form: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def two_colours(mode: str = "RGB") -> Image.Image:
+    """Left half red, right half blue, 40 x 20."""
+    image = Image.new("RGB", (40, 20), (255, 0, 0))
+    image.paste((0, 0, 255), (20, 0, 40, 20))
+    return image.convert(mode)
+
+
+def reason(data: bytes, limit: int = LIMIT) -> str:
+    with pytest.raises(PictureError) as caught:
+        open_image(data, limit, "it.jpg")
+    assert str(caught.value).startswith("it.jpg: ")
+    return caught.value.reason
+
+
+def test_every_kind_of_broken_file_has_its_reason():
+    """Guards against a bad file that is called by another one's name, or that comes through."""
+    jpeg = encode(two_colours(), "JPEG")
+    png = encode(Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)), "PNG")
+    broken_stream = bytearray(png)
+    broken_stream[len(png) // 2] ^= 0xFF
+    assert reason(b"") == "empty"
+    assert reason(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n") == "lfs_pointer"
+    assert reason(b"console.log(1)") == "not_a_picture"
+    assert reason(jpeg[:-30]) == "truncated"
+    assert reason(bytes(broken_stream)) == "corrupt"
+    assert reason(b"GIF89a\0\0\0\0") == "corrupt"
+    assert reason(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "unsupported_format"
+    assert reason(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "unsupported_format"
+    assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n") == "unsupported_format"
+    assert reason(jpeg, limit=799) == "too_large"
+
+
+def test_too_large_names_the_number_to_set():
+    """Guards against a limit that the user cannot find out how to lift."""
+    data = encode(two_colours(), "JPEG")
+    with pytest.raises(PictureError, match="max_pixels=800 "):
+        open_image(data, 799)
+    assert open_image(data, 800).size == (40, 20)
+
+
+def test_a_bomb_is_refused_before_it_is_decoded():
+    """Guards against a header of 65,000 x 65,000 pixels that fills the memory."""
+    header = struct.pack(">II5B", 65000, 65000, 8, 2, 0, 0, 0)
+    data = encode(two_colours(), "PNG")
+    assert reason(data[:16] + header + data[29:]) in ("too_large", "corrupt")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_picture_stands_upright(orientation):
+    """Guards against phone photos that lie on their side."""
+    turns = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    upright = Image.new("RGB", (40, 20), "red")
+    upright.paste("blue", (20, 0, 40, 20))
+    upright.paste("green", (0, 10, 10, 20))
+    stored = upright if turns[orientation] is None else upright.transpose(Image.Transpose(turns[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = read_image(encode(stored, "PNG", exif=exif.tobytes()), LIMIT)
+    assert np.array_equal(np.asarray(turned), np.asarray(upright))
+
+
+def test_every_mode_becomes_rgb():
+    """Guards against transparency that turns black, and 16 bits that turn white."""
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    assert read_image(encode(clear, "PNG"), LIMIT).getpixel((0, 0)) == (255, 255, 255)
+    grey = Image.fromarray(np.full((4, 4), 0x8080, np.uint16))
+    assert read_image(encode(grey, "PNG"), LIMIT).getpixel((0, 0)) == (128, 128, 128)
+    for mode, form in (("L", "PNG"), ("P", "GIF"), ("1", "PNG"), ("CMYK", "JPEG"), ("LA", "PNG")):
+        assert read_image(encode(two_colours().convert(mode), form), LIMIT).mode == "RGB"
+
+
+def test_a_broken_exif_block_costs_no_picture():
+    """Guards against a picture lost for its metadata."""
+    data = encode(two_colours(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\xff" * 40)
+    assert read_image(data, LIMIT).size == (40, 20)
+
+
+def test_a_missing_file_is_told_from_a_forbidden_one(tmp_path):
+    """Guards against one word for two troubles."""
+    with pytest.raises(PictureError) as caught:
+        open_image(tmp_path / "none.jpg", LIMIT)
+    assert caught.value.reason == "missing"
+    with pytest.raises(PictureError) as caught:
+        open_image(tmp_path, LIMIT)
+    assert caught.value.reason == "unreadable"
