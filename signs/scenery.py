@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from pen import Palette, colour_of, mix
 
+PATTERN = 0.5  # how far the colour of stripes and dots lies from the ground's towards the second background colour
 OCCLUSION_CHANCE = 0.4
 OCCLUSION_SIZE = 0.06  # half width of a thing in front, as a share of the smaller side
 SHADE = 0.22  # strongest change of brightness from one edge to the other
@@ -40,17 +41,17 @@ def _stripes(width: int, height: int, palette: Palette, rng: Generator) -> Image
     for offset in np.arange(-reach / 2, reach / 2, gap):
         x, y = width / 2 + across[0] * offset, height / 2 + across[1] * offset
         ends = [x - along[0], y - along[1], x + along[0], y + along[1]]
-        canvas.line(ends, fill=palette.back2, width=max(1, round(gap * 0.45)))
+        canvas.line(ends, fill=mix(palette.back, palette.back2, PATTERN), width=max(1, round(gap * 0.45)))
     return image
 
 
 def _dots(width: int, height: int, palette: Palette, rng: Generator) -> Image.Image:
     image = _flat(width, height, palette, rng)
     canvas, gap = ImageDraw.Draw(image), rng.uniform(0.1, 0.2) * min(width, height)
-    radius = gap * rng.uniform(0.15, 0.32)
+    radius, tone = gap * rng.uniform(0.15, 0.32), mix(palette.back, palette.back2, PATTERN)
     for row, y in enumerate(np.arange(0, height + gap, gap)):
         for x in np.arange(row % 2 * gap / 2, width + gap, gap):
-            canvas.ellipse([x - radius, y - radius, x + radius, y + radius], fill=palette.back2)
+            canvas.ellipse([x - radius, y - radius, x + radius, y + radius], fill=tone)
     return image
 
 
