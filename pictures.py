@@ -14,8 +14,8 @@ from config import UserError
 
 # Our own limit replaces Pillow's, which warns at one size and raises at another.
 Image.MAX_IMAGE_PIXELS = None
-# What its decoders warn of (odd EXIF, palette with bytes) changes no pixel; what breaks pixels raises. Set once: pictures
-# are read in threads, where warnings.catch_warnings would undo other filters.
+# What its decoders warn of (odd EXIF, palette with bytes) changes no pixel; what breaks pixels raises. Set once, because
+# pictures are read in threads, where warnings.catch_warnings would undo other filters.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 SUFFIXES = tuple(sorted({*Image.registered_extensions(), ".mpo"}))
@@ -119,8 +119,7 @@ def _decode(data: bytes, max_pixels: int, where: str) -> Image.Image:
         image = _identify(data)
         pixels = image.width * image.height
         if pixels <= max_pixels:
-            image.load()
-            return image
+            return _load(image)
     except UnidentifiedImageError:
         raise PictureError(where, *_unidentified(data)) from None
     except MemoryError:
@@ -131,6 +130,22 @@ def _decode(data: bytes, max_pixels: int, where: str) -> Image.Image:
         reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
         raise PictureError(where, reason, f"the picture is broken ({error}); copy it anew", image) from None
     raise PictureError(where, "too_large", too_large(image.width, image.height), image)
+
+
+def _load(image: Image.Image) -> Image.Image:
+    """Decodes fully; a PNG that goes on after a broken chunk keeps what was decoded and is marked as damaged.
+
+    Pillow refuses such a file when it is asked first and hands it out when it is asked again: data that ends too early,
+    or that does not decompress, it refuses both times. Viewers show the picture, so it stays one, with a remark.
+    """
+    try:
+        image.load()
+    except OSError:
+        if image.format != "PNG":
+            raise
+        image.load()
+        image.info["damaged"] = True
+    return image
 
 
 def too_large(width: int, height: int) -> str:

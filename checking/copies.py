@@ -12,6 +12,7 @@ import numpy as np
 
 from checking.pool import Pool
 from checking.store import Store
+from checking.verdicts import MARK
 
 BANDS = 4  # a 64-bit hash is cut into so many 16-bit keys
 BAND_BITS = 16
@@ -235,7 +236,7 @@ def _candidates(store: Store) -> np.ndarray:
         hashes.append(bits)
         marks += mark
     numbers = np.frombuffer(numbers, np.int64)
-    marks = np.frombuffer(marks, np.uint8).reshape(len(numbers), -1)
+    marks = np.frombuffer(marks, np.uint8).reshape(len(numbers), MARK * MARK * 3)
     pairs = near_pairs(np.frombuffer(hashes, np.uint64), marks)
     pairs[:, :2] = numbers[pairs[:, :2]]
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], pairs[:, 2]))]

@@ -31,6 +31,7 @@ COPY_COLUMNS = (
     "label_conflict",
 )
 REMARK_DETAILS = {
+    "damaged": "a part of its data is broken and blank; look at it, or copy it anew",
     "exif_rotated": "EXIF says how to turn it; it is turned wherever it is read",
     "wrong_suffix": "the suffix says another format than the file has",
     "animation": "several frames; the first one counts",

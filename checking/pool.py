@@ -54,7 +54,9 @@ class Worker:
         Raises:
             WorkerLost: The process ended or took too long; the next call starts another.
         """
-        self.process = self.process or self._start()
+        if self.process is None:
+            self.process = self._start()
+            self._await_ready()
         timer = threading.Timer(self.timeout_seconds, self.process.kill)
         timer.start()
         try:
@@ -67,6 +69,12 @@ class Worker:
             raise WorkerLost("timeout" if timed_out else _ending(status)) from None
         finally:
             timer.cancel()
+
+    def _await_ready(self) -> None:
+        try:
+            pickle.load(self.process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            raise WorkerLost(_ending(self.close())) from None
 
     def close(self) -> int:
         """Ends the process; returns its exit status (negative: the signal that killed it)."""

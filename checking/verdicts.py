@@ -128,7 +128,7 @@ def shrink(image: Image.Image, least: int = 64) -> Image.Image:
 
 
 def _remarks(path: bytes, image: Image.Image) -> list[str]:
-    remarks = []
+    remarks = ["damaged"] if "damaged" in image.info else []
     if "exif" in image.info and upright_orientation(image) != 1:
         remarks.append("exif_rotated")
     suffix = os.path.splitext(os.fsdecode(path))[1].lower()

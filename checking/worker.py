@@ -18,6 +18,7 @@ TASKS = {
 }
 
 
+READY = "ready"
 # A picture in decoding: 4 bytes a pixel, and as much again for each of turning, transparency and conversion.
 BYTES_A_PIXEL = 16
 LEAST_MEMORY_BYTES = 2 << 30
@@ -42,6 +43,9 @@ def main() -> None:
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
     limit_memory(max(LEAST_MEMORY_BYTES, BYTES_A_PIXEL * max_pixels))
+    # Starting may take long on a busy machine; the time limit is for the pictures.
+    pickle.dump(READY, replies)
+    replies.flush()
     while True:
         try:
             task, items, options = pickle.load(sys.stdin.buffer)
