@@ -1,4 +1,4 @@
-"""Exports a trained run as one static graph for Paddle Inference, and checks that it answers like the run."""
+"""Exports a trained run as a folder that says all about itself, and checks that it answers like the run."""
 
 import hashlib
 import json
@@ -12,79 +12,15 @@ import runtime
 from config import Settings, UserError
 from evaluate import open_run
 
-# Largest difference of a probability between the run and its export.
-TOLERANCE = 1e-4
 # How many pictures example.json holds.
 EXAMPLES = 3
 
 
-def write_graph(network, image_shape: tuple[int, int, int], folder: Path) -> None:
-    """Writes graph and weights: raw pixels float32 0..255 [N, 3, H, W] in, probabilities [N, C] out."""
-    import paddle
-    from paddle.static import InputSpec
-
-    class Served(paddle.nn.Layer):
-        """Softmax is inside, because PaddleX only sorts what the graph returns."""
-
-        def __init__(self, classifier):
-            super().__init__()
-            self.classifier = classifier
-
-        def forward(self, image):
-            return paddle.nn.functional.softmax(self.classifier(image), axis=-1)
-
-    served = Served(network)
-    served.eval()
-    spec = InputSpec([None, *image_shape], "float32", "image")
-    paddle.jit.save(served, str(folder / "inference"), input_spec=[spec])
-
-
-def check(expected, model, entries, batches, engine: str) -> float:
-    """Compares an exported model with the run, picture by picture.
-
-    Args:
-        expected: Probabilities of the run, float32 [N, C], in the order of entries.
-        model: inference.ExportedModel.
-        batches: Yields (images uint8 [n, 3, H, W], labels) over the entries in order.
-        engine: What messages call the way the model runs.
+def gate_entries(settings: Settings, run) -> tuple[str, list]:
+    """Reads the pictures the gate looks at: the valid list, or the test list where there is no other.
 
     Returns:
-        The largest difference of a probability.
-
-    Raises:
-        UserError: A picture's first class differs, or a probability by more than TOLERANCE.
-    """
-    import numpy as np
-
-    got = np.concatenate([model.predict(images) for images, _ in batches])
-    gaps = np.abs(got - expected).max(axis=1)
-    wrong = np.flatnonzero(~(gaps <= TOLERANCE) | (got.argmax(axis=1) != expected.argmax(axis=1)))
-    if len(wrong):
-        worst = wrong[np.nan_to_num(gaps[wrong], nan=np.inf).argmax()]
-        raise UserError(
-            f"{entries[worst].path}: {engine} answers {model.class_names[int(got[worst].argmax())]}, the run "
-            f"{model.class_names[int(expected[worst].argmax())]}, probabilities differ by {gaps[worst]:.2g} "
-            f"({len(wrong)} of {len(got)} pictures); nothing was exported, report this with the network's name"
-        )
-    return float(gaps.max())
-
-
-def write_example(expected, entries, images, class_names: list[str], path: Path) -> None:
-    """Writes a few pictures with the digest of their pixels and the probabilities that a client must get."""
-    examples = [
-        {
-            "picture": entry.path,
-            "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
-            "probabilities": {name: float(p) for name, p in zip(class_names, row, strict=True)},
-        }
-        for entry, pixels, row in zip(entries, images, expected, strict=False)
-    ]
-    about = "pixels_sha256: of the uint8 pixels [3, height, width] in C order, after resize and crop"
-    path.write_text(json.dumps({"about": about, "examples": examples}, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def gate_entries(settings: Settings, run):
-    """Collects the pictures the gate looks at: all that valid and test list.
+        The split and its entries.
 
     Raises:
         UserError: Neither list is there, or its label map is not the run's.
@@ -92,19 +28,86 @@ def gate_entries(settings: Settings, run):
     from checkpoint import check_labels
     from lists import LABELS, read_split
 
-    entries = []
     for split in ("valid", "test"):
         if (settings.lists / f"{split}.txt").is_file():
-            listed, class_names = read_split(settings, split)
+            entries, class_names = read_split(settings, split)
             check_labels(run, class_names, settings.lists / LABELS)
-            entries += listed
-    if not entries:
-        raise UserError(f"{settings.lists}: no valid.txt or test.txt to check the export with; run `python annotate.py`")
-    return entries
+            return split, entries
+    raise UserError(f"{settings.lists}: no valid.txt or test.txt to check the export with; run `python annotate.py`")
 
 
-def export(run, settings: Settings) -> Path:
+def calibration_images(settings: Settings, transform):
+    """Reads training pictures for the quantiser, evenly from the whole list: uint8 [N, 3, H, W].
+
+    Raises:
+        UserError: There is no train list, or a picture cannot be read.
+    """
+    import numpy as np
+
+    from deployment.quantisation import CALIBRATION_PICTURES
+    from lists import read_split
+    from pictures import read_image
+
+    entries, _ = read_split(settings, "train")
+    chosen = np.unique(np.linspace(0, len(entries) - 1, CALIBRATION_PICTURES).round().astype(int))
+    return np.stack([transform(read_image(entries[i].file, settings.max_pixels)) for i in chosen.tolist()])
+
+
+def probabilities_of(network, temperature: float):
+    """Makes the function the export must equal: uint8 [N, 3, H, W] to probabilities float32 [N, C]."""
+    import numpy as np
+    import paddle
+    from scipy.special import softmax
+
+    def answer(images):
+        with paddle.no_grad():
+            return softmax(network(paddle.to_tensor(images)).numpy() / np.float32(temperature), axis=1)
+
+    return answer
+
+
+def write_example(answer, entries, transform, settings: Settings, class_names: list[str], path: Path) -> None:
+    """Writes what a client in any language can check itself with.
+
+    Args:
+        answer: Probabilities of the run, from uint8 [N, 3, H, W].
+    """
+    import numpy as np
+
+    from deployment.engines import pattern
+    from pictures import read_file, read_image
+
+    examples = []
+    for entry in entries[:EXAMPLES]:
+        data = read_file(entry.file, entry.path)
+        pixels = transform(read_image(data, settings.max_pixels, entry.path))
+        row = answer(pixels[None])[0]
+        examples.append(
+            {
+                "picture": entry.path,
+                "file_sha256": hashlib.sha256(data).hexdigest(),
+                "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
+                "probabilities": {name: float(p) for name, p in zip(class_names, row, strict=True)},
+            }
+        )
+    values = answer(pattern(1, settings.image_shape).astype(np.uint8))[0]
+    content = {
+        "about": "pixels_sha256: of the uint8 pixels [3, height, width] in C order, after resize and crop. pattern: a "
+        "picture that needs no file; in C order its value i is floor(i * 40503 / 64) modulo 256.",
+        "shape": list(settings.image_shape),
+        "pattern": {"probabilities": [float(p) for p in values]},
+        "examples": examples,
+    }
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def export(run, settings: Settings, onnx: bool = False, int8: bool = False) -> Path:
     """Exports a run into settings.export_dir/NAME and checks it; nothing is left there when the check fails.
+
+    Args:
+        run: checkpoint.Run.
+        onnx: Write inference.onnx too.
+        int8: Write the 8-bit graph too.
 
     Returns:
         The folder.
@@ -112,6 +115,10 @@ def export(run, settings: Settings) -> Path:
     Raises:
         UserError: The exported model answers differently, or the folder cannot be written.
     """
+    if onnx:
+        from deployment.onnx_graph import check_installed
+
+        check_installed()
     target = Path(settings.export_dir) / run.name
     if target.exists() and not (target / "inference.yml").is_file():
         raise UserError(f"{target}: this folder is no export, so it is not replaced; choose another export_dir")
@@ -121,42 +128,110 @@ def export(run, settings: Settings) -> Path:
     except OSError as error:
         raise UserError(f"{target.parent}: cannot be written ({error.strerror}); choose another export_dir") from None
     try:
-        _fill(temporary, run, settings)
+        _fill(temporary, run, settings, onnx, int8)
         _replace(target, temporary)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror}); choose another export_dir") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
-def _fill(folder: Path, run, settings: Settings) -> None:
-    import numpy as np
-    import yaml
-    from scipy.special import softmax
+def _fill(folder: Path, run, settings: Settings, onnx: bool, int8: bool) -> None:
+    import paddle
 
-    from dataset import BatchLoader, ListDataset
-    from evaluate import predict_logits
-    from inference import DESCRIPTION, ExportedModel, describe
+    from deployment import description, graphs
+    from inference import calibration_of
     from transforms import EvalTransform
 
     device = runtime.select_device(settings)
-    entries, class_names = gate_entries(settings, run), run.class_names
+    (split, entries), class_names = gate_entries(settings, run), run.class_names
     transform = EvalTransform.from_settings(settings)
-    loader = BatchLoader(ListDataset(entries, transform, settings.max_pixels), settings.batch_size)
+    temperature, threshold = calibration_of(run)
     network = run.load_network()
-    logits, _ = predict_logits(network, loader, len(entries), "run")
-    expected = softmax(logits, axis=1)
-    write_graph(network, settings.image_shape, folder)
-    description = yaml.safe_dump(describe(transform, class_names, settings.top_k), sort_keys=False, allow_unicode=True)
-    (folder / DESCRIPTION).write_text(description, encoding="utf-8")
-    engines = {"oneDNN": ("cpu", True), "plain CPU": ("cpu", False)}
-    if device != "cpu":
-        engines["GPU"] = (device, False)
-    for engine, (place, onednn) in engines.items():
-        model = ExportedModel(folder, place, runtime.threads(settings), onednn)
-        gap = check(expected, model, entries, loader, engine)
-        print(f"{engine}: same first class on {len(entries)} pictures, probabilities differ by {gap:.1e} at most")
-    images = np.stack([loader.dataset[i][0] for i in range(min(EXAMPLES, len(entries)))])
-    write_example(expected, entries, images, class_names, folder / "example.json")
+    answer = probabilities_of(network, temperature)
+    graphs.write_graphs(network, settings.image_shape, temperature, folder)
+    if onnx:
+        from deployment.onnx_graph import write_onnx
+
+        write_onnx(folder)
+    if int8:
+        from deployment.quantisation import quantise
+
+        quantise(folder, calibration_images(settings, transform))
+    write_example(answer, entries, transform, settings, class_names, folder / description.EXAMPLE)
+    content = description.compose(transform, class_names, settings.top_k, temperature, threshold)
+    description.seal(folder, content, paddle.__version__)
+    measured = _pass_gate(folder, answer, transform, class_names, split, entries, settings, device)
+    description.seal(folder, content | measured, paddle.__version__)
+    _write_card(folder, run, settings)
+
+
+def _pass_gate(
+    folder: Path, answer, transform, class_names, split: str, entries, settings: Settings, device: str
+) -> dict:
+    """Compares every engine that is offered here with the run, and times them.
+
+    Returns:
+        The groups Checks and Engines of inference.yml.
+
+    Raises:
+        UserError: An engine answers otherwise; the message names picture, engine and gap.
+    """
+    from tqdm import tqdm
+
+    from deployment import engines, gate
+    from inference import ExportedModel
+
+    threads = runtime.threads(settings)
+    models = {name: ExportedModel(folder, device, threads, name) for name in engines.offered(folder, device)}
+    batches = (entries[at : at + settings.batch_size] for at in range(0, len(entries), settings.batch_size))
+    total = -(-len(entries) // settings.batch_size)
+    with tqdm(batches, total=total, unit=" batches", desc=f"check on {split}", leave=False, disable=None) as bar:
+        accuracy, tallies = gate.compare(answer, transform, class_names, models, bar, settings.max_pixels)
+    gate.judge(accuracy, tallies)
+    milliseconds = engines.measure({name: model.predict for name, model in models.items()}, settings.image_shape)
+    _tell(split, accuracy, tallies, milliseconds)
+    seen = {
+        name: {
+            "largest_difference": float(f"{tally.largest_difference:.3g}"),
+            "accuracy": round(tally.accuracy, 6),
+            "same_class": tally.same_class,
+            "milliseconds": round(milliseconds[name], 3),
+        }
+        for name, tally in tallies.items()
+    }
+    times = {name: row["milliseconds"] for name, row in seen.items()}
+    return {
+        "Checks": {"split": split, "pictures": len(entries), "accuracy": round(accuracy, 6), "engines": seen},
+        "Engines": {"processor": engines.processor(), "threads": threads, "milliseconds": times},
+    }
+
+
+def _tell(split: str, accuracy: float, tallies: dict, milliseconds: dict[str, float]) -> None:
+    width = max(map(len, tallies))
+    for name, tally in tallies.items():
+        line = f"{name:<{width}}  same first class on {tally.same_class} of {tally.pictures} {split} pictures, "
+        line += f"probabilities differ by {tally.largest_difference:.1e} at most, {milliseconds[name]:.2f} ms a picture"
+        if name == "int8":
+            lost = 100 * (accuracy - tally.accuracy)
+            line += f"; accuracy {tally.accuracy:.4f}, the run's {accuracy:.4f} ({lost:+.2f} points lost)"
+        print(line)
+
+
+def _write_card(folder: Path, run, settings: Settings) -> None:
+    from deployment.card import write_card
+    from deployment.description import CARD
+    from lists import SPLITS, read_lines
+
+    files = {split: settings.lists / f"{split}.txt" for split in SPLITS}
+    counts = {split: len(read_lines(file)) for split, file in files.items() if file.is_file()}
+    metrics = run.path / "metrics.json"
+    try:
+        scores = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+    except ValueError:
+        raise UserError(f"{metrics}: this is not JSON; run `python evaluate.py` anew") from None
+    (folder / CARD).write_text(write_card(folder, run.name, settings, counts, scores), encoding="utf-8")
 
 
 def _replace(target: Path, temporary: Path) -> None:
@@ -171,10 +246,19 @@ def _replace(target: Path, temporary: Path) -> None:
 def main() -> None:
     """Command line of export.py."""
     parser = config.parser(__doc__)
-    parser.add_argument("arguments", nargs="*", metavar="RUN|KEY=VALUE", help="run folder (the one trained last) and settings")
-    run, settings = open_run(parser, parser.parse_args())
-    folder = export(run, settings)
-    print(f"{folder}: inference.json, inference.pdiparams, inference.yml, example.json")
+    parser.add_argument(
+        "arguments", nargs="*", metavar="RUN|KEY=VALUE", help="run folder (the one trained last) and settings"
+    )
+    parser.add_argument(
+        "--onnx", action="store_true", help="write inference.onnx too (needs paddle2onnx and onnxruntime)"
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="write an 8-bit graph for the CPU too, if it keeps the accuracy"
+    )
+    arguments = parser.parse_args()
+    run, settings = open_run(parser, arguments)
+    folder = export(run, settings, arguments.onnx, arguments.int8)
+    print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     print(f"next: python predict.py PICTURE --model {shlex.quote(str(folder))}")
 
 

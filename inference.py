@@ -1,109 +1,126 @@
-"""Exported models: what their folder says of them, and how Paddle Inference runs them."""
+"""Exported models: a folder that export.py wrote, checked and run by the engine of the settings."""
 
+import json
 import os
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import paddle.inference
-import yaml
+import paddle
 
 from config import UserError
-from transforms import EvalTransform
+from deployment import description, engines
+from deployment.description import EXAMPLE, GRAPH
 
-GRAPH, WEIGHTS, DESCRIPTION = "inference.json", "inference.pdiparams", "inference.yml"
-
-
-def describe(transform: EvalTransform, class_names: list[str], top_k: int) -> dict[str, Any]:
-    """Puts pipeline and label map into the form of PaddleX's inference.yml.
-
-    The graph scales and normalises by itself, so NormalizeImage, which PaddleX wants, is the identity.
-
-    Source: the operators of paddlex/inference/models/image_classification (PaddleX 3.7).
-    """
-    if transform.resize_short is None:
-        resizes = [{"ResizeImage": {"size": [transform.width, transform.height]} | _PIL}]
-    else:
-        resizes = [
-            {"ResizeImage": {"resize_short": transform.resize_short} | _PIL},
-            {"CropImage": {"size": [transform.width, transform.height]}},
-        ]
-    identity = {"channel_num": 3, "mean": [0.0] * 3, "std": [1.0] * 3, "scale": 1.0, "order": ""}
-    return {
-        "PreProcess": {"transform_ops": [*resizes, {"NormalizeImage": identity}, {"ToCHWImage": None}]},
-        "PostProcess": {"Topk": {"topk": min(top_k, len(class_names)), "label_list": list(class_names)}},
-    }
-
-
-_PIL = {"backend": "pil", "interpolation": "BILINEAR"}
+# Largest difference of a probability from the exporter's on another machine: GPUs round more coarsely than CPUs.
+FOREIGN_TOLERANCE = 1e-3
 
 
 class ExportedModel:
-    """A folder that export.py wrote, run by Paddle Inference.
+    """A folder that export.py wrote, run by Paddle Inference or ONNX Runtime.
 
     Attributes:
         path: The folder.
         class_names: Label map.
         transform: The pipeline its pictures go through.
+        temperature: What its graph divides logits by.
+        threshold: A picture whose highest probability is below it is none of the classes; None: there is no such.
+        engine: What runs it, one of deployment.engines; never "auto".
+        reason: Why this engine was taken, in words; "" when it was asked for by name.
     """
 
-    def __init__(self, path: str | os.PathLike, device: str = "cpu", threads: int = 1, onednn: bool = True):
-        """Loads the graph.
+    def __init__(self, path: str | os.PathLike, device: str = "cpu", threads: int = 1, engine: str = "onednn"):
+        """Checks the folder, loads the graph and lets it answer once.
 
         Raises:
-            UserError: A file of the folder is missing or torn.
+            UserError: A file of the folder is missing, torn or of another export, the engine is not there, or this
+                machine answers otherwise than the exporter's.
         """
         self.path = Path(path)
-        description = self._read_description()
-        try:
-            self.class_names = [str(name) for name in description["PostProcess"]["Topk"]["label_list"]]
-            self.transform = self._read_transform(description["PreProcess"]["transform_ops"])
-        except (KeyError, TypeError, IndexError) as error:
-            raise UserError(f"{self.path / DESCRIPTION}: {error} is missing; export the run anew") from None
-        self._predictor = self._load(device, threads, onednn)
+        described = description.read(self.path)
+        self.class_names, self.transform = described.class_names, described.transform
+        self.temperature, self.threshold = described.temperature, described.threshold
+        self.image_shape = (3, self.transform.height, self.transform.width)
+        _check_release(self.path, engines.graph_of(self.path, engine)[0], described.paddle)
+        self.engine, self.reason = engine, ""
+        if engine == "auto":
+            description.needed(self.path, engines.graph_of(self.path, engine)[0])
+            self.engine, self.reason = engines.choose(self.path, device, threads, self.image_shape, described.engines)
+        elif engine == "onednn" and device.startswith("gpu"):
+            self.engine = "gpu"
+        self._run = engines.load(self.path, self.engine, device, threads, self.image_shape)
+        self._answer_once(described.paddle)
 
-    def _needed(self, name: str) -> Path:
-        if not (self.path / name).is_file():
-            raise UserError(f"{self.path}: {name} is missing; name a folder that export.py made")
-        return self.path / name
-
-    def _read_description(self) -> dict[str, Any]:
-        file = self._needed(DESCRIPTION)
-        try:
-            return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, UnicodeDecodeError):
-            raise UserError(f"{file}: this is not YAML; export the run anew") from None
-
-    @staticmethod
-    def _read_transform(operators: list[dict[str, Any]]) -> EvalTransform:
-        options = {name: value for operator in operators for name, value in operator.items()}
-        if "CropImage" in options:
-            width, height = options["CropImage"]["size"]
-            return EvalTransform(height, width, options["ResizeImage"]["resize_short"])
-        width, height = options["ResizeImage"]["size"]
-        return EvalTransform(height, width, None)
-
-    def _load(self, device: str, threads: int, onednn: bool) -> paddle.inference.Predictor:
-        settings = paddle.inference.Config(str(self._needed(GRAPH)), str(self._needed(WEIGHTS)))
-        settings.disable_glog_info()
-        if device.startswith("gpu"):
-            settings.enable_use_gpu(256, int(device.partition(":")[2] or 0))
-        else:
-            settings.disable_gpu()
-            settings.set_cpu_math_library_num_threads(threads)
-            if onednn:
-                settings.enable_mkldnn()
-            else:
-                settings.disable_mkldnn()
-        try:
-            return paddle.inference.create_predictor(settings)
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"{self.path}: Paddle Inference cannot load it ({reason}); export the run anew") from None
+    @property
+    def identity(self) -> str:
+        """What tells its answers from every other model's: digest of inference.yml, and 8 bits or not."""
+        return f"{description.file_digest(self.path / description.DESCRIPTION)} {self.engine == 'int8'}"
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Computes probabilities float32 [N, C] of raw pixels [N, 3, height, width], uint8 or float32 in 0..255."""
-        names = self._predictor.get_input_names()
-        self._predictor.get_input_handle(names[0]).copy_from_cpu(np.ascontiguousarray(images, dtype=np.float32))
-        self._predictor.run()
-        return self._predictor.get_output_handle(self._predictor.get_output_names()[0]).copy_to_cpu()
+        return self._run(np.ascontiguousarray(images, dtype=np.float32))
+
+    def _answer_once(self, written_by: str) -> None:
+        """Warms the engine up on a known picture, and compares with what the exporter's machine answered."""
+        try:
+            answer = self.predict(engines.pattern(1, self.image_shape))[0]
+        except Exception as error:
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            raise UserError(
+                f"{self.path}: engine={self.engine}: the graph (paddle {written_by or 'unknown'}) fails under paddle "
+                f"{paddle.__version__} ({reason}); install that release or export the run anew"
+            ) from None
+        if len(answer) != len(self.class_names):
+            raise UserError(
+                f"{self.path}: the graph answers for {len(answer)} classes, {description.DESCRIPTION} lists "
+                f"{len(self.class_names)}; export the run anew"
+            )
+        expected = _expected(self.path / EXAMPLE)
+        # 8 bits answer a little differently by nature; export.py checks their accuracy.
+        if expected is None or self.engine == "int8":
+            return
+        gap = float(np.abs(answer - expected).max()) if len(expected) == len(answer) else float("nan")
+        if not gap <= FOREIGN_TOLERANCE:
+            raise UserError(
+                f"{self.path}: engine={self.engine}: answers {gap:.2g} away from the export's own example on this "
+                f"machine (paddle {paddle.__version__}, written by {written_by}); use another engine=NAME"
+            )
+
+
+def calibration_of(run) -> tuple[float, float | None]:
+    """Reads what evaluate.py has chosen for a run (checkpoint.Run).
+
+    Returns:
+        Temperature, 1 where none was chosen, and threshold, None where no picture is to be refused.
+    """
+    return float(run.calibration.get("temperature", 1.0)), run.calibration.get("threshold")
+
+
+def _expected(file: Path) -> np.ndarray | None:
+    try:
+        return np.asarray(json.loads(file.read_text(encoding="utf-8"))["pattern"]["probabilities"], np.float32)
+    # Exports of other tools have no example, and older ones no pattern.
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_release(folder: Path, graph: str, written_by: str) -> None:
+    """Compares releases before anything is loaded: an old paddle crashes on a new graph instead of refusing it."""
+    here, there = _release(paddle.__version__), _release(written_by)
+    if graph == GRAPH and here and here < (3,):
+        raise UserError(
+            f"{folder / GRAPH}: paddle {paddle.__version__} is too old for this file; install paddlepaddle "
+            f"{written_by or '3.0 or newer'}"
+        )
+    if here and there and here[0] != there[0]:
+        raise UserError(
+            f"{folder}: written by paddle {written_by}, this is {paddle.__version__}; install "
+            f"paddlepaddle=={written_by} or export the run anew"
+        )
+    if here and there and here[:2] != there[:2]:
+        print(f"{folder}: written by paddle {written_by}, this is {paddle.__version__}", file=sys.stderr)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    parts = version.split(".")[:2]
+    return tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else ()

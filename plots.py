@@ -1,7 +1,10 @@
 """Figures: the only importer of matplotlib."""
 
+import functools
 import os
-from collections.abc import Sequence
+import sys
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -11,19 +14,66 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
 from PIL import Image
 
-# Fonts with Chinese, Japanese and Korean glyphs, as Linux, macOS and Windows name them.
-CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei",
-             "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei", "Droid Sans Fallback")  # fmt: skip
-_installed = {font.name for font in font_manager.fontManager.ttflist}
-plt.rcParams["font.family"] = [*(name for name in CJK_FONTS if name in _installed), "DejaVu Sans"][::-1]
+# How file names of common fonts with Chinese, Japanese and Korean glyphs begin, the plainest first.
+CJK_FILES = ("notosanscjk", "notosanssc", "sourcehansans", "wqy", "pingfang", "hiragino", "msyh", "simhei", "droidsans")
+# Above it, matrices carry no names and no numbers, and curves of single classes are drawn unnamed.
+NAMED_CLASSES = 40
+NAMED_CURVES = 12
+
 plt.rcParams["axes.unicode_minus"] = False
+
+
+def choose_fonts(texts: Iterable[str]) -> None:
+    """Makes figures able to show these texts: adds installed fonts until every character has a glyph.
+
+    What no font shows is said in one line on stderr and drawn as boxes.
+    """
+    missing = {character for text in texts for character in text if character.isprintable()}
+    missing -= _glyphs(font_manager.findfont("DejaVu Sans"))
+    if not missing:
+        return
+    families = []
+    for path in _system_fonts():
+        if covered := missing & _glyphs(path):
+            # A font installed since matplotlib made its list of fonts is not in it.
+            font_manager.fontManager.addfont(path)
+            families.append(FT2Font(path).family_name)
+            missing -= covered
+        if not missing:
+            break
+    plt.rcParams["font.family"] = ["DejaVu Sans", *families]
+    if missing:
+        shown = "".join(sorted(missing)[:10])
+        print(f"figures: no installed font shows {shown}; install one, such as fonts-noto-cjk", file=sys.stderr)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+
+
+def _system_fonts() -> list[str]:
+    def rank(path: str) -> tuple[int, str]:
+        name = Path(path).name.lower().replace("-", "").replace("_", "")
+        # Bold faces of a family look wrong as body text.
+        return next((i for i, start in enumerate(CJK_FILES) if name.startswith(start)), 99) + 50 * (
+            "bold" in name
+        ), path
+
+    return sorted(font_manager.findSystemFonts(), key=rank)
+
+
+@functools.cache
+def _glyphs(path: str) -> frozenset[str]:
+    try:
+        return frozenset(map(chr, FT2Font(path).get_charmap()))
+    # Bitmap and emoji fonts that FreeType does not open have nothing to offer.
+    except (RuntimeError, OSError):
+        return frozenset()
 
 
 def _save(figure: plt.Figure, path: str | os.PathLike) -> None:
     # No software version in the file, so that equal figures are equal bytes.
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)
 
 
@@ -46,25 +96,113 @@ def curves(history: dict[str, list[float]], path: str | os.PathLike) -> None:
 
 
 def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], path: str | os.PathLike) -> None:
-    """Draws a confusion matrix [C, C], coloured by the share of each row; numbers up to 40 classes."""
+    """Draws a confusion matrix [C, C], coloured by the share of each row; names and numbers up to 40 classes."""
+    choose_fonts(class_names)
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(4, 0.45 * len(class_names) + 2)
+    named = len(class_names) <= NAMED_CLASSES
+    side = max(4.5, 0.42 * len(class_names) + 2) if named else 10
     figure, axis = plt.subplots(figsize=(side, side * 0.9), layout="constrained")
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(class_names) <= 40:
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    if named:
         for row, column in np.argwhere(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)
         ticks = range(len(class_names))
         axis.set_xticks(ticks, class_names, rotation=60, ha="right", rotation_mode="anchor")
         axis.set_yticks(ticks, class_names)
-    axis.set(xlabel="prediction", ylabel="label")
+    axis.set(xlabel="prediction" if named else "prediction (index)", ylabel="label" if named else "label (index)")
+    figure.colorbar(image, ax=axis, label="share of the label's pictures", shrink=0.7)
     _save(figure, path)
+
+
+def ranking(
+    roc: Mapping[int | str, tuple[np.ndarray, np.ndarray]],
+    precision_recall: Mapping[int | str, tuple[np.ndarray, np.ndarray]],
+    scores: Mapping[str, Mapping[int | str, float]],
+    class_names: Sequence[str],
+    path: str | os.PathLike,
+) -> None:
+    """Draws ROC and precision-recall curves side by side: averages in bold, classes thin.
+
+    Args:
+        roc: From metrics.roc_points.
+        precision_recall: From metrics.precision_recall_points.
+        scores: From metrics.ranking_scores.
+        class_names: Named in the legend up to 12.
+        path: PNG to write.
+    """
+    choose_fonts(class_names)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    panels = (
+        (axes[0], roc, "roc_auc", "false positive rate", "true positive rate", "AUC"),
+        (axes[1], precision_recall, "average_precision", "recall", "precision", "AP"),
+    )
+    for axis, found, score, x_name, y_name, short in panels:
+        classes = [key for key in found if not isinstance(key, str)]
+        for index in classes:
+            label = f"{class_names[index]}: {scores[score][index]:.3f}" if len(classes) <= NAMED_CURVES else None
+            colour = plt.colormaps["tab20"](index % 20) if label else "0.7"
+            axis.plot(*found[index], linewidth=1, color=colour, label=label, drawstyle=_style(score))
+        for key, line in (("macro", "k--"), ("micro", "k-")):
+            if key in found:
+                axis.plot(*found[key], line, linewidth=2, label=f"{key} average: {scores[score][key]:.3f}")
+        axis.set(xlabel=x_name, ylabel=y_name, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8, title=short, loc="lower right" if score == "roc_auc" else "lower left")
+    axes[0].plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
+    _save(figure, path)
+
+
+def _style(score: str) -> str:
+    # A precision-recall curve is no line between its points (Davis & Goadrich 2006): average precision sums steps.
+    return "steps-post" if score == "average_precision" else "default"
+
+
+def reliability(panels: Mapping[str, Sequence[Mapping[str, float]]], path: str | os.PathLike) -> None:
+    """Draws accuracy by confidence, one panel for each set of bins (metrics.reliability), with the bins' shares."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 5), layout="constrained", squeeze=False)
+    for axis, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        left, width = [row["low"] for row in rows], [row["high"] - row["low"] for row in rows]
+        total = sum(row["count"] for row in rows)
+        shares = [row["count"] / total for row in rows]
+        axis.bar(left, shares, width, align="edge", color="0.88", edgecolor="white", label="share of the pictures")
+        axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":", label="confidence = accuracy")
+        points = [row["confidence"] for row in rows], [row["accuracy"] for row in rows]
+        axis.plot(*points, "C0-o", markersize=5, label="accuracy")
+        axis.vlines(
+            points[0], *np.sort([points[0], points[1]], axis=0), color="C3", linewidth=2, alpha=0.6, label="gap"
+        )
+        axis.set(title=title, xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8, loc="upper left")
+    _save(figure, path)
+
+
+def coverage(curve: tuple[np.ndarray, np.ndarray], point: tuple[float, float] | None, path: str | os.PathLike) -> None:
+    """Draws accuracy among the answered pictures by their share, and where the threshold stands on it."""
+    figure, axis = plt.subplots(figsize=(5.5, 4.2), layout="constrained")
+    axis.plot(*curve, "C0-", label="the least confident turned away first")
+    if point:
+        axis.plot(
+            *point, "C3o", markersize=8, label=f"threshold: {point[0]:.1%} answered, {point[1]:.1%} of them right"
+        )
+    low = min(curve[1].min(), curve[1][-1])
+    axis.set(xlabel="share answered", ylabel="accuracy of the answers", xlim=(0, 1.01), ylim=(max(0, low - 0.05), 1.01))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, loc="lower left")
+    _save(figure, path)
+
+
+def heat_colours(heat: np.ndarray) -> np.ndarray:
+    """Colours float [...] in 0..1, cold blue to hot red, as float [..., 3] in 0..255."""
+    # The last tenth of the scale turns dark, which reads as less.
+    return plt.colormaps["turbo"](0.9 * heat)[..., :3] * 255
 
 
 def grid(images: Sequence[Image.Image], captions: Sequence[str], path: str | os.PathLike, columns: int = 6) -> None:
     """Draws pictures with a caption under each."""
+    choose_fonts(captions)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2 * columns, 2.45 * rows), layout="constrained", squeeze=False)

@@ -1,19 +1,14 @@
-"""Names what pictures show: with a trained run, or with an exported model through Paddle Inference."""
+"""Names what pictures show: with a trained run, or with an exported model on the fastest engine."""
 
 import argparse
-import csv
-import glob
-import itertools
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import config
 import runtime
-from config import UserError
-from pictures import SUFFIXES, PictureError, read_image
+from pictures import PictureError, read_image
+from scoring.sources import find_pictures
 
 # Pictures that --show draws at most, and the side of each, in pixels.
 SHOWN, SHOWN_SIDE = 60, 256
@@ -23,71 +18,30 @@ class RunModel:
     """A trained run behind the interface of inference.ExportedModel."""
 
     def __init__(self, run, settings):
+        from inference import calibration_of
         from transforms import EvalTransform
 
+        self.run = run
         self.class_names = run.class_names
         self.transform = EvalTransform.from_settings(settings)
+        self.temperature, self.threshold = calibration_of(run)
         self.network = run.load_network()
+
+    @property
+    def identity(self) -> str:
+        """What tells this model from every other: the digest of its weights, and the calibration."""
+        from deployment.description import file_digest
+
+        digest = file_digest(self.run.path / f"{self.run.weights_kind()}.pdparams")
+        return f"{digest} {self.temperature} {self.threshold}"
 
     def predict(self, images):
         """Computes probabilities float32 [N, C] of raw pixels uint8 [N, 3, H, W]."""
         import paddle
 
         with paddle.no_grad():
-            return paddle.nn.functional.softmax(self.network(paddle.to_tensor(images)), axis=-1).numpy()
-
-
-def find_pictures(arguments: Iterable[str]) -> Iterator[str]:
-    """Lists picture files: files as named, folders searched through, patterns expanded; sorted within each.
-
-    Raises:
-        UserError: An argument names nothing.
-    """
-    for argument in arguments:
-        if os.path.isdir(argument):
-            yield from _in_folder(argument)
-        elif os.path.lexists(argument) or not glob.has_magic(argument):
-            # A missing file is reported like an unreadable one, when its turn comes.
-            yield argument
-        else:
-            found = sorted(glob.glob(argument, recursive=True))
-            if not found:
-                raise UserError(f"{argument}: no file matches; check the pattern")
-            yield from (path for path in found if os.path.isfile(path))
-
-
-def _in_folder(folder: str) -> Iterator[str]:
-    found = False
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(SUFFIXES):
-                found = True
-                yield os.path.join(parent, name)
-    if not found:
-        raise UserError(f"{folder}: no picture in this folder; name another")
-
-
-def answers(paths: Iterable[str], model, batch_size: int, max_pixels: int) -> Iterator[tuple[str, object]]:
-    """Predicts batch by batch, so that memory does not grow with the number of pictures.
-
-    Yields:
-        Each path in order, with its probabilities float32 [C] or the PictureError that kept it from being read.
-    """
-    import numpy as np
-
-    iterator = iter(paths)
-    while batch := list(itertools.islice(iterator, batch_size)):
-        read: list[tuple[str, object]] = []
-        for path in batch:
-            try:
-                read.append((path, model.transform(read_image(path, max_pixels))))
-            except PictureError as error:
-                read.append((path, error))
-        images = [pixels for _, pixels in read if not isinstance(pixels, PictureError)]
-        rows = iter(model.predict(np.stack(images)) if images else ())
-        for path, pixels in read:
-            yield path, pixels if isinstance(pixels, PictureError) else next(rows)
+            logits = self.network(paddle.to_tensor(images)) / self.temperature
+            return paddle.nn.functional.softmax(logits, axis=-1).numpy()
 
 
 def ranking(probabilities, class_names: list[str], top_k: int) -> list[tuple[str, float]]:
@@ -96,77 +50,109 @@ def ranking(probabilities, class_names: list[str], top_k: int) -> list[tuple[str
     return [(class_names[i], float(probabilities[i])) for i in order]
 
 
-class Writer:
-    """Writes predictions as they come to a .csv or .json file, under a temporary name until it is closed."""
+def answer_text(probabilities, model, top_k: int) -> str:
+    """Says what a picture shows, in one line: the likeliest classes, after "none of these" where none is likely."""
+    from metrics import NONE_OF_THESE
 
-    def __init__(self, path: str, class_names: list[str]):
-        self.path, self.class_names = Path(path), class_names
-        self.as_json = self.path.suffix.lower() == ".json"
-        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        self.count = 0
-        try:
-            self.file = open(self.temporary, "w", encoding="utf-8", newline="", errors="surrogateescape")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
-        self.csv = csv.writer(self.file)
-        if self.as_json:
-            self.file.write("[")
-        else:
-            self.csv.writerow(["path", "prediction", "probability", *class_names])
-
-    def add(self, path: str, probabilities) -> None:
-        """Writes one picture's answer."""
-        best = int(probabilities.argmax())
-        values = [float(p) for p in probabilities]
-        if self.as_json:
-            row = {"path": path, "prediction": self.class_names[best], "probability": values[best]}
-            row["probabilities"] = dict(zip(self.class_names, values, strict=True))
-            self.file.write((",\n" if self.count else "\n") + json.dumps(row, ensure_ascii=False))
-        else:
-            self.csv.writerow([path, self.class_names[best], *(f"{v:.8f}" for v in (values[best], *values))])
-        self.count += 1
-
-    def close(self, keep: bool) -> None:
-        """Puts the file in place, or drops it."""
-        if self.as_json:
-            self.file.write("\n]\n")
-        self.file.close()
-        if keep:
-            os.replace(self.temporary, self.path)
-        else:
-            self.temporary.unlink()
+    best = ranking(probabilities, model.class_names, top_k)
+    refused = model.threshold is not None and best[0][1] < model.threshold
+    named = ", ".join(f"{name} {p:.4f}" for name, p in best)
+    return f"{NONE_OF_THESE} ({named})" if refused else named
 
 
-def predict(paths: Iterable[str], model, settings, out: str | None, show: str | None) -> tuple[int, int]:
-    """Answers for every picture on the terminal, in a file, and as a figure.
+def share() -> tuple[int, int]:
+    """Tells which process of how many this is, as python -m paddle.distributed.launch says."""
+    return int(os.environ.get("PADDLE_TRAINER_ID") or 0), int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
+
+
+def score(items: Iterable[tuple[int, str]], model, settings, bar) -> Iterator[list]:
+    """Runs pipeline.answers with the settings, and moves a progress bar."""
+    from scoring.pipeline import answers
+
+    workers = settings.num_workers if settings.num_workers not in ("auto", 0) else max(2, runtime.threads(settings))
+    for batch in answers(items, model, settings.batch_size, settings.max_pixels, workers):
+        yield batch
+        bar.update(len(batch))
+
+
+def print_answers(named: list[str], model, settings, show: str | None) -> tuple[int, int]:
+    """Answers for every picture on the terminal, and as a figure.
 
     Returns:
-        Number of pictures answered for and number that could not be read.
+        Number of pictures, and of those that could not be read.
     """
-    writer = Writer(out, model.class_names) if out else None
     shown: list[tuple[str, str]] = []
     done = failed = 0
-    finished = False
-    try:
-        for path, answer in answers(paths, model, settings.batch_size, settings.max_pixels):
-            if isinstance(answer, PictureError):
-                failed += 1
-                print(answer, file=sys.stderr)
-                continue
+    for batch in score(enumerate(find_pictures(named)), model, settings, progress(named, hidden=True)):
+        for _, path, answer in batch:
             done += 1
-            best = ranking(answer, model.class_names, settings.top_k)
-            print(f"{path}: " + ", ".join(f"{name} {p:.4f}" for name, p in best))
-            if writer:
-                writer.add(path, answer)
-            if len(shown) < SHOWN:
-                shown.append((path, "{} {:.2f}".format(*best[0])))
-        finished = True
-    finally:
-        if writer:
-            writer.close(keep=finished)
+            failed += _print(path, answer, model, settings.top_k)
+            if show and len(shown) < SHOWN and not isinstance(answer, PictureError):
+                shown.append((path, "{} {:.2f}".format(*ranking(answer, model.class_names, 1)[0])))
     if show and shown:
         draw(shown, show, settings.max_pixels)
     return done, failed
+
+
+def _print(path: str, answer, model, top_k: int) -> bool:
+    if isinstance(answer, PictureError):
+        print(answer, file=sys.stderr)
+        return True
+    print(f"{path}: {answer_text(answer, model, top_k)}")
+    return False
+
+
+def progress(named: list[str], hidden: bool = False):
+    """Makes a progress bar on stderr; pictures are counted only when somebody can see it."""
+    from tqdm import tqdm
+
+    hidden = hidden or not sys.stderr.isatty()
+    return tqdm(total=None if hidden else sum(1 for _ in find_pictures(named)), unit=" pictures", disable=hidden)
+
+
+def write_answers(named: list[str], model, settings, out: str, show: str | None, quiet: bool) -> int:
+    """Scores this process's share into its part; the process that ends last merges the parts into one file.
+
+    Returns:
+        Number of pictures that could not be read, of this process's share (all of them where it merged).
+    """
+    from metrics import NONE_OF_THESE
+    from scoring import outputs
+    from scoring.parts import Parts, Row
+
+    rank, world = share()
+    job = {"model": model.identity, "pictures": named, "max_pixels": settings.max_pixels}
+    parts = Parts(out, job, rank, world)
+    shown: list[tuple[str, str]] = []
+    failed = 0
+    quiet = quiet or world > 1
+    with progress(named, hidden=not quiet or rank > 0) as bar:
+        for batch in score(parts.left(find_pictures(named)), model, settings, bar):
+            rows = [_row(Row, *item) for item in batch]
+            parts.add(rows)
+            failed += sum(bool(row.error) for row in rows)
+            for _, path, answer in batch:
+                if not quiet:
+                    _print(path, answer, model, settings.top_k)
+                if show and len(shown) < SHOWN and not isinstance(answer, PictureError):
+                    shown.append((path, "{} {:.2f}".format(*ranking(answer, model.class_names, 1)[0])))
+    if parts.found:
+        print(f"{out}: {parts.found} pictures had been scored earlier, none of them was scored again", file=sys.stderr)
+    if show and shown:
+        draw(shown, show, settings.max_pixels)
+    if parts.finish():
+        count, failed = outputs.write(parts.out, parts.rows(), model.class_names, model.threshold, NONE_OF_THESE)
+        if count != parts.total:
+            raise RuntimeError(f"{count} rows were written for {parts.total} pictures")
+        parts.remove()
+        print(f"{out}: {count} rows for {parts.total} pictures, {failed} of them could not be read", file=sys.stderr)
+    return failed
+
+
+def _row(make, index: int, path: str, answer):
+    if isinstance(answer, PictureError):
+        return make(index, path, f"{answer.reason}: {answer.detail}", ())
+    return make(index, path, "", tuple(answer.tolist()))
 
 
 def draw(shown: list[tuple[str, str]], path: str, max_pixels: int) -> None:
@@ -179,11 +165,11 @@ def draw(shown: list[tuple[str, str]], path: str, max_pixels: int) -> None:
     plots.grid(images, [caption for _, caption in shown], path)
 
 
-def open_model(parser: argparse.ArgumentParser, arguments: argparse.Namespace, overrides: list[str]):
+def open_model(arguments: argparse.Namespace, overrides: list[str]):
     """Loads the model a command line names: --model FOLDER, --run FOLDER, or the run trained last.
 
     Returns:
-        The model (predict, class_names, transform) and the Settings.
+        The model (predict, class_names, transform, threshold, identity) and the Settings.
     """
     settings = config.load(arguments.config, overrides)
     runtime.prepare(settings)
@@ -191,7 +177,10 @@ def open_model(parser: argparse.ArgumentParser, arguments: argparse.Namespace, o
         from inference import ExportedModel
 
         device = runtime.select_device(settings)
-        return ExportedModel(arguments.model, device, runtime.threads(settings)), settings
+        model = ExportedModel(arguments.model, device, runtime.threads(settings), settings.engine)
+        if model.reason and share()[0] == 0:
+            print(f"{arguments.model}: engine {model.engine} ({model.reason})", file=sys.stderr)
+        return model, settings
     from checkpoint import find
     from evaluate import run_settings
 
@@ -203,25 +192,52 @@ def open_model(parser: argparse.ArgumentParser, arguments: argparse.Namespace, o
     return RunModel(run, settings), settings
 
 
-def main() -> int:
-    """Command line of predict.py."""
+def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
+    """Reads the command line.
+
+    Returns:
+        Options, settings, and what to look at.
+    """
     parser = config.parser(__doc__)
-    parser.add_argument("arguments", nargs="+", metavar="PICTURE|FOLDER|PATTERN|KEY=VALUE", help="what to look at, and settings")
+    parser.add_argument(
+        "arguments",
+        nargs="+",
+        metavar="PICTURE|FOLDER|PATTERN|LIST.txt|KEY=VALUE",
+        help="what to look at, and settings",
+    )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--run", metavar="FOLDER", help="a run that train.py made (the one trained last)")
     source.add_argument("--model", metavar="FOLDER", help="a model that export.py made")
-    parser.add_argument("--out", metavar="FILE", help="write all probabilities to FILE.csv or FILE.json")
-    parser.add_argument("--show", metavar="FILE", help=f"draw the pictures (the first {SHOWN}) with their answers into FILE.png")
+    parser.add_argument("--out", metavar="FILE", help="write all probabilities to FILE.csv, .tsv, .json or .parquet; "
+                        "the same command goes on where a killed one stopped")  # fmt: skip
+    parser.add_argument(
+        "--show", metavar="FILE", help=f"draw the pictures (the first {SHOWN}) with their answers into FILE.png"
+    )
+    parser.add_argument("--quiet", action="store_true", help="with --out: no line a picture, a progress bar instead")
     arguments = parser.parse_args()
     overrides, named = config.split_overrides(arguments.arguments)
     if not named:
-        parser.error("name at least one picture or folder")
-    if arguments.out and not arguments.out.lower().endswith((".csv", ".json")):
-        parser.error("--out takes a file ending in .csv or .json")
-    model, settings = open_model(parser, arguments, overrides)
-    done, failed = predict(find_pictures(named), model, settings, arguments.out, arguments.show)
+        parser.error("name at least one picture, folder or list")
+    if share()[1] > 1 and not arguments.out:
+        parser.error("several processes need --out FILE, where their answers come together")
+    return arguments, overrides, named
+
+
+def main() -> int:
+    """Command line of predict.py."""
+    arguments, overrides, named = parse()
+    if arguments.out:
+        from scoring.outputs import check_suffix
+
+        check_suffix(arguments.out)
+    model, settings = open_model(arguments, overrides)
+    if arguments.out:
+        failed = write_answers(named, model, settings, arguments.out, arguments.show, arguments.quiet)
+        # Several processes share one exit status: their failures stand in the file.
+        return 1 if failed and share()[1] == 1 else 0
+    done, failed = print_answers(named, model, settings, arguments.show)
     if failed:
-        print(f"{done} pictures answered for, {failed} could not be read", file=sys.stderr)
+        print(f"{done - failed} pictures answered for, {failed} could not be read", file=sys.stderr)
     return 1 if failed else 0
 
 

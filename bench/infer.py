@@ -1,0 +1,135 @@
+"""One exported graph on every engine at hand: ResNet50 and MobileNetV2, 224 px, one interleaved run.
+
+    python bench/infer.py [--networks resnet50,mobilenet_v2] [--batches 1,8] [--rounds 12] [--threads 2] [--int8]
+
+onnxruntime with paddle2onnx, openvino and torch with torchvision are measured where they are
+installed (requirements-bench.txt).
+Weights are random: times do not depend on them, and what 8 bits cost is judged by export.py on a trained run.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+SHAPE = (3, 224, 224)
+OURS = ("plain", "onednn", "openvino", "int8")
+PACKAGES = ("paddlepaddle", "onnxruntime", "openvino", "torch", "numpy")
+Runner = Callable[[np.ndarray], object]
+
+
+def export(name: str, folder: Path, int8: bool) -> None:
+    """Writes graph, ONNX where its packages are installed, and the 8-bit graph."""
+    import paddle
+
+    import networks
+    from deployment import graphs, onnx_graph, quantisation
+
+    paddle.seed(0)
+    classifier = networks.Classifier(networks.construct(name, 10, SHAPE), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    classifier.eval()
+    graphs.write_graphs(classifier, SHAPE, 1.0, folder)
+    if all(importlib.util.find_spec(package) for package in onnx_graph.PACKAGES):
+        onnx_graph.write_onnx(folder)
+    if int8:
+        quantisation.quantise(folder, np.random.default_rng(0).integers(0, 256, (16, *SHAPE), dtype=np.uint8))
+
+
+def runners(name: str, folder: Path, threads: int) -> dict[str, Runner]:
+    """Loads everything that is installed."""
+    from deployment import engines
+
+    made: dict[str, Runner] = {}
+    for engine in (*OURS, "onnxruntime"):
+        if not engines.lacks(folder, engine, "cpu"):
+            made[("Paddle Inference " if engine in OURS else "") + engine] = engines.load(
+                folder, engine, "cpu", threads, SHAPE
+            )
+    if importlib.util.find_spec("openvino") and (folder / "inference.onnx").is_file():
+        made["OpenVINO itself, from ONNX"] = _openvino(folder / "inference.onnx", threads)
+    if importlib.util.find_spec("torchvision"):
+        try:
+            made["PyTorch"] = _torch(name, threads)
+        # A torchvision built for another torch is met in the wild; the other engines are worth their row.
+        except RuntimeError as error:
+            print(f"PyTorch left out: {error}", file=sys.stderr)
+    return made
+
+
+def _openvino(file: Path, threads: int) -> Runner:
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(file), "CPU", {"INFERENCE_NUM_THREADS": threads})
+    return lambda images: compiled([images])[0]
+
+
+def _torch(name: str, threads: int) -> Runner:
+    import torch
+    import torchvision
+
+    torch.set_num_threads(threads)
+    network = getattr(torchvision.models, name)(num_classes=10).eval()
+
+    def run(images: np.ndarray) -> object:
+        with torch.inference_mode():
+            return torch.softmax(network(torch.from_numpy(images) * (1 / 255)), dim=1).numpy()
+
+    return run
+
+
+def main() -> None:
+    """Prints one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", default="resnet50,mobilenet_v2")
+    parser.add_argument("--batches", default="1,8")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--int8", action="store_true")
+    arguments = parser.parse_args()
+    import config
+    import runtime
+
+    runtime.prepare(config.load(overrides=[f"threads={arguments.threads}"]))
+    from deployment.engines import processor
+
+    installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
+    found = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES if name in installed]
+    print(f"{processor()}, {runtime.cores()} cores, {arguments.threads} threads; {', '.join(found)}")
+    print("| network | batch | engine | median ms | fastest ms | of the fastest 32-bit engine |\n" + "| --- " * 6 + "|")
+    for name in arguments.networks.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            export(name, Path(folder), arguments.int8)
+            made = runners(name, Path(folder), arguments.threads)
+            for batch in map(int, arguments.batches.split(",")):
+                _table(name, batch, made, arguments.rounds)
+
+
+def _table(name: str, batch: int, made: dict[str, Runner], rounds: int) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (batch, *SHAPE)).astype(np.float32)
+    times: dict[str, list[float]] = {engine: [] for engine in made}
+    for _ in range(rounds + 1):
+        for engine, run in made.items():
+            start = time.perf_counter()
+            run(images)
+            times[engine].append(1000 * (time.perf_counter() - start))
+    medians = {engine: statistics.median(taken[1:]) for engine, taken in times.items()}
+    best = min(value for engine, value in medians.items() if not engine.endswith("int8"))
+    for engine, value in sorted(medians.items(), key=lambda item: item[1]):
+        print(
+            f"| {name} | {batch} | {engine} | {value:.1f} | {min(times[engine][1:]):.1f} | {value / best:.2f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

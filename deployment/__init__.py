@@ -1,0 +1,1 @@
+"""What an exported folder holds, how it is run, and how it is checked against the run it came from."""

@@ -1,0 +1,1 @@
+"""What evaluate.py tells: calibrated confidence, explanations, mistakes, label suspects, comparisons, and the page."""
