@@ -205,10 +205,10 @@ def grid(images: Sequence[Image.Image], captions: Sequence[str], path: str | os.
     choose_fonts(captions)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2 * columns, 2.45 * rows), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(2 * columns, 2.3 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, caption in zip(axes.flat, images, captions, strict=False):
         axis.imshow(image)
-        axis.set_title(caption, fontsize=9, y=-0.02, va="top")
+        axis.set_title(caption, fontsize=9, y=-0.05, va="top")
     _save(figure, Path(path))

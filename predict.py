@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator
 
 import config
 import runtime
-from pictures import PictureError, read_image
+from config import UserError
+from pictures import PictureError
+from scoring.gallery import SHOWN, Gallery
 from scoring.sources import find_pictures
-
-# Pictures that --show draws at most, and the side of each, in pixels.
-SHOWN, SHOWN_SIDE = 60, 256
 
 
 class RunModel:
@@ -75,22 +74,19 @@ def score(items: Iterable[tuple[int, str]], model, settings, bar) -> Iterator[li
         bar.update(len(batch))
 
 
-def print_answers(named: list[str], model, settings, show: str | None) -> tuple[int, int]:
-    """Answers for every picture on the terminal, and as a figure.
+def print_answers(named: list[str], model, settings, gallery: Gallery) -> tuple[int, int]:
+    """Answers for every picture on the terminal.
 
     Returns:
         Number of pictures, and of those that could not be read.
     """
-    shown: list[tuple[str, str]] = []
     done = failed = 0
     for batch in score(enumerate(find_pictures(named)), model, settings, progress(named, hidden=True)):
         for _, path, answer in batch:
             done += 1
             failed += _print(path, answer, model, settings.top_k)
-            if show and len(shown) < SHOWN and not isinstance(answer, PictureError):
-                shown.append((path, "{} {:.2f}".format(*ranking(answer, model.class_names, 1)[0])))
-    if show and shown:
-        draw(shown, show, settings.max_pixels)
+            if not isinstance(answer, PictureError):
+                gallery.add(path, answer)
     return done, failed
 
 
@@ -110,7 +106,7 @@ def progress(named: list[str], hidden: bool = False):
     return tqdm(total=None if hidden else sum(1 for _ in find_pictures(named)), unit=" pictures", disable=hidden)
 
 
-def write_answers(named: list[str], model, settings, out: str, show: str | None, quiet: bool) -> int:
+def write_answers(named: list[str], model, settings, out: str, gallery: Gallery, quiet: bool) -> int:
     """Scores this process's share into its part; the process that ends last merges the parts into one file.
 
     Returns:
@@ -123,7 +119,6 @@ def write_answers(named: list[str], model, settings, out: str, show: str | None,
     rank, world = share()
     job = {"model": model.identity, "pictures": named, "max_pixels": settings.max_pixels}
     parts = Parts(out, job, rank, world)
-    shown: list[tuple[str, str]] = []
     failed = 0
     quiet = quiet or world > 1
     with progress(named, hidden=not quiet or rank > 0) as bar:
@@ -134,12 +129,10 @@ def write_answers(named: list[str], model, settings, out: str, show: str | None,
             for _, path, answer in batch:
                 if not quiet:
                     _print(path, answer, model, settings.top_k)
-                if show and len(shown) < SHOWN and not isinstance(answer, PictureError):
-                    shown.append((path, "{} {:.2f}".format(*ranking(answer, model.class_names, 1)[0])))
+                if not isinstance(answer, PictureError):
+                    gallery.add(path, answer)
     if parts.found:
         print(f"{out}: {parts.found} pictures had been scored earlier, none of them was scored again", file=sys.stderr)
-    if show and shown:
-        draw(shown, show, settings.max_pixels)
     if parts.finish():
         count, failed = outputs.write(parts.out, parts.rows(), model.class_names, model.threshold, NONE_OF_THESE)
         if count != parts.total:
@@ -153,16 +146,6 @@ def _row(make, index: int, path: str, answer):
     if isinstance(answer, PictureError):
         return make(index, path, f"{answer.reason}: {answer.detail}", ())
     return make(index, path, "", tuple(answer.tolist()))
-
-
-def draw(shown: list[tuple[str, str]], path: str, max_pixels: int) -> None:
-    """Draws pictures with their answers into a PNG."""
-    import plots
-
-    images = [read_image(file, max_pixels) for file, _ in shown]
-    for image in images:
-        image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    plots.grid(images, [caption for _, caption in shown], path)
 
 
 def open_model(arguments: argparse.Namespace, overrides: list[str]):
@@ -213,6 +196,9 @@ def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
     parser.add_argument(
         "--show", metavar="FILE", help=f"draw the pictures (the first {SHOWN}) with their answers into FILE.png"
     )
+    parser.add_argument(
+        "--explain", metavar="FILE", help="likewise under a heat map of what speaks for the answer; needs a run"
+    )
     parser.add_argument("--quiet", action="store_true", help="with --out: no line a picture, a progress bar instead")
     arguments = parser.parse_args()
     overrides, named = config.split_overrides(arguments.arguments)
@@ -220,6 +206,13 @@ def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
         parser.error("name at least one picture, folder or list")
     if share()[1] > 1 and not arguments.out:
         parser.error("several processes need --out FILE, where their answers come together")
+    if arguments.explain and arguments.model:
+        parser.error("--explain needs a run (--run FOLDER): an exported graph has no gradients")
+    for figure in filter(None, (arguments.show, arguments.explain)):
+        if not figure.lower().endswith(".png"):
+            parser.error(f"{figure}: --show and --explain take a file ending in .png")
+        if not os.path.isdir(os.path.dirname(figure) or "."):
+            raise UserError(f"{figure}: its folder does not exist; make it or name another")
     return arguments, overrides, named
 
 
@@ -231,11 +224,14 @@ def main() -> int:
 
         check_suffix(arguments.out)
     model, settings = open_model(arguments, overrides)
+    gallery = Gallery(arguments.show, arguments.explain)
     if arguments.out:
-        failed = write_answers(named, model, settings, arguments.out, arguments.show, arguments.quiet)
+        failed = write_answers(named, model, settings, arguments.out, gallery, arguments.quiet)
+        gallery.draw(model, settings)
         # Several processes share one exit status: their failures stand in the file.
         return 1 if failed and share()[1] == 1 else 0
-    done, failed = print_answers(named, model, settings, arguments.show)
+    done, failed = print_answers(named, model, settings, gallery)
+    gallery.draw(model, settings)
     if failed:
         print(f"{done - failed} pictures answered for, {failed} could not be read", file=sys.stderr)
     return 1 if failed else 0

@@ -14,6 +14,8 @@ from networks import Classifier
 # Pictures explained at once: every feature map of the network is held for them.
 BATCH = 8
 AUTO = "auto"
+# Maps with a shorter side, in pixels, say hardly where: small pictures leave 2x2 at the end, so an earlier map is read.
+TELLING = 5
 # How much of an overlay is the heat map, where it is hottest.
 OPACITY = 0.6
 
@@ -26,7 +28,8 @@ def explain(classifier: Classifier, images: np.ndarray, class_indices: Sequence[
         images: Raw pixels uint8 [N, 3, H, W].
         class_indices: One class for each picture.
         layer: Name of the layer whose output is read, as `Classifier.network.named_sublayers()` gives it; "auto": the
-            last feature map of more than one pixel that the logits depend on and no pooling made.
+            last feature map that the logits depend on and no pooling made, of at least TELLING pixels a side if there
+            is one, else of more than one pixel.
 
     Returns:
         float32 [N, H, W], 0..1, the strongest place of each picture 1; all 0 where nothing speaks for the class.
@@ -85,7 +88,8 @@ class _Maps:
 
     def choose(self, score: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Gives the last feature map that the score depends on (auxiliary branches do not count), and its gradient."""
-        for features in reversed(self.found):
+        telling = [features for features in self.found if min(features.shape[2:]) >= TELLING]
+        for features in reversed(self.found if self.named != AUTO else [*self.found, *telling]):
             (gradients,) = paddle.grad(score, features, retain_graph=True, allow_unused=True)
             if gradients is not None:
                 return features, gradients

@@ -239,3 +239,17 @@ def test_kill_and_go_on(tmp_path):
         rows = list(csv.DictReader(file))
     assert [Path(row["path"]).stem for row in rows] == [f"{i:02}" for i in range(40)]
     assert not (tmp_path / "out.csv.parts").exists()
+
+
+def test_explain_draws_a_heat_map_and_refuses_an_export(drawn, trained, tmp_path):
+    """Guards against an overlay that is only the picture, and a traceback where an export has no gradients."""
+    picture = next((drawn / "test").rglob("*.jpg"))
+    plain, heated = tmp_path / "plain.png", tmp_path / "heated.png"
+    command = [sys.executable, str(ROOT / "predict.py"), str(picture)]
+    done = subprocess.run([*command, "--run", str(trained.path), "--show", str(plain), "--explain", str(heated)])
+    assert done.returncode == 0
+    drawings = [np.asarray(Image.open(file).convert("RGB"), np.int32) for file in (plain, heated)]
+    assert np.abs(drawings[0] - drawings[1]).max() > 40
+    refused = subprocess.run([*command, "--model", str(trained.path), "--explain", str(heated)], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "an exported graph has no gradients" in refused.stderr
