@@ -1,9 +1,12 @@
 """The run folder: the only code that reads or writes a run's weights, settings and state."""
 
 import csv
+import hashlib
+import io
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,15 @@ import paddle
 
 import config
 import networks
-from config import Settings, UserError
-from lists import LABELS, read_labels, write_text
+from config import CHANGEABLE, Settings, UserError, known_keys, problems
+from lists import LABELS, finish_publishing, publishing, read_labels, write_text
 
 BEST, LAST = "best", "last"
+# What may differ from the interrupted run when it is resumed: how long and how safely it goes on, and the machine.
+RESUMABLE = (CHANGEABLE - {"data_dir", "lists_dir", "batch_size", "max_pixels"}) | {
+    "epochs", "patience", "overwrite", "resume", "save_every_minutes", "run_name",
+}  # fmt: skip
+CALIBRATION = "calibration.json"
 
 
 class Run:
@@ -26,6 +34,8 @@ class Run:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
+        # A training that was killed while its files took their places has them all on the disk.
+        finish_publishing(self.path)
 
     @property
     def name(self) -> str:
@@ -44,6 +54,42 @@ class Run:
             return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         except ValueError:
             raise UserError(f"{file}: this is not JSON; train the run anew") from None
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """What evaluate.py fitted for these weights: `temperature` (above 0) and `threshold` (0..1, or None), and how.
+
+        Empty before the run was evaluated, and after more training has changed those weights. Setting it writes
+        calibration.json and notes the weights it belongs to.
+
+        Raises:
+            UserError: calibration.json is torn.
+        """
+        file = self.path / CALIBRATION
+        if not file.is_file():
+            return {}
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            fitted_for, temperature, threshold = (content[key] for key in ("weights", "temperature", "threshold"))
+            sound = temperature > 0 and (threshold is None or 0 <= threshold <= 1)
+        except (ValueError, KeyError, TypeError):
+            sound = False
+        if not sound:
+            raise UserError(f"{file}: this is no calibration; run `python evaluate.py {self.path}` anew") from None
+        return content if fitted_for == self._fingerprint() else {}
+
+    @calibration.setter
+    def calibration(self, content: dict[str, Any]) -> None:
+        text = json.dumps({**content, "weights": self._fingerprint()}, indent=2)
+        write_text(self.path / CALIBRATION, text + "\n")
+
+    def _fingerprint(self) -> str:
+        """SHA-256 of the weights that stand for the run."""
+        digest = hashlib.sha256()
+        with open(self.path / f"{self.weights_kind()}.pdparams", "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
 
     @property
     def settings(self) -> Settings:
@@ -81,32 +127,100 @@ class Run:
         write_text(run.path / LABELS, "".join(f"{name}\n" for name in class_names))
         return run
 
+    @classmethod
+    def reopen(cls, settings: Settings, class_names: list[str]) -> "Run":
+        """Opens the run of the settings to train it further.
+
+        Raises:
+            UserError: The run was trained with other settings or classes.
+        """
+        run = cls(settings.run)
+        check_labels(run, class_names, settings.lists / LABELS)
+        old, new = run.settings.model_dump(), settings.model_dump()
+        changed = [
+            f"{key} was {_find(old, key)}, is {_find(new, key)}"
+            for key in known_keys()
+            if key not in RESUMABLE and _find(old, key) != _find(new, key)
+        ]
+        if changed:
+            raise problems(str(run.path), changed, "resume with the run's settings, or train under another run_name")
+        config.save(settings, run.path / "config.yaml")
+        return run
+
     def _clear(self) -> None:
         if not (self.path / "config.yaml").is_file() and any(self.path.iterdir()):
             raise UserError(f"{self.path}: this folder is no run, so it is not overwritten; choose another run_name")
         shutil.rmtree(self.path)
 
+    def save(
+        self,
+        weights: Mapping[str, Mapping] | None = None,
+        optimizer: Mapping | None = None,
+        average: Mapping | None = None,
+        state: Mapping[str, Any] | None = None,
+        row: Mapping[str, float] | None = None,
+    ) -> None:
+        """Replaces files of the run together: killed at any moment, the run has all the old ones or all the new ones.
+
+        Args:
+            weights: Weights by kind, for best.pdparams and last.pdparams.
+            optimizer: For last.pdopt.
+            average: For last.pdema.
+            state: For state.json.
+            row: One epoch, added to history.csv; the first row decides the columns.
+
+        Raises:
+            UserError: The disk is full or may not be written to; the run stays as it was.
+        """
+        binary = {f"{kind}.pdparams": content for kind, content in (weights or {}).items()}
+        binary |= {"last.pdopt": optimizer, "last.pdema": average}
+        try:
+            with publishing(self.path) as new:
+                for name, content in binary.items():
+                    if content is not None:
+                        paddle.save(content, new(name).name)
+                if row is not None:
+                    new("history.csv").write(self._history_with(row))
+                if state is not None:
+                    new("state.json").write(json.dumps(state, indent=2) + "\n")
+        except UserError as error:
+            told = str(error).rpartition(";")[0]
+            raise UserError(f"{told}; free some space, or mend the rights of {self.path}") from None
+
     def save_weights(self, kind: str, network: networks.Classifier) -> None:
         """Replaces best.pdparams or last.pdparams, whole or not at all."""
-        _save(network.network.state_dict(), self.path / f"{kind}.pdparams")
-
-    def save_optimizer(self, optimizer: paddle.optimizer.Optimizer) -> None:
-        """Replaces last.pdopt, whole or not at all."""
-        _save(optimizer.state_dict(), self.path / "last.pdopt")
+        self.save(weights={kind: network.network.state_dict()})
 
     def save_state(self, **state: Any) -> None:
         """Replaces state.json: epoch reached, best epoch and score, whether the run has ended."""
-        write_text(self.path / "state.json", json.dumps(state, indent=2) + "\n")
+        self.save(state=state)
 
     def append_history(self, row: dict[str, float]) -> None:
         """Adds one epoch to history.csv; the first row decides the columns."""
+        self.save(row=row)
+
+    def _history_with(self, row: Mapping[str, float]) -> str:
         file = self.path / "history.csv"
-        new = not file.exists()
-        with open(file, "a", encoding="utf-8", newline="") as handle:
-            writer = csv.DictWriter(handle, row.keys())
-            if new:
-                writer.writeheader()
-            writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, row.keys(), lineterminator="\n")
+        if file.exists():
+            text.write(file.read_text(encoding="utf-8"))
+        else:
+            writer.writeheader()
+        writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
+        return text.getvalue()
+
+    def restore(self, network: networks.Classifier, optimizer: paddle.optimizer.Optimizer, average: Any = None) -> None:
+        """Takes last.pdparams, last.pdopt (with the schedule) and last.pdema into a training.
+
+        Raises:
+            UserError: A file is missing or torn.
+        """
+        file = self._needed("last.pdparams")
+        networks.load_strictly(network.network, networks.read_weights(file), str(file), head=set())
+        optimizer.set_state_dict(networks.read_weights(self._needed("last.pdopt")))
+        if average is not None:
+            average.set_state_dict(networks.read_weights(self._needed("last.pdema")))
 
     def history(self) -> dict[str, list[float]]:
         """Reads history.csv as columns."""
@@ -141,15 +255,10 @@ class Run:
         return classifier
 
 
-def _save(content: dict, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        paddle.save(content, str(temporary))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); free some space or mend the rights") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+def _find(values: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
 
 
 def find(path: str | os.PathLike | None, output_dir: str | os.PathLike) -> Run:
@@ -194,7 +303,9 @@ def check_labels(run: Run, class_names: list[str], where: str | os.PathLike) -> 
     own = run.class_names
     if own == class_names:
         return
-    at = next((i for i, (a, b) in enumerate(zip(own, class_names, strict=False)) if a != b), min(len(own), len(class_names)))
+    at = next(
+        (i for i, (a, b) in enumerate(zip(own, class_names, strict=False)) if a != b), min(len(own), len(class_names))
+    )
     mine = own[at] if at < len(own) else "nothing"
     theirs = class_names[at] if at < len(class_names) else "nothing"
     raise UserError(

@@ -39,6 +39,10 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], Field()]
 Auto = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=1024)], BeforeValidator(_auto_or_integer)]
 Channels = tuple[float, float, float]
+# YAML reads a bare `off` as false.
+Reject = Annotated[
+    Literal["coverage", "precision", "off"], BeforeValidator(lambda value: "off" if value is False else value)
+]
 
 
 class Section(BaseModel):
@@ -55,6 +59,18 @@ class Augment(Section):
     horizontal_flip: Probability
     vertical_flip: Probability
     rotation: Annotated[float, Field(ge=0, le=180)]
+    scale: Range
+    shift: Annotated[float, Field(ge=0, le=1)]
+    brightness: Probability
+    contrast: Probability
+    saturation: Probability
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+    invert: Probability
+    rand_operations: Annotated[int, Field(ge=0, le=14)]
+    rand_magnitude: Annotated[float, Field(ge=0, le=30)]
+    erase: Probability
+    mixup: Annotated[float, Field(ge=0, le=10)]
+    cutmix: Annotated[float, Field(ge=0, le=10)]
 
     @model_validator(mode="after")
     def _ordered(self) -> "Augment":
@@ -62,6 +78,8 @@ class Augment(Section):
             raise ValueError("augment.crop_scale must be two shares with 0 < lowest <= highest <= 1")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
             raise ValueError("augment.crop_ratio must be two numbers with 0 < lowest <= highest")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("augment.scale must be two factors with 0 < lowest <= highest")
         return self
 
 
@@ -83,17 +101,26 @@ class Settings(Section):
     network: str
     pretrained: bool | str
     freeze: bool
+    unfreeze_epoch: Annotated[int, Field(ge=0)]
+    body_rate: Annotated[float, Field(gt=0, le=1)]
     mean: Channels
     std: Channels
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     optimizer: Literal["adam", "adamw", "momentum"]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
-    schedule: Literal["constant", "cosine"]
+    schedule: Literal["constant", "cosine", "one_cycle", "step", "plateau"]
+    decay_epochs: Annotated[int, Field(ge=1)]
+    decay_factor: Annotated[float, Field(gt=0, lt=1)]
     warmup_epochs: Annotated[float, Field(ge=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0, le=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_balance: Literal["none", "weights", "sampling"]
+    clip_norm: Annotated[float, Field(ge=0)]
+    accumulate: Annotated[int, Field(ge=1)]
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    amp: Literal["none", "O1", "O2"]
     monitor: Literal["accuracy", "loss"]
     patience: Annotated[int, Field(ge=0)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
@@ -101,11 +128,20 @@ class Settings(Section):
     output_dir: str
     run_name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
     overwrite: bool
+    resume: bool
+    save_every_minutes: Annotated[float, Field(gt=0)]
     export_dir: str
     top_k: Annotated[int, Field(ge=1)]
+    reject: Reject
+    reject_target: Annotated[float, Field(gt=0, le=1)]
+    explain_layer: str
     device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu(:\d+)?)$")]
+    engine: Literal["auto", "onednn", "openvino", "plain", "int8", "onnxruntime", "gpu", "tensorrt"]
     threads: Auto
     num_workers: Auto
+    cpu_speedups: bool
+    cache: Literal["auto", "none", "ram", "disk"]
+    cache_dir: str
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
@@ -130,7 +166,8 @@ class Settings(Section):
 # What later commands may change about a finished run: where things are and how hard the machine works, never what
 # the network sees or is.
 CHANGEABLE = frozenset(
-    "data_dir lists_dir batch_size max_pixels output_dir export_dir top_k device threads num_workers".split()
+    "data_dir lists_dir batch_size max_pixels output_dir export_dir top_k reject reject_target explain_layer "
+    "device engine threads num_workers cpu_speedups cache cache_dir".split()
 )
 
 
@@ -159,7 +196,7 @@ def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name an existing YAML file with --config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         line = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
         raise UserError(f"{path}: this is not YAML{line}; write one `key: value` a line") from None
     if not isinstance(content or {}, dict):
@@ -176,7 +213,9 @@ def _merge(base: dict[str, Any], changes: dict[str, Any], where: str, prefix: st
             raise _unknown(where, f"{prefix}{key}")
         nested = isinstance(base[name], dict)
         if nested and not isinstance(value, dict):
-            raise UserError(f"{where}: {prefix}{name} is a group of settings; set one of them, {prefix}{name}.KEY=VALUE")
+            raise UserError(
+                f"{where}: {prefix}{name} is a group of settings; set one of them, {prefix}{name}.KEY=VALUE"
+            )
         merged[name] = _merge(base[name], value, where, f"{prefix}{name}.") if nested else value
     return merged
 
@@ -194,12 +233,16 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
             raise UserError(f"{argument}: this is not a setting; write KEY=VALUE")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise UserError(f"{argument}: the value cannot be read; quote it, or write lists as [3,64,64]") from None
         node = changes
         *groups, last = key.lower().split(".")
         for group in groups:
             node = node.setdefault(group, {})
+            if not isinstance(node, dict):
+                raise UserError(
+                    f"{argument}: {group} was given one value before; set single settings or none of its group"
+                )
         node[last] = value
     return changes
 
@@ -261,7 +304,9 @@ def _flat(name: str, value: Any) -> list[str]:
 
 def save(settings: Settings, path: str | os.PathLike) -> None:
     """Writes every setting to a YAML file that `load(base=...)` reads back unchanged."""
-    text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None)
+    text = yaml.safe_dump(
+        settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None
+    )
     Path(path).write_text(text, encoding="utf-8")
 
 
@@ -328,8 +373,10 @@ def command(main: Callable[[], int | None]) -> None:
     Args:
         main: The command; what it returns is the exit status (None: 0).
     """
-    # Paddle complains on import that the compiler cache it would like is absent; nothing here compiles.
+    # Paddle complains on import that the compiler cache it would like is absent (nothing here compiles), and tells at
+    # every batch norm of every step that it works as it should.
     warnings.filterwarnings("ignore", message="No ccache found")
+    warnings.filterwarnings("ignore", message="When training, we now always track")
     try:
         sys.exit(main() or 0)
     except UserError as error:

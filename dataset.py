@@ -2,12 +2,15 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import paddle
+from PIL import Image
 
+import cache
 import runtime
 from config import Settings, UserError
 from lists import Entry
@@ -15,35 +18,98 @@ from pictures import read_image
 from transforms import EvalTransform, TrainTransform
 
 # Distinguishes the random streams that are drawn from one seed.
-ORDER_STREAM, PICTURE_STREAM = 0, 1
+ORDER_STREAM, PICTURE_STREAM, MIX_STREAM = 0, 1, 2
+# Label of a row that only makes batches of several processes equally large; no score counts it.
+PADDING = -1
+# What workers send where all is well; paddle refuses arrays without elements.
+NO_ERROR = b"\0"
+# Batches that are prepared while the network works on another one.
+AHEAD = 2
 
 
 class ListDataset(paddle.io.Dataset):
     """Pictures of a list: item i is (image uint8 [3, H, W], label int64).
 
-    With a TrainTransform the changes to picture i depend on seed, epoch and i alone: not on the order of reading or
-    on which process reads. Set `epoch` before each pass.
+    With a TrainTransform the changes to picture i depend on seed, epoch and i alone: not on the order of reading, on
+    which process reads, or on whether there is a cache. Set `epoch` before each pass.
+
+    Attributes:
+        cached: Pictures as far as chance has no part in them; None: files are read.
     """
 
-    def __init__(self, entries: Sequence[Entry], transform: EvalTransform | TrainTransform, max_pixels: int, seed: int = 0):
+    def __init__(
+        self, entries: Sequence[Entry], transform: EvalTransform | TrainTransform, max_pixels: int, seed: int = 0
+    ):
         super().__init__()
         self.entries = list(entries)
+        self.labels = np.asarray([entry.label for entry in self.entries], np.int64)
         self.transform = transform
         self.max_pixels = max_pixels
         self.seed = seed
         self.epoch = 0
+        self.cached: cache.PictureCache | None = None
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
-        """Raises PictureError (a UserError that names the file) when the picture cannot be read."""
-        entry = self.entries[index]
+    def read(self, entry: Entry) -> np.ndarray:
+        """Reads a picture as a cache keeps it: uint8 [height, width, 3], shrunk, or finished where nothing is random.
+
+        Raises:
+            PictureError: It cannot be read; a UserError that names the file.
+        """
         image = read_image(entry.file, self.max_pixels)
         if isinstance(self.transform, TrainTransform):
-            generator = np.random.default_rng((self.seed, PICTURE_STREAM, self.epoch, index))
-            return self.transform(image, generator), np.int64(entry.label)
-        return self.transform(image), np.int64(entry.label)
+            return np.asarray(self.transform.shrink(image))
+        return self.transform(image).transpose(1, 2, 0)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
+        """Raises PictureError (a UserError that names the file) when the picture cannot be read."""
+        pixels = self.read(self.entries[index]) if self.cached is None else self.cached[index]
+        if isinstance(self.transform, TrainTransform):
+            return self.transform.vary(Image.fromarray(pixels), self._generator(index)), self.labels[index]
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1)), self.labels[index]
+
+    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Several items at once: (images uint8 [N, 3, H, W], labels int64 [N]); index PADDING makes a padding row."""
+        labels = np.where(indices == PADDING, PADDING, self.labels[indices])
+        transform, indices = self.transform, np.where(indices == PADDING, 0, indices)
+        if self.cached is None or not self.cached.uniform(transform.height, transform.width) or not transform.is_whole:
+            return np.stack([self[index][0] for index in indices.tolist()]), labels
+        images = np.ascontiguousarray(self.cached.take(indices).transpose(0, 3, 1, 2))
+        if isinstance(transform, TrainTransform):
+            transform.flip_batch(images, [self._generator(index) for index in indices.tolist()])
+        return images, labels
+
+    def _generator(self, index: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, PICTURE_STREAM, self.epoch, index))
+
+    def use_cache(self, settings: Settings, name: str) -> str:
+        """Reads every picture once and keeps it, where the settings want that and there is room.
+
+        Returns:
+            One line that says what was done, with its size.
+
+        Raises:
+            UserError: There is no room for what was asked, or a picture cannot be read.
+        """
+        if settings.cache == "none":
+            return f"cache: none, {name} pictures are read from their files"
+        size, free = cache.estimate(self.entries, self.transform.kept_size), cache.free_memory()
+        told = f"{len(self)} {name} pictures, about {size / 2**20:.0f} MB"
+        if settings.cache == "disk":
+            print(f"cache: {told} in {settings.cache_dir}", flush=True)
+            file = f"{name}-{cache.key(self.entries, self.transform.kept)}.pixels"
+            self.cached = cache.on_disk(settings.cache_dir, file, self.entries, self.read, size)
+            return f"cache: {name} pictures are mapped from {settings.cache_dir}"
+        if settings.cache == "auto" and size > free / 4:
+            return f"cache: {told}, too many for the {free >> 20} MB that are free; files are read, or set cache=disk"
+        if size > free:
+            raise UserError(
+                f"cache=ram: {told} do not fit into the {free >> 20} MB that are free; use cache=disk or none"
+            )
+        self.cached = cache.build(self.entries, self.read)
+        return f"cache: {told} in memory"
 
 
 class BatchLoader:
@@ -54,69 +120,117 @@ class BatchLoader:
 
     Attributes:
         epoch: Decides the order of a shuffled pass; `fit`'s callbacks set it.
+        first_step: Batches of the epoch that are left out because they were seen before an interruption.
+        mix: Makes (images, targets float32 [N, C]) of (images, labels, generator); None: labels stay.
     """
 
-    def __init__(self, dataset: paddle.io.Dataset, batch_size: int, num_workers: int = 0, shuffle: bool = False):
+    def __init__(
+        self,
+        dataset: paddle.io.Dataset,
+        batch_size: int,
+        num_workers: int = 0,
+        shuffle: bool = False,
+        balanced: bool = False,
+        rank: int = 0,
+        processes: int = 1,
+    ):
         self.dataset = dataset
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.shuffle = shuffle
+        self.balanced = balanced
+        self.rank, self.processes = rank, processes
         self.epoch = 0
+        self.first_step = 0
+        self.mix: Callable | None = None
+
+    @property
+    def steps(self) -> int:
+        """Batches of a whole epoch, equal in every process."""
+        count = len(self.dataset)
+        if self.shuffle:
+            # Each process gets a picture at least.
+            return max(1, min(-(-count // (self.batch_size * self.processes)), count // self.processes))
+        return -(-count // (self.batch_size * self.processes))
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
+        """Batches that the next pass yields."""
+        return self.steps - self.first_step
+
+    def sizes(self) -> list[int]:
+        """Pictures of each step of an epoch, all processes together."""
+        return [len(part) for part in np.array_split(np.arange(len(self.dataset)), self.steps)]
 
     def batches(self) -> list[np.ndarray]:
-        """Indices of each batch of this epoch: every picture once.
+        """Indices of each batch of this epoch, for this process: every picture once in one of the processes.
 
         A shuffled pass makes its batches equally large, to within one, so that none is left with a picture or two,
-        over which batch norm would compute useless statistics.
+        over which batch norm would compute useless statistics. A plain pass is padded with PADDING until every
+        process has as many pictures.
         """
-        order = np.arange(len(self.dataset))
         if self.shuffle:
-            order = np.random.default_rng((self.dataset.seed, ORDER_STREAM, self.epoch)).permutation(order)
-            return np.array_split(order, len(self))
+            return [part[self.rank :: self.processes] for part in np.array_split(self._order(), self.steps)]
+        order = np.arange(len(self.dataset))
+        order = np.append(order, np.full(-len(order) % self.processes, PADDING))[self.rank :: self.processes]
         return np.split(order, range(self.batch_size, len(order), self.batch_size))
+
+    def _order(self) -> np.ndarray:
+        generator = np.random.default_rng((self.dataset.seed, ORDER_STREAM, self.epoch))
+        if not self.balanced:
+            return generator.permutation(len(self.dataset))
+        classes = generator.permutation(np.unique(self.dataset.labels))
+        shares = [len(part) for part in np.array_split(np.arange(len(self.dataset)), len(classes))]
+        drawn = []
+        for label, share in zip(classes, shares, strict=True):
+            members = np.flatnonzero(self.dataset.labels == label)
+            # Whole rounds through a class before one of its pictures comes again.
+            rounds = [generator.permutation(members) for _ in range(-(-share // len(members)))]
+            drawn.append(np.concatenate(rounds)[:share])
+        return generator.permutation(np.concatenate(drawn))
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         self.dataset.epoch = self.epoch
         read = self._read_in_processes if self.num_workers else self._read_ahead
-        yield from read(self.batches())
+        yield from read(list(enumerate(self.batches()))[self.first_step :])
 
-    def _read_ahead(self, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        # One thread prepares the next batch while the network works on this one; Pillow lets go of the interpreter.
+    def collate(self, step: int, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Makes one batch; `step` counts from 0 in the epoch."""
+        images, labels = self.dataset.batch(batch)
+        if self.mix is None:
+            return images, labels
+        generator = np.random.default_rng((self.dataset.seed, MIX_STREAM, self.epoch, step, self.rank))
+        return self.mix(images, labels, generator=generator)
+
+    def _read_ahead(self, batches: list[tuple[int, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        # One thread prepares the next batches while the network works on this one; Pillow lets go of the interpreter.
         with ThreadPoolExecutor(1) as pool:
-            waiting = None
-            for batch in batches:
-                following = pool.submit(self._collate, batch)
-                if waiting:
-                    yield waiting.result()
-                waiting = following
-            if waiting:
-                yield waiting.result()
+            waiting = deque()
+            for step, batch in batches:
+                waiting.append(pool.submit(self.collate, step, batch))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
-    def _collate(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        images, labels = zip(*(self.dataset[i] for i in batch.tolist()), strict=True)
-        return np.stack(images), np.asarray(labels)
-
-    def _read_in_processes(self, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _read_in_processes(self, batches: list[tuple[int, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         loader = paddle.io.DataLoader(
             _Batches(self, batches),
             batch_size=None,
-            num_workers=min(self.num_workers, len(batches)),
+            num_workers=min(self.num_workers, max(1, len(batches))),
             use_shared_memory=_shared_memory_is_large(),
             return_list=True,
         )
-        for images, labels, error in loader:
-            if error.shape[0]:
-                raise UserError(bytes(error.numpy()).decode())
+        for images, labels, error in loader if batches else ():
+            text = bytes(error.numpy())
+            if text != NO_ERROR:
+                raise UserError(text.decode())
             yield images.numpy(), labels.numpy()
 
 
 class _Batches(paddle.io.Dataset):
     """Whole batches as items, for worker processes; an error travels as text because paddle would hide it."""
 
-    def __init__(self, loader: BatchLoader, batches: list[np.ndarray]):
+    def __init__(self, loader: BatchLoader, batches: list[tuple[int, np.ndarray]]):
         super().__init__()
         self.loader, self.indices = loader, batches
 
@@ -125,9 +239,9 @@ class _Batches(paddle.io.Dataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         try:
-            return *self.loader._collate(self.indices[index]), np.zeros(0, np.uint8)
+            return *self.loader.collate(*self.indices[index]), np.frombuffer(NO_ERROR, np.uint8)
         except UserError as error:
-            return np.zeros(0, np.uint8), np.zeros(0, np.int64), np.frombuffer(str(error).encode(), np.uint8)
+            return np.zeros(1, np.uint8), np.zeros(1, np.int64), np.frombuffer(str(error).encode(), np.uint8)
 
 
 def _shared_memory_is_large() -> bool:
@@ -143,4 +257,4 @@ def choose_workers(settings: Settings, device: str) -> int:
     """Number of worker processes: the setting, or 0 on the CPU, which the network keeps busy itself."""
     if settings.num_workers != "auto":
         return settings.num_workers
-    return 0 if device == "cpu" or sys.platform == "win32" else min(8, runtime.cores() - 1)
+    return 0 if device == "cpu" or sys.platform == "win32" else max(1, min(8, runtime.cores() - 1))

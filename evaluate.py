@@ -53,7 +53,7 @@ def evaluate(
     """Scores a run or an exported model on one split and writes everything told of it into a folder.
 
     The folder then holds metrics.json, predictions.tsv, suspects.tsv, the figures and report.html; the run
-    calibration.json, fitted on its valid pictures, which predict.py, export.py and serve.py use.
+    calibration.json, fitted on its valid pictures, which predict.py and export.py use.
 
     Args:
         run: checkpoint.Run or inference.ExportedModel.

@@ -63,7 +63,9 @@ class AlexNet(nn.Sequential):
 def _zoo() -> dict[str, Callable[..., nn.Layer]]:
     """Constructors of paddle.vision.models by name; LeNet is left out: it takes one grey channel only."""
     models = paddle.vision.models
-    return {name: getattr(models, name) for name in models.__all__ if name.islower() and callable(getattr(models, name))}
+    return {
+        name: getattr(models, name) for name in models.__all__ if name.islower() and callable(getattr(models, name))
+    }
 
 
 def names() -> list[str]:
@@ -219,7 +221,8 @@ def load_strictly(network: nn.Layer, weights: Mapping[str, paddle.Tensor], where
     wrong += [f"{key} is unknown" for key in weights if key not in own]
     if wrong:
         raise problems(where, wrong, "these are weights of another network; name the network they were trained with")
-    network.set_state_dict({key: weights[key] for key in fits})
+    # Paddle warns of each name that is absent, so names that stay are handed their own weights.
+    network.set_state_dict({key: weights[key] if key in fits else own[key] for key in own})
     return new
 
 
@@ -244,7 +247,9 @@ def read_weights(path: str | os.PathLike) -> dict[str, paddle.Tensor]:
 def _imagenet_weights(name: str) -> Mapping[str, paddle.Tensor]:
     """Downloads the ImageNet weights that paddle.vision offers for a network."""
     if name not in _zoo() or name in ("alexnet", "cnn"):
-        raise UserError(f"pretrained=true: there are no ImageNet weights for {name}; use pretrained=false or FILE.pdparams")
+        raise UserError(
+            f"pretrained=true: there are no ImageNet weights for {name}; use pretrained=false or FILE.pdparams"
+        )
     try:
         with paddle.utils.unique_name.guard():
             return _zoo()[name](pretrained=True).state_dict()

@@ -14,7 +14,7 @@ from config import UserError
 
 # Our own limit replaces Pillow's, which warns at one size and raises at another.
 Image.MAX_IMAGE_PIXELS = None
-# What its decoders warn of (odd EXIF, palette with bytes) changes no pixel; what breaks pixels raises. Set once, because
+# What its decoders warn of (odd EXIF, palette with bytes) changes no pixel; what breaks pixels raises. Set once:
 # pictures are read in threads, where warnings.catch_warnings would undo other filters.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 

@@ -1,56 +1,12 @@
 """Trains the network that config.yaml describes on the lists that annotate.py wrote."""
 
+import functools
 import shlex
 import time
 
 import config
 import runtime
-from config import Settings
-
-
-def make_schedule(settings: Settings, steps_per_epoch: int):
-    """Builds the learning rate by step: a linear warm-up, then constant or half a cosine down to zero.
-
-    Source: Loshchilov & Hutter 2017 (arXiv:1608.03983) for the cosine; Goyal et al. 2017 (arXiv:1706.02677) for
-        the warm-up.
-    """
-    import math
-
-    import paddle
-
-    total = settings.epochs * steps_per_epoch
-    warmup = min(round(settings.warmup_epochs * steps_per_epoch), total - 1)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if settings.schedule == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-    return paddle.optimizer.lr.LambdaDecay(settings.learning_rate, factor)
-
-
-def make_optimizer(settings: Settings, network, schedule):
-    """Builds the optimiser over the weights that train; biases and norm weights do not decay."""
-    import paddle
-
-    trained = [weight for weight in network.parameters() if not weight.stop_gradient]
-    decayed = {weight.name for weight in trained if weight.ndim > 1}
-    # hapi's minimize takes no parameter groups, so what decays is told by name or by weight.
-    if settings.optimizer == "adamw":
-        return paddle.optimizer.AdamW(
-            schedule,
-            parameters=trained,
-            weight_decay=settings.weight_decay,
-            apply_decay_param_fun=lambda name: name in decayed,
-        )
-    for weight in trained:
-        if settings.weight_decay and weight.name in decayed:
-            weight.regularizer = paddle.regularizer.L2Decay(settings.weight_decay)
-    if settings.optimizer == "momentum":
-        return paddle.optimizer.Momentum(schedule, settings.momentum, trained)
-    return paddle.optimizer.Adam(schedule, parameters=trained)
+from config import Settings, UserError
 
 
 def make_loader(settings: Settings, split: str, class_names: list[str], device: str):
@@ -59,6 +15,7 @@ def make_loader(settings: Settings, split: str, class_names: list[str], device: 
     Raises:
         UserError: The list is missing or malformed, or made for other classes.
     """
+    from augmentation import mix
     from dataset import BatchLoader, ListDataset, choose_workers
     from lists import read_list
     from transforms import EvalTransform, TrainTransform
@@ -67,7 +24,35 @@ def make_loader(settings: Settings, split: str, class_names: list[str], device: 
     entries = read_list(settings.lists / f"{split}.txt", len(class_names))
     transform = (TrainTransform if training else EvalTransform).from_settings(settings)
     dataset = ListDataset(entries, transform, settings.max_pixels, settings.seed)
-    return BatchLoader(dataset, settings.batch_size, choose_workers(settings, device), shuffle=training)
+    workers, (rank, processes) = choose_workers(settings, device), runtime.rank()
+    balanced = training and settings.class_balance == "sampling"
+    loader = BatchLoader(dataset, settings.batch_size, workers, training, balanced, rank, processes)
+    if training and (settings.augment.mixup or settings.augment.cutmix):
+        loader.mix = functools.partial(mix, num_classes=len(class_names), augment=settings.augment)
+    return loader
+
+
+def open_run(settings: Settings, class_names: list[str]):
+    """Makes the run's folder, or with `resume` opens the one that is there.
+
+    Returns:
+        The run (checkpoint.Run), and whether it goes on from a saved point.
+
+    Raises:
+        UserError: A run of that name exists and is not to be resumed, or was trained with other settings.
+    """
+    from checkpoint import Run
+
+    rank, _ = runtime.rank()
+    resumed = settings.resume and "step" in Run(settings.run).state
+    # One process writes; the others only need to know where.
+    if rank:
+        return Run(settings.run), resumed
+    if resumed:
+        return Run.reopen(settings, class_names), True
+    return Run.create(
+        settings.model_copy(update={"overwrite": settings.overwrite or settings.resume}), class_names
+    ), False
 
 
 def train(settings: Settings):
@@ -84,31 +69,79 @@ def train(settings: Settings):
 
     import convolution
     import networks
+    import optimization
     import training
-    from checkpoint import Run
     from lists import LABELS, read_labels
 
     device = runtime.select_device(settings)
+    check(settings, device)
     runtime.seed_all(settings.seed)
+    rank, processes = runtime.rank()
+    say = print if rank == 0 else lambda *told: None
     class_names = read_labels(settings.lists / LABELS)
     loaders = {split: make_loader(settings, split, class_names, device) for split in ("train", "valid")}
     # Names of weights count up in a process; a fresh count makes optimiser states fit whatever was built before.
     paddle.utils.unique_name.switch()
     network, told = networks.build(settings, len(class_names))
-    run = Run.create(settings, class_names)
-    print(f"{run.path}: {len(loaders['train'].dataset)} train and {len(loaders['valid'].dataset)} valid pictures, "
-          f"{len(class_names)} classes; {runtime.describe(settings, device)}")
-    print(told)
-    training.write_summary(network, settings, run.path / "summary.txt")
-    if device == "cpu":
+    run, resumed = open_run(settings, class_names)
+    if resumed and run.state["epoch"] >= settings.epochs:
+        say(f"{run.path}: all {settings.epochs} epochs are done; raise epochs to train on")
+        return run
+    counts = " and ".join(f"{len(loader.dataset)} {split}" for split, loader in loaders.items())
+    machine = f"{runtime.describe(settings, device)}, {processes} process{'es' * (processes > 1)}"
+    say(f"{run.path}: {counts} pictures, {len(class_names)} classes; {machine}")
+    say(told)
+    for split, loader in loaders.items():
+        say(loader.dataset.use_cache(settings, split))
+    if rank == 0:
+        training.write_summary(network, settings, run.path / "summary.txt")
+    if device == "cpu" and settings.cpu_speedups:
         convolution.speed_up(network)
-    schedule = make_schedule(settings, len(loaders["train"]))
-    optimizer = make_optimizer(settings, network, schedule)
+    optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, loaders["train"].steps))
+    average = optimization.MovingAverage(network.network, settings.ema) if settings.ema else None
+    session = training.Session(settings, run, loaders["train"], optimizer, average)
+    if resumed:
+        session.restore(network)
+        say(f"resumed after epoch {session.epoch - 1}, step {session.step} of the next one")
+    weights = None
+    if settings.class_balance == "weights":
+        weights = optimization.class_weights(loaders["train"].dataset.labels, len(class_names))
+    recall = training.Recall(len(class_names))
     model = paddle.Model(network)
-    model.prepare(optimizer, training.Loss(settings.label_smoothing), [training.MeanLoss(), training.Accuracy()])
-    callbacks = training.callbacks(settings, run, loaders["train"])
-    model.fit(loaders["train"], loaders["valid"], epochs=settings.epochs, verbose=0, callbacks=callbacks)
+    model.prepare(
+        optimizer,
+        training.Loss(settings.label_smoothing, weights),
+        [training.MeanLoss(), training.Accuracy(), recall],
+        amp_configs=None if settings.amp == "none" else settings.amp,
+    )
+    callbacks = training.callbacks(session, class_names, recall)
+    try:
+        model.fit(
+            loaders["train"],
+            loaders["valid"],
+            epochs=session.epochs_left,
+            verbose=0,
+            accumulate_grad_batches=settings.accumulate,
+            callbacks=callbacks,
+        )
+    finally:
+        callbacks[-1].release()
     return run
+
+
+def check(settings: Settings, device: str) -> None:
+    """Refuses what this machine or this way of training cannot do.
+
+    Raises:
+        UserError: Mixed precision on a CPU, or weights that unfreeze in several processes.
+    """
+    if settings.amp != "none" and device == "cpu":
+        raise UserError(f"amp={settings.amp}: paddle computes in 16 bits on GPUs only; use amp=none on a CPU")
+    if settings.freeze and settings.unfreeze_epoch and runtime.rank()[1] > 1:
+        raise UserError(
+            "unfreeze_epoch: paddle decides at the start which weights several processes exchange; train in one "
+            "process, or in two runs, the second with pretrained=FIRST/best.pdparams freeze=false"
+        )
 
 
 def main() -> None:
@@ -119,12 +152,15 @@ def main() -> None:
     settings = config.load(arguments.config, arguments.settings)
     started = time.monotonic()
     run = train(settings)
+    if runtime.rank()[0]:
+        return
     state = run.state
     print(
         f"best epoch {state['best_epoch']} of {state['epoch']}: valid accuracy {state['best_accuracy']:.4f}, "
         f"loss {state['best_loss']:.4f}; {time.monotonic() - started:.0f} s"
     )
-    print(f"{run.path}: best.pdparams, last.pdparams, history.csv, curves.png, summary.txt, vdl/ (see them: make board)")
+    files = "best.pdparams, last.pdparams, history.csv, curves.png, augmented.png, summary.txt"
+    print(f"{run.path}: {files}, vdl/ (see them: make board)")
     print(f"next: python evaluate.py {shlex.quote(str(run.path))}")
 
 

@@ -5,10 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+import augmentation
 from config import Augment, Settings
 
-# Corners that a rotation lays bare: the ImageNet mean colour, near zero once normalised.
-FILL = (124, 116, 104)
+# Training pictures are first shrunk to so many times the larger side of what the network sees, with or without a
+# cache: crops still have pixels to choose from, and both ways give the same bytes.
+SPARE = 1.25
+# Augmentation that leaves every pixel of a picture where it is and as it is.
+UNTOUCHED = Augment(
+    crop_scale=(1, 1), crop_ratio=(1, 1), horizontal_flip=0, vertical_flip=0, rotation=0, scale=(1, 1), shift=0,
+    brightness=0, contrast=0, saturation=0, hue=0, invert=0, rand_operations=0, rand_magnitude=0, erase=0,
+    mixup=0, cutmix=0,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,18 @@ class EvalTransform:
         short = round(max(height, width) / settings.crop_fraction) if settings.resize == "crop" else None
         return cls(height, width, short)
 
+    # A finished picture needs no further change.
+    is_whole = True
+
+    @property
+    def kept(self) -> str:
+        """What decides about the pixels that a cache keeps, in words."""
+        return repr(self)
+
+    def kept_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of what a cache keeps of a picture of this size."""
+        return self.width, self.height
+
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Turns an RGB picture into uint8 [3, height, width], 0..255."""
         if self.resize_short is None:
@@ -47,7 +67,7 @@ class EvalTransform:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random crop, flips and rotation, each a setting; the same generator state gives the same picture.
+    """Random changes to a training picture, each a setting; the same generator state gives the same picture.
 
     Attributes:
         height: Of the result, in pixels.
@@ -65,46 +85,59 @@ class TrainTransform:
         _, height, width = settings.image_shape
         return cls(height, width, settings.augment)
 
+    @property
+    def kept(self) -> str:
+        """What decides about the pixels that a cache keeps, in words."""
+        return f"short side {round(SPARE * max(self.height, self.width))}"
+
+    def kept_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of what a cache keeps of a picture of this size: `shrink`'s result."""
+        scale = round(SPARE * max(self.height, self.width)) / min(size)
+        return size if scale >= 1 else (round(size[0] * scale), round(size[1] * scale))
+
+    def shrink(self, image: Image.Image) -> Image.Image:
+        """The part without chance, which a cache keeps: the short side to SPARE times the network's larger side.
+
+        Smaller pictures stay as they are.
+        """
+        size = self.kept_size(image.size)
+        return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+
+    @property
+    def is_whole(self) -> bool:
+        """Tells whether pictures of the network's size are at most flipped."""
+        # Strength without operations, and mixing, which works on whole batches later, touch no single picture.
+        without = dict.fromkeys(("horizontal_flip", "vertical_flip", "mixup", "cutmix", "rand_magnitude"), 0)
+        return self.augment.model_copy(update=without) == UNTOUCHED
+
+    def flip_batch(self, images: np.ndarray, generators: list[np.random.Generator]) -> None:
+        """Does in place to uint8 [N, 3, height, width] what `vary` does where `is_whole` holds."""
+        # The first four numbers are those that the crop draws.
+        draws = np.stack([generator.random(6)[4:] for generator in generators])
+        flipped = np.flatnonzero(draws[:, 0] < self.augment.horizontal_flip)
+        images[flipped] = images[flipped, :, :, ::-1]
+        flipped = np.flatnonzero(draws[:, 1] < self.augment.vertical_flip)
+        images[flipped] = images[flipped, :, ::-1]
+
+    def vary(self, image: Image.Image, generator: np.random.Generator) -> np.ndarray:
+        """The part with chance: turns a shrunk picture into uint8 [3, height, width]."""
+        augment = self.augment
+        box = augmentation.random_box(image.size, self.width / self.height, augment, generator)
+        if image.size != (self.width, self.height) or box != (0, 0, *image.size):
+            image = image.resize((self.width, self.height), Image.Resampling.BILINEAR, box=box)
+        image = augmentation.turn(image, augment, generator)
+        image = augmentation.jitter(image, augment, generator)
+        image = augmentation.rand_augment(image, augment.rand_operations, augment.rand_magnitude, generator)
+        pixels = to_array(image)
+        if augment.erase and generator.random() < augment.erase:
+            augmentation.erase(pixels, generator)
+        return pixels
+
     def __call__(self, image: Image.Image, generator: np.random.Generator) -> np.ndarray:
         """Turns an RGB picture into uint8 [3, height, width], 0..255."""
-        box = random_box(image.size, self.width / self.height, self.augment, generator)
-        image = image.resize((self.width, self.height), Image.BILINEAR, box=box)
-        if generator.random() < self.augment.horizontal_flip:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if generator.random() < self.augment.vertical_flip:
-            image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-        if self.augment.rotation:
-            angle = generator.uniform(-self.augment.rotation, self.augment.rotation)
-            image = image.rotate(angle, Image.BILINEAR, fillcolor=FILL)
-        return to_array(image)
-
-
-def random_box(
-    size: tuple[int, int], aspect: float, augment: Augment, generator: np.random.Generator
-) -> tuple[float, float, float, float]:
-    """Draws a crop: a share of the picture's area and a stretch, then a place.
-
-    Args:
-        size: Width and height of the picture.
-        aspect: Width / height of what the crop is resized to; crop_ratio stretches around it.
-
-    Returns:
-        Left, upper, right and lower edge in pixels, inside the picture.
-
-    Source: the random resized crop of Szegedy et al. 2015 (arXiv:1409.4842), section 6, with the side lengths
-        clipped to the picture instead of drawn again.
-    """
-    width, height = size
-    share = generator.uniform(*augment.crop_scale)
-    stretch = np.exp(generator.uniform(*np.log(augment.crop_ratio)))
-    # The largest box of the wanted aspect has this area; shares are of it, so that scale 1 keeps all it can.
-    fit = min(width, height * aspect)
-    crop_width = min(width, fit * np.sqrt(share * stretch))
-    crop_height = min(height, fit / aspect * np.sqrt(share / stretch))
-    left, top = generator.uniform(0, width - crop_width), generator.uniform(0, height - crop_height)
-    return left, top, min(left + crop_width, width), min(top + crop_height, height)
+        return self.vary(self.shrink(image), generator)
 
 
 def to_array(image: Image.Image) -> np.ndarray:
     """Copies an RGB picture into uint8 [3, height, width]."""
-    return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
+    return np.array(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1), order="C")

@@ -169,7 +169,7 @@ def settle(served, pictures):
             if is_classifier(layer):
                 layer.weight.set_value(layer.weight * gain)
                 layer.bias.set_value(layer.bias * gain)
-    for layer, momentum in zip(norms, momenta):
+    for layer, momentum in zip(norms, momenta, strict=True):
         layer._momentum = momentum
 
 
@@ -342,11 +342,14 @@ def print_environment():
         known = ("avx2", "avx512f", "avx512_vnni", "amx_int8")
         flags = " ".join(flag for flag in known if flag in lines.get("flags", "").split())
     versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("paddlepaddle", "numpy"))
-    print(f"{processor} ({flags}), {os.cpu_count()} cores, {THREADS} math threads, batch {PICTURES}, {platform.system()}")
+    print(
+        f"{processor} ({flags}), {os.cpu_count()} cores, {THREADS} math threads, batch {PICTURES}, {platform.system()}"
+    )
     print(f"{versions}, Python {platform.python_version()}\n", flush=True)
 
 
 def main():
+    """Measures the networks named, or all, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", metavar="A,B", help="only these, names with commas between them")
     parser.add_argument("--list", action="store_true", help="print the names of the networks")

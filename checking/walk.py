@@ -76,7 +76,7 @@ def find_layout(settings: Settings) -> Layout:
     classes = {split: _classes(data_dir / folder) for split, folder in folders.items()}
     first = WHOLE if WHOLE in folders else "train"
     if not classes[first]:
-        raise UserError(f"{data_dir / folders[first]}: no class folder in it; put pictures into {first}/CLASS/")
+        raise UserError(f"{data_dir / folders[first]}: no class folder in it; put pictures into train/CLASS/")
     labels_file = settings.lists / LABELS
     labels_kept = labels_file.exists()
     class_names = read_labels(labels_file) if labels_kept else sorted(classes[first])

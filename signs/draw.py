@@ -13,14 +13,13 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-from numpy.random import Generator
-from PIL import Image
-
 import animals
 import features
+import numpy as np
 import scenery
+from numpy.random import Generator
 from pen import Palette, Pen
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_COUNTS = {"train": 40, "valid": 10, "test": 10}  # pictures a class
@@ -151,7 +150,9 @@ def _png(text: str) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="draw.py", description="Draws pictures of the twelve zodiac animals.")
-    parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="folder to write to (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=HERE, metavar="DIR", help="folder to write to (default: %(default)s)"
+    )
     for split, count in DEFAULT_COUNTS.items():
         told = f"{split} pictures a class (default: {count})"
         parser.add_argument(f"--{split}", type=_count, default=count, metavar="N", help=told)

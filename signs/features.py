@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
-
 from pen import BLACK, WHITE, Pen, mix
 
 TURN = 0.1  # how far the face of a turned head slides sideways

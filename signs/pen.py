@@ -53,7 +53,7 @@ def luma(colour: tuple) -> float:
 
 def mix(first: tuple, second: tuple, share: float) -> tuple:
     """Returns the colour that lies `share` (0..1) of the way from the first to the second."""
-    return tuple(round(a + (b - a) * share) for a, b in zip(first, second))
+    return tuple(round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
 
 
 def on(colour: tuple) -> tuple:
@@ -172,7 +172,9 @@ class Pen:
         """Fills a band along the smooth curve through `points`; `widths` are spread evenly along it."""
         self.shape(np.concatenate(band(points, widths)), fill, pair)
 
-    def stroke(self, points: np.ndarray | list, colour: tuple | None = None, width: float = 0, pair: bool = False) -> None:
+    def stroke(
+        self, points: np.ndarray | list, colour: tuple | None = None, width: float = 0, pair: bool = False
+    ) -> None:
         """Draws a smooth open line; without a width it is as thick as the outlines."""
         curve = smooth(points, closed=False)
         for side in (curve, curve * (-1, 1)) if pair else (curve,):

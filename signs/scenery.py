@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image, ImageDraw, ImageFilter
-
 from pen import Palette, colour_of, mix
+from PIL import Image, ImageDraw, ImageFilter
 
 PATTERN = 0.5  # how far the colour of stripes and dots lies from the ground's towards the second background colour
 OCCLUSION_CHANCE = 0.4
@@ -68,7 +67,11 @@ def _blobs(width: int, height: int, palette: Palette, rng: Generator) -> Image.I
 def _landscape(width: int, height: int, palette: Palette, rng: Generator) -> Image.Image:
     image = _ramp(width, height, palette.back, mix(palette.back, palette.back2, 0.5), math.pi / 2)
     canvas, x = ImageDraw.Draw(image), np.linspace(0, width, 24)
-    sun, high, radius = rng.uniform(0, width), rng.uniform(0, height * 0.3), rng.uniform(0.06, 0.14) * min(width, height)
+    sun, high, radius = (
+        rng.uniform(0, width),
+        rng.uniform(0, height * 0.3),
+        rng.uniform(0.06, 0.14) * min(width, height),
+    )
     canvas.ellipse([sun - radius, high - radius, sun + radius, high + radius], fill=palette.back2)
     for level, tone in ((0.45, 0.6), (0.65, 1.0)):
         waves = np.sin(x / width * rng.uniform(3, 9) + rng.uniform(0, 6)) * 0.08 + level + rng.uniform(-0.08, 0.08)

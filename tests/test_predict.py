@@ -250,6 +250,8 @@ def test_explain_draws_a_heat_map_and_refuses_an_export(drawn, trained, tmp_path
     assert done.returncode == 0
     drawings = [np.asarray(Image.open(file).convert("RGB"), np.int32) for file in (plain, heated)]
     assert np.abs(drawings[0] - drawings[1]).max() > 40
-    refused = subprocess.run([*command, "--model", str(trained.path), "--explain", str(heated)], capture_output=True, text=True)
+    refused = subprocess.run(
+        [*command, "--model", str(trained.path), "--explain", str(heated)], capture_output=True, text=True
+    )
     assert refused.returncode == 2
     assert "an exported graph has no gradients" in refused.stderr

@@ -1,0 +1,106 @@
+"""The feed alone, and how long the network waits for it. Run: `python bench/feed.py [--rounds 3] [KEY=VALUE ...]`.
+
+The pictures are those of the settings; the whole training epoch is read. Waiting is the share of a real epoch that is
+not spent in steps: an epoch's time less the same number of steps on a batch that is at hand already.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import config
+import runtime
+
+WAYS = {
+    "files, no worker": ["cache=none", "num_workers=0"],
+    "files, 1 worker": ["cache=none", "num_workers=1"],
+    "files, 2 workers": ["cache=none", "num_workers=2"],
+    "cache=ram": ["cache=ram", "num_workers=0"],
+    "cache=disk": ["cache=disk", "num_workers=0"],
+}
+
+
+def loader_of(settings: config.Settings):
+    """The training loader of the settings, its cache filled."""
+    from lists import LABELS, read_labels
+    from train import make_loader
+
+    loader = make_loader(settings, "train", read_labels(settings.lists / LABELS), "cpu")
+    loader.dataset.use_cache(settings, "train")
+    return loader
+
+
+def epoch_seconds(loader, step=None, most: int | None = None) -> tuple[float, int]:
+    """Reads an epoch, or its first `most` steps; returns seconds and pictures."""
+    pictures, started = 0, time.perf_counter()
+    for number, batch in enumerate(loader):
+        pictures += len(batch[0])
+        if step:
+            step(*batch)
+        if most and number + 1 >= most:
+            break
+    return time.perf_counter() - started, pictures
+
+
+def make_step(settings: config.Settings, num_classes: int):
+    """One training step as train.py makes it."""
+    import paddle
+
+    import convolution
+    import networks
+    import optimization
+    import training
+
+    network, _ = networks.build(settings, num_classes)
+    if settings.cpu_speedups:
+        convolution.speed_up(network)
+    optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, 10))
+    model = paddle.Model(network)
+    model.prepare(optimizer, training.Loss(0.0), [training.MeanLoss(), training.Accuracy()])
+    return lambda images, labels: model.train_batch([images], [labels])
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=20, help="steps a round for the waiting")
+    parser.add_argument("--config")
+    parser.add_argument("settings", nargs="*")
+    arguments = parser.parse_args()
+    base = config.load(arguments.config, arguments.settings)
+    runtime.prepare(base)
+    loaders = {way: loader_of(config.load(arguments.config, arguments.settings + more)) for way, more in WAYS.items()}
+    step = make_step(base, int(loaders["cache=ram"].dataset.labels.max()) + 1)
+    batch = next(iter(loaders["cache=ram"]))
+    step(*batch)
+    speeds, epochs, steps = {way: [] for way in WAYS}, {way: [] for way in WAYS}, []
+    for _ in range(arguments.rounds):
+        for way, loader in loaders.items():
+            seconds, pictures = epoch_seconds(loader)
+            speeds[way].append(pictures / seconds)
+        started = time.perf_counter()
+        for _ in range(arguments.steps):
+            step(*batch)
+        steps.append((time.perf_counter() - started) / arguments.steps)
+        for way, loader in loaders.items():
+            seconds, _ = epoch_seconds(loader, step, arguments.steps)
+            epochs[way].append(seconds / min(arguments.steps, len(loader)))
+    pure = statistics.median(steps)
+    case = f"{base.network} {list(base.image_shape)}, batch {base.batch_size}"
+    print(f"{os.cpu_count()} cores, {case}, {runtime.describe(base, 'cpu')}")
+    print("| feed | images/s alone | speed in training / pure step speed | against files |")
+    print("| --- | --- | --- | --- |")
+    first = statistics.median(speeds["files, no worker"])
+    for way in WAYS:
+        speed, share = statistics.median(speeds[way]), pure / statistics.median(epochs[way])
+        print(f"| {way} | {speed:.0f} | {share:.2f} | {speed / first:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Training speed side by side: plain Paddle, this project in one process and in two, PyTorch and Keras where installed.
+
+Each way runs in processes of its own, as it comes: nothing is set that its users would not set. Rounds alternate, so
+that a change of the machine's mood meets every way. Run: `python bench/train.py [--rounds 3] [--case cnn32 ...]`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+# Network, side of the pictures, batch.
+CASES = {
+    "resnet50-224": ("resnet50", 224, 8),
+    "mobilenet_v2-224": ("mobilenet_v2", 224, 16),
+    "cnn-32": ("cnn", 32, 32),
+    "cnn-128": ("cnn", 32, 128),
+}
+WAYS = ("plain", "ours", "ours-2", "torch", "keras")
+CLASSES = 10
+
+
+def measure(step, seconds: float) -> float:
+    """Repeats a step for so many seconds after two to warm up; returns the median seconds of one."""
+    step(), step()
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 3:
+        started = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def noise(side: int, batch: int):
+    """A batch of pictures and labels."""
+    import numpy as np
+
+    generator = np.random.default_rng(1)
+    return generator.integers(0, 256, (batch, 3, side, side), dtype="uint8"), generator.integers(0, CLASSES, batch)
+
+
+def paddle_way(name: str, side: int, batch: int, seconds: float, ours: bool) -> float:
+    """paddle.Model.train_batch, either plain, as a first script has it, or with what train.py does."""
+    import config
+
+    changes = [f"network={name}", f"image_shape=[3,{side},{side}]", "optimizer=adam", "weight_decay=0"]
+    settings = config.load(None, [*changes, "schedule=constant", "warmup_epochs=0", "learning_rate=1e-3"])
+    if ours:
+        import runtime
+
+        runtime.prepare(settings)
+    import paddle
+
+    import networks
+
+    images, labels = noise(side, batch)
+    network = networks.construct(name, CLASSES, settings.image_shape)
+    if ours:
+        import convolution
+        import optimization
+        import training
+
+        network = networks.Classifier(network, settings.mean, settings.std)
+        convolution.speed_up(network)
+        optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, 1))
+        loss, measures = training.Loss(0.0), [training.MeanLoss(), training.Accuracy(), training.Recall(CLASSES)]
+    else:
+        optimizer = paddle.optimizer.Adam(1e-3, parameters=network.parameters())
+        loss, measures = paddle.nn.CrossEntropyLoss(), [paddle.metric.Accuracy()]
+        images = images.astype("float32") / 255
+    model = paddle.Model(network)
+    model.prepare(optimizer, loss, measures)
+    return measure(lambda: model.train_batch([images], [labels[:, None] if not ours else labels]), seconds)
+
+
+def torch_way(name: str, side: int, batch: int, seconds: float) -> float:
+    """A usual PyTorch loop step."""
+    import torch
+    from torch import nn
+
+    if name == "cnn":
+        network = nn.Sequential(
+            nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, CLASSES),
+        )  # fmt: skip
+    else:
+        import torchvision
+
+        network = getattr(torchvision.models, name)(num_classes=CLASSES)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    images, labels = noise(side, batch)
+    images, labels = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(images), labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return measure(step, seconds)
+
+
+def keras_way(name: str, side: int, batch: int, seconds: float) -> float:
+    """Keras on TensorFlow, train_on_batch of a compiled model."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import keras
+    from keras import layers
+
+    shape = (side, side, 3)
+    if name == "cnn":
+        pools = [
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, activation="relu"),
+        ]
+        ends = [layers.MaxPooling2D(), layers.Conv2D(64, 3, activation="relu"), layers.Flatten()]
+        dense = [layers.Dense(64, activation="relu"), layers.Dense(CLASSES)]
+        network = keras.Sequential([keras.Input(shape), *pools, *ends, *dense])
+    else:
+        kind = {"resnet50": keras.applications.ResNet50, "mobilenet_v2": keras.applications.MobileNetV2}[name]
+        network = kind(weights=None, input_shape=shape, classes=CLASSES, classifier_activation=None)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
+    images, labels = noise(side, batch)
+    images = images.transpose(0, 2, 3, 1).astype("float32") / 255
+    return measure(lambda: network.train_on_batch(images, labels), seconds)
+
+
+def work(way: str, case: str, seconds: float) -> dict:
+    """Measures one way in this process."""
+    name, side, batch = CASES[case]
+    if way in ("plain", "ours", "ours-2"):
+        # Two processes share the batch, so that they make the same updates as one.
+        share = batch // 2 if way == "ours-2" else batch
+        spent = paddle_way(name, side, share, seconds, ours=way != "plain")
+    else:
+        spent = {"torch": torch_way, "keras": keras_way}[way](name, side, batch, seconds)
+    module = sys.modules[{"torch": "torch", "keras": "keras"}.get(way, "paddle")]
+    return {"images_per_second": batch / spent, "version": module.__version__}
+
+
+def run_once(way: str, case: str, seconds: float) -> dict | None:
+    """Measures one way in a process of its own; None where it is not installed."""
+    line = [__file__, "--worker", way, case, str(seconds)]
+    if way == "ours-2":
+        line = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", "/tmp/bench-train-log", *line]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "MKL_", "PADDLE_"))}
+    ended = subprocess.run([sys.executable, *line], capture_output=True, text=True, env=environment)
+    told = [json.loads(row) for row in ended.stdout.splitlines() if row.startswith("{")]
+    if not told and "ModuleNotFoundError" not in ended.stderr:
+        print(f"{way} {case}: {ended.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+    return told[-1] if told else None
+
+
+def processor() -> str:
+    """Model of the CPU."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((row.partition(": ")[2] for row in lines if row.startswith("model name")), "unknown CPU")
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6.0, help="measured a way, case and round")
+    parser.add_argument("--case", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--way", nargs="*", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--worker", nargs=3, metavar=("WAY", "CASE", "SECONDS"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        way, case, seconds = arguments.worker
+        print(json.dumps(work(way, case, float(seconds))), flush=True)
+        return
+    found: dict = {}
+    for case in arguments.case:
+        for _ in range(arguments.rounds):
+            for way in arguments.way:
+                if result := run_once(way, case, arguments.seconds):
+                    found.setdefault((case, way), []).append(result)
+    versions = {way: results[0]["version"] for (_, way), results in found.items()}
+    print(f"{processor()}, {os.cpu_count()} cores; medians of {arguments.rounds} rounds; {versions}")
+    print("| case | way | images/s | against plain Paddle |\n| --- | --- | --- | --- |")
+    for case in arguments.case:
+        speeds = {way: statistics.median(r["images_per_second"] for r in found[case, way])
+                  for way in arguments.way if (case, way) in found}  # fmt: skip
+        for way, speed in speeds.items():
+            ratio = f"{speed / speeds['plain']:.2f}" if "plain" in speeds else ""
+            print(f"| {case} | {way} | {speed:.1f} | {ratio} |")
+
+
+if __name__ == "__main__":
+    main()

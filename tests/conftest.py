@@ -1,0 +1,177 @@
+"""What several test files share: drawn data sets, short settings, a short run, and ways to run the commands."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "signs"))
+
+import draw
+
+import annotate
+import config
+import runtime
+
+CLASS_NAMES = ["ox", "dragon", "dog"]
+COUNTS = {"train": 6, "valid": 4, "test": 4}  # pictures a class
+# A training of a second or two: the small network on small pictures, one thread.
+SHORT = {
+    "network": "cnn",
+    "image_shape": [3, 24, 24],
+    "epochs": 2,
+    "batch_size": 6,
+    "warmup_epochs": 0,
+    "device": "cpu",
+    "threads": 1,
+    "num_workers": 0,
+    "scan_workers": 1,
+    "output_dir": "output",
+    "run_name": "short",
+    "export_dir": "infer",
+}
+
+runtime.prepare(config.load(None, ["device=cpu", "threads=1"]))
+
+
+def as_arguments(values: dict[str, Any]) -> list[str]:
+    """Writes settings as a command line takes them: {"a": {"b": [1, 2]}} becomes a.b=[1, 2]."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{key}.{line}" for line in as_arguments(value)]
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+            lines.append(f"{key}={text.removesuffix('...' + chr(10)).strip()}")
+    return lines
+
+
+def without_augmentation() -> dict[str, Any]:
+    """The augment settings that leave pictures alone: ranges of factors to 1, everything else to 0."""
+    values = config.load().augment.model_dump()
+    return {key: [1.0, 1.0] if isinstance(value, tuple) else 0 for key, value in values.items()}
+
+
+@dataclass
+class Outcome:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    def refused(self, *words: str) -> None:
+        """Checks what every refusal promises: exit status 1, one line on stderr, no traceback, and the words in it."""
+        assert self.status == 1, self
+        assert len(self.err.strip().splitlines()) == 1, self.err
+        assert "Traceback" not in self.out + self.err
+        assert "; " in self.err, f"no remedy in: {self.err}"
+        for word in words:
+            assert word in self.err
+
+
+@pytest.fixture(scope="session")
+def arguments_for() -> Callable[..., list[str]]:
+    """Gives the command-line arguments of a short training on a data folder, with changes."""
+
+    def build(data: str | os.PathLike, **changes: Any) -> list[str]:
+        return as_arguments({"data_dir": str(data), **SHORT, **changes})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def settings_for(arguments_for) -> Callable[..., config.Settings]:
+    """Gives the settings of a short training on a data folder, with changes."""
+    return lambda data, **changes: config.load(None, arguments_for(data, **changes))
+
+
+@pytest.fixture(scope="session")
+def plain() -> dict[str, Any]:
+    """The augment group that changes nothing."""
+    return without_augmentation()
+
+
+@pytest.fixture(scope="session")
+def draw_data() -> Callable[..., Path]:
+    """Gives a function that draws a data set with the project's own drawing script."""
+
+    def build(folder: Path, class_names=CLASS_NAMES, counts=COUNTS, size=(48, 40), seed=5) -> Path:
+        draw.write_pictures(folder, counts, class_names, size, seed)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory, draw_data, settings_for) -> Path:
+    """A data set of three classes, drawn and annotated once; tests must not change it (see `data`)."""
+    folder = draw_data(tmp_path_factory.mktemp("drawn") / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parent)
+        annotate.annotate(settings_for("data"))
+    return folder
+
+
+@pytest.fixture
+def data(drawn, tmp_path, monkeypatch) -> Path:
+    """A copy of `drawn` for one test, whose current folder it is put into as `data`."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(drawn, tmp_path / "data")
+    return Path("data")
+
+
+@pytest.fixture(scope="session")
+def trained(drawn, tmp_path_factory, settings_for):
+    """A short run, trained once (checkpoint.Run); tests must not change it."""
+    import train
+
+    output = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(drawn.parent)
+        return train.train(settings_for(drawn, output_dir=str(output)))
+
+
+@pytest.fixture
+def call(monkeypatch, capfd) -> Callable[..., Outcome]:
+    """Runs a command in this process, through its wrapper, as `call(train, "epochs=1")`."""
+
+    def run(module: ModuleType, *arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", [f"{module.__name__}.py", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            config.command(module.main)
+        code = ended.value.code
+        return Outcome(code if isinstance(code, int) else int(bool(code)), *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., Outcome]:
+    """Starts a real command line, as `command("train.py", "epochs=1", cwd=folder)`."""
+
+    def run(
+        script: str, *arguments: str, cwd: Path, root: Path = ROOT, seconds: int = 240, **environment: str
+    ) -> Outcome:
+        ended = subprocess.run(
+            [sys.executable, str(root / script), *map(str, arguments)],
+            cwd=cwd,
+            env=os.environ | {"PYTHONIOENCODING": "utf-8"} | environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=seconds,
+        )
+        return Outcome(ended.returncode, ended.stdout, ended.stderr)
+
+    return run

@@ -1,0 +1,71 @@
+"""Recipes: each is readable, says how it is run, and builds a network that trains."""
+
+from pathlib import Path
+
+import paddle
+import pytest
+
+import config
+import networks
+import optimization
+import training
+
+RECIPES = sorted((Path(config.__file__).parent / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_a_recipe_holds_known_settings_and_its_commands(file):
+    """Guards against recipes that rot when a setting is renamed, and against ones that nobody knows how to run."""
+    config.load(file)
+    text = file.read_text(encoding="utf-8")
+    assert "#   python annotate.py" in text
+    assert "#   python train.py" in text
+
+
+def test_the_signs_recipe_is_the_default():
+    """Guards against two descriptions of the run that the README shows."""
+    assert config.load(Path(config.__file__).parent / "recipes" / "signs.yaml") == config.load()
+
+
+def test_the_two_cifar_recipes_train_one_network_equally_long():
+    """Guards against a comparison of recipes that differ in more than how they train."""
+    plain, plus = (config.load(file) for file in RECIPES if file.stem.startswith("cifar10-"))
+    for name in ("network", "image_shape", "epochs", "valid_fraction"):
+        assert getattr(plain, name) == getattr(plus, name)
+    network = networks.construct("cnn", 10, plain.image_shape)
+    assert sum(weight.size for weight in network.parameters()) == 122_570
+
+
+def step(settings: config.Settings, num_classes: int, pictures: int) -> tuple[float, dict[str, float]]:
+    """Trains one step on noise; returns the loss and how far each weight moved."""
+    network, _ = networks.build(settings, num_classes)
+    optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, 10))
+    before = {key: weight.numpy().copy() for key, weight in network.named_parameters()}
+    model = paddle.Model(network)
+    model.prepare(optimizer, training.Loss(settings.label_smoothing), [training.Accuracy()])
+    images = paddle.randint(0, 255, [pictures, *settings.image_shape]).astype("uint8")
+    (loss,), _ = model.train_batch([images], [paddle.randint(0, num_classes, [pictures])])
+    moved = {key: float(abs(weight.numpy() - before[key]).max()) for key, weight in network.named_parameters()}
+    return float(loss), moved
+
+
+@pytest.mark.slow
+def test_vgg19_transfer_trains_its_last_layer_only():
+    """Guards against a frozen network that moves, or whose head does not."""
+    file = next(file for file in RECIPES if file.stem == "vgg19-transfer")
+    loss, moved = step(config.load(file, ["pretrained=false"]), 30, 2)
+    assert loss > 0
+    assert {key for key, value in moved.items() if value} == {
+        "network.classifier.6.weight",
+        "network.classifier.6.bias",
+    }
+
+
+def test_photos_transfer_starts_with_the_head():
+    """Guards against a recipe whose body moves before its head knows anything."""
+    file = next(file for file in RECIPES if file.stem == "photos-transfer")
+    _, moved = step(config.load(file, ["pretrained=false", "image_shape=[3,64,64]"]), 4, 4)
+    assert {key for key, value in moved.items() if value} == {
+        "network.classifier.1.weight",
+        "network.classifier.1.bias",
+    }

@@ -1,0 +1,135 @@
+"""The pictures that ship: drawn by signs/draw.py, byte by byte, and hard enough to need a network."""
+
+import hashlib
+import importlib.metadata
+import io
+import re
+from pathlib import Path
+
+import draw
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+SIGNS = ROOT / "signs"
+PICTURES = sorted(path for split in draw.SPLITS for path in (SIGNS / split).rglob("*.jpg"))
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pinned(package: str) -> bool:
+    """Tells whether the installed release is one that requirements.txt names."""
+    releases = re.findall(rf"^{package}==([\d.]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    return importlib.metadata.version(package) in releases[:1]
+
+
+def test_the_set_is_complete():
+    """Guards against pictures that were left out of a commit, or that are in no class."""
+    expected = {
+        f"{split}/{name}/{number:08d}.jpg"
+        for split, count in draw.DEFAULT_COUNTS.items()
+        for name in draw.CLASS_NAMES
+        for number in range(1, count + 1)
+    }
+    assert {path.relative_to(SIGNS).as_posix() for path in PICTURES} == expected
+    assert (SIGNS / "labels.txt").read_text().split() == list(draw.CLASS_NAMES)
+    assert list(draw.CLASS_NAMES) == "ratt ox tiger rabbit dragon snake horse goat monkey rooster dog pig".split()
+
+
+@pytest.mark.skipif(not (pinned("pillow") and pinned("numpy")), reason="another release may round differently")
+def test_the_pictures_are_redrawn_byte_by_byte():
+    """Guards against a drawing script that no longer draws what ships."""
+    for path in PICTURES:
+        split, class_name, name = path.parts[-3:]
+        assert path.read_bytes() == draw.jpeg_bytes(class_name, split, int(name[:-4]), (96, 96), 0), path
+
+
+def test_no_picture_is_there_twice():
+    """Guards against a test picture that was trained on: equal pixels, or equal once shrunk."""
+    exact, small = set(), set()
+    for path in PICTURES:
+        image = Image.open(path)
+        assert image.mode == "RGB" and image.size == (96, 96)
+        exact.add(hashlib.sha256(image.tobytes()).digest())
+        small.add(image.resize((12, 12), Image.Resampling.BOX).tobytes())
+    assert len(exact) == len(small) == len(PICTURES)
+
+
+def test_the_pictures_are_small():
+    """Guards against a clone that takes minutes."""
+    assert sum(path.stat().st_size for path in PICTURES) < 4_000_000
+
+
+def test_colour_alone_does_not_tell_the_classes_apart():
+    """Guards against a set that needs no network: a linear classifier on 8x8 thumbnails must stay under one half."""
+    from sklearn.linear_model import LogisticRegression
+
+    def thumbnails(split: str) -> tuple[np.ndarray, list[str]]:
+        paths = [path for path in PICTURES if path.parts[-3] == split]
+        images = [Image.open(path).resize((8, 8), Image.Resampling.BOX) for path in paths]
+        return np.stack([np.asarray(image).ravel() / 255 for image in images]), [path.parent.name for path in paths]
+
+    accuracy = LogisticRegression(max_iter=2000).fit(*thumbnails("train")).score(*thumbnails("test"))
+    assert 1 / 12 < accuracy < 0.5
+
+
+def test_more_pictures_leave_the_earlier_ones_unchanged(tmp_path):
+    """Guards against a larger set that is another set, and against splits that share pictures."""
+    for folder, count in (("few", 2), ("more", 3)):
+        draw.main(
+            ["--out", str(tmp_path / folder), "--train", str(count), "--valid", "1", "--test", "1", "--size", "40x30"]
+        )
+    few, more = files_in(tmp_path / "few"), files_in(tmp_path / "more")
+    assert few.keys() < more.keys() and all(more[name] == few[name] for name in few)
+    pictures = [content for name, content in more.items() if name.endswith(".jpg")]
+    assert len(set(pictures)) == len(pictures) == 5 * 12
+    assert Image.open(io.BytesIO(pictures[0])).size == (40, 30)
+    draw.main(
+        [
+            "--out",
+            str(tmp_path / "other"),
+            "--train",
+            "1",
+            "--valid",
+            "0",
+            "--test",
+            "0",
+            "--size",
+            "40x30",
+            "--seed",
+            "9",
+        ]
+    )
+    assert not set(files_in(tmp_path / "other").values()) - {more["labels.txt"]} & set(pictures)
+
+
+def test_nothing_is_overwritten_unless_told_and_no_foreign_picture_even_then(tmp_path):
+    """Guards against a photo collection that is painted over by our drawings."""
+    line = ["--out", str(tmp_path), "--train", "2", "--valid", "0", "--test", "0", "--size", "24", "--classes", "ox"]
+    draw.main(line)
+    before = files_in(tmp_path)
+    with pytest.raises(SystemExit, match="--force"):
+        draw.main(line)
+    draw.main([*line, "--force"])
+    assert files_in(tmp_path) == before
+    photo = tmp_path / "train" / "ox" / "00000001.jpg"
+    Image.new("RGB", (24, 24), "red").save(photo)
+    before = files_in(tmp_path)
+    for options in ([], ["--force"], ["--force", "--seed", "3"]):
+        with pytest.raises(SystemExit, match=r"00000001\.jpg.*; choose another --out"):
+            draw.main([*line, *options])
+        assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "options", [["--size", "0"], ["--size", "axb"], ["--train", "-1"], ["--classes", "cat"], ["--sheet", "a.jpg"]]
+)
+def test_wrong_options_are_usage_errors(options, tmp_path, capsys):
+    """Guards against a traceback, or a folder that is begun, for a mistyped option."""
+    with pytest.raises(SystemExit) as ended:
+        draw.main(["--out", str(tmp_path / "out"), *options])
+    assert ended.value.code == 2 and "usage:" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
