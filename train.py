@@ -50,9 +50,9 @@ def open_run(settings: Settings, class_names: list[str]):
         return Run(settings.run), resumed
     if resumed:
         return Run.reopen(settings, class_names), True
-    return Run.create(
-        settings.model_copy(update={"overwrite": settings.overwrite or settings.resume}), class_names
-    ), False
+    # Without a saved point there is nothing to go on from, and nothing to lose.
+    started = settings.resume and not Run(settings.run).state
+    return Run.create(settings.model_copy(update={"overwrite": settings.overwrite or started}), class_names), False
 
 
 def train(settings: Settings):

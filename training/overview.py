@@ -1,0 +1,44 @@
+"""What a run shows of itself at its start: a table of its layers, and a batch as the network sees it."""
+
+import contextlib
+import io
+import os
+
+import numpy as np
+import paddle
+from PIL import Image
+
+import plots
+from config import Settings
+from lists import write_text
+from networks import Classifier
+from training.session import Session
+
+# Pictures of augmented.png, at most.
+SHOWN = 24
+
+
+def show_batch(session: Session, class_names: list[str]) -> np.ndarray:
+    """Draws the first batch of a new run as the network sees it, into augmented.png."""
+    loader, file = session.loader, session.run.path / "augmented.png"
+    loader.epoch = loader.dataset.epoch = 1
+    images, labels = loader.collate(0, loader.batches()[0][:SHOWN])
+    if not file.exists():
+        shown = [Image.fromarray(image.transpose(1, 2, 0)) for image in images]
+        plots.grid(shown, [_caption(label, class_names) for label in labels], file)
+    return images
+
+
+def _caption(label: np.ndarray, class_names: list[str]) -> str:
+    """The class, or the classes a mixed picture is made of with their shares."""
+    if label.ndim == 0:
+        return class_names[label]
+    return ", ".join(f"{class_names[index]} {label[index]:.0%}" for index in np.argsort(-label)[:2] if label[index] > 0)
+
+
+def write_summary(network: Classifier, settings: Settings, path: str | os.PathLike) -> None:
+    """Writes paddle.summary's table of layers, sizes and weights to a file."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        paddle.summary(network.network, (1, *settings.image_shape))
+    write_text(path, text.getvalue())
