@@ -148,7 +148,9 @@ class Run:
         return run
 
     def _clear(self) -> None:
-        if not (self.path / "config.yaml").is_file() and any(self.path.iterdir()):
+        # Both files, for the project's own folder holds a config.yaml too.
+        is_run = all((self.path / name).is_file() for name in ("config.yaml", LABELS))
+        if not is_run and any(self.path.iterdir()):
             raise UserError(f"{self.path}: this folder is no run, so it is not overwritten; choose another run_name")
         shutil.rmtree(self.path)
 

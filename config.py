@@ -126,7 +126,7 @@ class Settings(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     augment: Augment
     output_dir: str
-    run_name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    run_name: Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$")]
     overwrite: bool
     resume: bool
     save_every_minutes: Annotated[float, Field(gt=0)]

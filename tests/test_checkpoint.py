@@ -156,3 +156,17 @@ def test_the_state_is_plain_json(settings):
     run = Run.create(settings, CLASS_NAMES)
     run.save_state(epoch=3, finished=False)
     assert json.loads((run.path / "state.json").read_text()) == run.state == {"epoch": 3, "finished": False}
+
+
+def test_overwrite_never_clears_a_folder_that_is_no_run(tmp_path, settings_for):
+    """Guards against overwrite=true emptying somebody's project because a config.yaml lies in it."""
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("config.yaml", "train.py"):
+        (project / name).write_text("precious\n", encoding="utf-8")
+    settings = settings_for("data", output_dir=str(tmp_path), run_name="project", overwrite=True)
+    with pytest.raises(UserError, match="is no run, so it is not overwritten"):
+        Run.create(settings, ["a", "b"])
+    assert (project / "train.py").read_text(encoding="utf-8") == "precious\n"
+    with pytest.raises(UserError, match="run_name"):
+        settings_for("data", output_dir=str(tmp_path), run_name="..")
