@@ -103,12 +103,10 @@ def test_labels_that_are_there_decide_the_ids(data):
 def bad_files(place: Path) -> dict[str, str]:
     """Puts one file of every bad kind into a folder; returns the reason of each."""
     rgb, jpeg = picture(900), encode(picture(900), "JPEG", quality=95)
-    png = bytearray(encode(picture(901, (200, 200)), "PNG"))
-    png[len(png) // 2] ^= 0xFF
     frames = [picture(n).convert("P") for n in range(902, 905)]
     contents = {
         "truncated.jpg": (jpeg[: len(jpeg) // 2], "truncated"),
-        "corrupt.png": (bytes(png), "corrupt"),
+        "corrupt.gif": (b"GIF89a\0\0\0\0", "corrupt"),
         "empty.jpg": (b"", "empty"),
         "text.jpg": (b"<html>not found</html>", "not_a_picture"),
         "pointer.jpg": (b"version https://git-lfs.github.com/spec/v1\n", "lfs_pointer"),
@@ -180,8 +178,15 @@ def test_kept_pictures_with_a_lying_suffix_or_a_turn_are_remarked(data):
     exif[0x0112] = 6
     picture(910).save(data / "train/ox/turned.jpg", exif=exif)
     (data / "train/ox/png.jpg").write_bytes(encode(picture(911), "PNG"))
+    png = bytearray(encode(picture(901, (200, 200)), "PNG"))
+    png[len(png) // 2] ^= 0xFF
+    (data / "train/ox/damaged.png").write_bytes(png)
     annotate.annotate(settings(data))
-    assert reasons(data / "remarks.tsv") == {"turned.jpg": "exif_rotated", "png.jpg": "wrong_suffix"}
+    assert reasons(data / "remarks.tsv") == {
+        "turned.jpg": "exif_rotated",
+        "png.jpg": "wrong_suffix",
+        "damaged.png": "damaged",
+    }
     assert not reasons(data / "rejects.tsv")
 
 

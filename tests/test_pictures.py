@@ -42,7 +42,8 @@ def test_every_kind_of_broken_file_has_its_reason():
     assert reason(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n") == "lfs_pointer"
     assert reason(b"console.log(1)") == "not_a_picture"
     assert reason(jpeg[:-30]) == "truncated"
-    assert reason(bytes(broken_stream)) == "corrupt"
+    # Pillow shows what it decoded of a PNG whose data is broken in the middle: a picture, marked as damaged.
+    assert open_image(bytes(broken_stream), 10**6).info["damaged"]
     assert reason(b"GIF89a\0\0\0\0") == "corrupt"
     assert reason(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "unsupported_format"
     assert reason(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "unsupported_format"
