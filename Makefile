@@ -20,9 +20,11 @@ demo: .venv/run-time
 	$(BIN)/python train.py overwrite=true
 	$(BIN)/python evaluate.py
 	$(BIN)/python export.py
-	$(BIN)/python predict.py signs/test --model infer/signs-resnet50 --out output/predictions.csv --show output/predictions.png > output/predictions.txt
+	$(BIN)/python predict.py signs/test --model infer/signs-resnet50 --out output/predictions.csv --show output/predictions.png \
+		> output/predictions.txt
 	@head -n 3 output/predictions.txt
 	@echo "all answers: output/predictions.csv, as a picture: output/predictions.png"
+	@echo "look at: output/signs-resnet50/report.html"
 
 test: .venv/development
 	$(BIN)/python -m pytest -m "not slow"
