@@ -209,7 +209,7 @@ class Slow(test_predict.ShadeModel):
         time.sleep({pause})
         return super().predict(images)
 settings = SimpleNamespace(num_workers=1, batch_size=2, max_pixels=10**6, top_k=1, threads=1)
-predict.write_answers([sys.argv[1]], Slow(), settings, sys.argv[2], None, quiet=True)
+predict.write_answers([sys.argv[1]], Slow(), settings, sys.argv[2], predict.Gallery(None, None), quiet=True)
 """
 
 
