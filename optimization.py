@@ -60,7 +60,7 @@ class Schedule(paddle.optimizer.lr.LRScheduler):
         peak = max(1, round(CYCLE_PEAK * (self.total - 1)))
         if step < peak:
             return _half_cosine(CYCLE_START, 1.0, step / peak)
-        return _half_cosine(1.0, CYCLE_START * CYCLE_END, min(1.0, (step - peak) / max(1, self.total - 1 - peak)))
+        return _half_cosine(1.0, CYCLE_END, min(1.0, (step - peak) / max(1, self.total - 1 - peak)))
 
     def judge(self, better: bool) -> None:
         """Takes note of an epoch's score; plateau lowers the rate when decay_epochs brought no better one."""
