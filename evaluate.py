@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--train-suspects", action="store_true",
                         help="look for wrong labels among the training pictures too")  # fmt: skip
     parser.add_argument("--out", metavar="FOLDER", help="where the files go (into the run's folder)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     overrides, named = config.split_overrides(arguments.arguments)
     command = shlex.join(["python", "evaluate.py", *sys.argv[1:]])
     if arguments.model and (named or arguments.train_suspects):

@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument(
         "--int8", action="store_true", help="write an 8-bit graph for the CPU too, if it keeps the accuracy"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     run, settings = open_run(parser, arguments)
     folder = export(run, settings, arguments.onnx, arguments.int8)
     print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")

@@ -200,7 +200,7 @@ def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
         "--explain", metavar="FILE", help="likewise under a heat map of what speaks for the answer; needs a run"
     )
     parser.add_argument("--quiet", action="store_true", help="with --out: no line a picture, a progress bar instead")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     overrides, named = config.split_overrides(arguments.arguments)
     if not named:
         parser.error("name at least one picture, folder or list")

@@ -148,7 +148,7 @@ def main() -> None:
     """Command line of train.py."""
     parser = config.parser(__doc__)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings that win over config.yaml")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     settings = config.load(arguments.config, arguments.settings)
     started = time.monotonic()
     run = train(settings)
