@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -210,11 +211,11 @@ def main() -> None:
 
 def next_command(file: str | None, overrides: list[str]) -> str:
     """Names the command that trains on these lists: it needs the settings that say where they are."""
-    kept = [f"--config {file}"] if file else []
+    kept = ["--config", file] if file else []
     kept += [
         argument for argument in overrides if argument.lower().startswith(("data_dir=", "lists_dir=", "max_pixels="))
     ]
-    return " ".join(["python train.py", *kept])
+    return shlex.join(["python", "train.py", *kept])
 
 
 if __name__ == "__main__":
