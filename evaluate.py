@@ -27,20 +27,6 @@ def run_settings(run, overrides: list[str]) -> Settings:
     return config.load(base=run.path / "config.yaml", overrides=overrides)
 
 
-def predict_logits(network, loader, total: int, title: str):
-    """Runs a network (networks.Classifier) over every batch of a loader; see report.scoring.score.
-
-    Returns:
-        logits float32 [N, C] and labels int64 [N].
-    """
-    import paddle
-
-    from report.scoring import score
-
-    with paddle.no_grad():
-        return score(lambda images: network(paddle.to_tensor(images)).numpy(), loader, total, title)
-
-
 def evaluate(
     run,
     settings: Settings,
