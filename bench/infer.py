@@ -2,8 +2,7 @@
 
     python bench/infer.py [--networks resnet50,mobilenet_v2] [--batches 1,8] [--rounds 12] [--threads 2] [--int8]
 
-onnxruntime with paddle2onnx, openvino and torch with torchvision are measured where they are
-installed (requirements-bench.txt).
+onnxruntime with paddle2onnx, openvino and torch are measured where they are installed (requirements-bench.txt).
 Weights are random: times do not depend on them, and what 8 bits cost is judged by export.py on a trained run.
 """
 
@@ -56,12 +55,8 @@ def runners(name: str, folder: Path, threads: int) -> dict[str, Runner]:
             )
     if importlib.util.find_spec("openvino") and (folder / "inference.onnx").is_file():
         made["OpenVINO itself, from ONNX"] = _openvino(folder / "inference.onnx", threads)
-    if importlib.util.find_spec("torchvision"):
-        try:
-            made["PyTorch"] = _torch(name, threads)
-        # A torchvision built for another torch is met in the wild; the other engines are worth their row.
-        except RuntimeError as error:
-            print(f"PyTorch left out: {error}", file=sys.stderr)
+    if importlib.util.find_spec("torch"):
+        made["PyTorch"] = _torch(name, threads)
     return made
 
 
@@ -75,10 +70,10 @@ def _openvino(file: Path, threads: int) -> Runner:
 
 def _torch(name: str, threads: int) -> Runner:
     import torch
-    import torchvision
+    import torch_networks
 
     torch.set_num_threads(threads)
-    network = getattr(torchvision.models, name)(num_classes=10).eval()
+    network = torch_networks.construct(name, 10).eval()
 
     def run(images: np.ndarray) -> object:
         with torch.inference_mode():

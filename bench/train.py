@@ -89,9 +89,9 @@ def torch_way(name: str, side: int, batch: int, seconds: float) -> float:
             nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, CLASSES),
         )  # fmt: skip
     else:
-        import torchvision
+        import torch_networks
 
-        network = getattr(torchvision.models, name)(num_classes=CLASSES)
+        network = torch_networks.construct(name, CLASSES)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     images, labels = noise(side, batch)
     images, labels = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
