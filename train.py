@@ -67,17 +67,12 @@ def train(settings: Settings):
     runtime.prepare(settings)
     import paddle
 
-    import convolution
     import networks
-    import optimization
-    import training
     from lists import LABELS, read_labels
 
     device = runtime.select_device(settings)
     check(settings, device)
     runtime.seed_all(settings.seed)
-    rank, processes = runtime.rank()
-    say = print if rank == 0 else lambda *told: None
     class_names = read_labels(settings.lists / LABELS)
     loaders = {split: make_loader(settings, split, class_names, device) for split in ("train", "valid")}
     # Names of weights count up in a process; a fresh count makes optimiser states fit whatever was built before.
@@ -87,6 +82,26 @@ def train(settings: Settings):
     if resumed and run.state["epoch"] >= settings.epochs:
         say(f"{run.path}: all {settings.epochs} epochs are done; raise epochs to train on")
         return run
+    _introduce(settings, device, run, class_names, loaders, network, told)
+    session = _start(settings, device, run, loaders["train"], network)
+    if resumed:
+        session.restore(network)
+        say(f"resumed after epoch {session.epoch - 1}, step {session.step} of the next one")
+    _fit(session, network, loaders, class_names)
+    return run
+
+
+def say(told: str) -> None:
+    """Prints a line, once where several processes train together."""
+    if runtime.rank()[0] == 0:
+        print(told)
+
+
+def _introduce(settings: Settings, device: str, run, class_names: list[str], loaders: dict, network, told: str) -> None:
+    """Says what will be trained on what, fills the caches and writes the run's summary.txt."""
+    import training
+
+    rank, processes = runtime.rank()
     counts = " and ".join(f"{len(loader.dataset)} {split}" for split, loader in loaders.items())
     machine = f"{runtime.describe(settings, device)}, {processes} process{'es' * (processes > 1)}"
     say(f"{run.path}: {counts} pictures, {len(class_names)} classes; {machine}")
@@ -95,21 +110,35 @@ def train(settings: Settings):
         say(loader.dataset.use_cache(settings, split))
     if rank == 0:
         training.write_summary(network, settings, run.path / "summary.txt")
+
+
+def _start(settings: Settings, device: str, run, loader, network):
+    """Makes the network fast, and what trains it: optimiser, schedule, moving average (training.Session)."""
+    import convolution
+    import optimization
+    import training
+
     if device == "cpu" and settings.cpu_speedups:
         convolution.speed_up(network)
-    optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, loaders["train"].steps))
+    optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, loader.steps))
     average = optimization.MovingAverage(network.network, settings.ema) if settings.ema else None
-    session = training.Session(settings, run, loaders["train"], optimizer, average)
-    if resumed:
-        session.restore(network)
-        say(f"resumed after epoch {session.epoch - 1}, step {session.step} of the next one")
-    weights = None
+    return training.Session(settings, run, loader, optimizer, average)
+
+
+def _fit(session, network, loaders: dict, class_names: list[str]) -> None:
+    """Lets paddle.Model train from where the session stands to the last epoch."""
+    import paddle
+
+    import optimization
+    import training
+
+    settings, weights = session.settings, None
     if settings.class_balance == "weights":
         weights = optimization.class_weights(loaders["train"].dataset.labels, len(class_names))
     recall = training.Recall(len(class_names))
     model = paddle.Model(network)
     model.prepare(
-        optimizer,
+        session.optimizer,
         training.Loss(settings.label_smoothing, weights),
         [training.MeanLoss(), training.Accuracy(), recall],
         amp_configs=None if settings.amp == "none" else settings.amp,
@@ -126,7 +155,6 @@ def train(settings: Settings):
         )
     finally:
         callbacks[-1].release()
-    return run
 
 
 def check(settings: Settings, device: str) -> None:

@@ -68,6 +68,26 @@ def test_a_run_holds_what_later_commands_need(trained, drawn):
     assert "Total params" in (trained.path / "summary.txt").read_text()
 
 
+def test_the_board_tells_what_the_history_tells(trained):
+    """Guards against VisualDL curves of other values or steps than the run's own, and recalls that are left out."""
+    from visualdl import LogReader
+
+    (file,) = (trained.path / "vdl").glob("*.log")
+    board, history = LogReader(file_path=str(file)), trained.history()
+    tags = {tag for tags in board.get_tags().values() for tag in tags}
+    for measure in ("loss", "accuracy"):
+        points = board.get_data("scalar", f"valid/{measure}")
+        assert [point.id for point in points] == history["epoch"]
+        assert [point.value for point in points] == pytest.approx(history[f"valid_{measure}"], rel=1e-4)
+    # The running scores of an epoch's last step are those of the epoch.
+    last = board.get_data("scalar", "train/loss")[-1]
+    assert last.value == pytest.approx(history["train_loss"][-1], rel=1e-4)
+    assert last.id == trained.state["epoch"] * trained.state["steps_per_epoch"]
+    recalls = [board.get_data("scalar", f"recall/{name}")[-1].value for name in trained.class_names]
+    assert np.mean(recalls) == pytest.approx(history["valid_accuracy"][-1], rel=1e-4)
+    assert {"train/learning_rate", "train/images_per_second", "train/picture 1"} <= tags
+
+
 def test_the_same_seed_gives_the_same_weights_bit_by_bit(trained, drawn, settings_for, tmp_path, monkeypatch):
     """Guards against results that nobody can repeat; with another seed they must differ."""
     monkeypatch.chdir(tmp_path)
