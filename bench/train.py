@@ -10,6 +10,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -149,7 +150,8 @@ def run_once(way: str, case: str, seconds: float) -> dict | None:
     """Measures one way in a process of its own; None where it is not installed."""
     line = [__file__, "--worker", way, case, str(seconds)]
     if way == "ours-2":
-        line = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", "/tmp/bench-train-log", *line]
+        logs = Path(tempfile.gettempdir()) / "bench-train-log"
+        line = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(logs), *line]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "MKL_", "PADDLE_"))}
     ended = subprocess.run([sys.executable, *line], capture_output=True, text=True, env=environment)
     told = [json.loads(row) for row in ended.stdout.splitlines() if row.startswith("{")]
@@ -185,13 +187,13 @@ def main() -> None:
                     found.setdefault((case, way), []).append(result)
     versions = {way: results[0]["version"] for (_, way), results in found.items()}
     print(f"{processor()}, {os.cpu_count()} cores; medians of {arguments.rounds} rounds; {versions}")
-    print("| case | way | images/s | against plain Paddle |\n| --- | --- | --- | --- |")
+    print("| case | way | images/s | against PyTorch | against plain Paddle |\n| --- | --- | --- | --- | --- |")
     for case in arguments.case:
         speeds = {way: statistics.median(r["images_per_second"] for r in found[case, way])
                   for way in arguments.way if (case, way) in found}  # fmt: skip
         for way, speed in speeds.items():
-            ratio = f"{speed / speeds['plain']:.2f}" if "plain" in speeds else ""
-            print(f"| {case} | {way} | {speed:.1f} | {ratio} |")
+            ratios = [f"{speed / speeds[other]:.2f}" if other in speeds else "" for other in ("torch", "plain")]
+            print(f"| {case} | {way} | {speed:.4g} | {' | '.join(ratios)} |")
 
 
 if __name__ == "__main__":
