@@ -13,8 +13,9 @@ from paddle.nn import functional
 
 from networks import Classifier, first
 
-# Largest map (height x width of the result) for which one product beats a convolution a picture (measured).
-MAX_POSITIONS = 49
+# Largest map (height x width of the result) for which one product beats a convolution a picture (measured on 2 cores).
+# Larger kernels first have to lay out what each position sees, which costs more the larger the map.
+MAX_POSITIONS, MAX_POSITIONS_1X1 = 49, 196
 
 
 def speed_up(network: nn.Layer) -> int:
@@ -68,7 +69,8 @@ class _Forward:
         layer = self.layer
         kernel, stride, padding = layer._kernel_size, layer._stride, layer._padding
         rows, columns = ((images.shape[axis + 2] + 2 * padding - kernel[axis]) // stride[axis] + 1 for axis in (0, 1))
-        if layer._groups == 1 and 0 < rows * columns <= MAX_POSITIONS:
+        most = MAX_POSITIONS_1X1 if kernel == [1, 1] else MAX_POSITIONS
+        if layer._groups == 1 and 0 < rows * columns <= most:
             maps = _product(images, layer.weight, kernel, stride, padding, rows, columns)
         else:
             maps = functional.conv2d(images, layer.weight, None, stride, padding, layer._dilation, layer._groups)
