@@ -24,6 +24,11 @@ class UserError(Exception):
     """Something the user can mend: shown as one line, without a traceback."""
 
 
+def cores() -> int:
+    """Number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def problems(where: str, what: Sequence[str], remedy: str) -> UserError:
     """Builds one error from problems of one kind: the first ten and how many more there are."""
     shown = "; ".join(what[:10])

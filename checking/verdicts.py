@@ -9,19 +9,12 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageFile
 
-from pictures import (
-    SUFFIXES,
-    PictureError,
-    open_image,
-    read_file,
-    read_image,
-    to_rgb,
-    upright,
-)
+from pictures import PictureError, open_image, read_file, read_image, suffixes, to_rgb, upright
 
 HASHED = 32  # side of the grey picture that is hashed
 KEPT_FREQUENCIES = 8  # lowest frequencies a side that make the hash: 8 x 8 = 64 bits
 MARK = 4  # side of the tiny colour picture kept beside the hash
+LEAST_SIDE = 64  # of a picture that is about to be shrunk to HASHED or COMPARED
 COMPARED = 32  # side at which two pictures are laid over each other
 GREY = np.array([19595, 38470, 7471])  # weights of red, green and blue in 65536ths, as Pillow and ITU-R 601 have them
 ANIMATED_FORMATS = frozenset({"GIF", "WEBP", "PNG", "TIFF", "AVIF"})
@@ -97,8 +90,8 @@ def _look(path: bytes, max_pixels: int) -> tuple[Verdict, bytes]:
         data = read_file(path)
         # SHA-1 is the fastest that processors have an instruction for; it guards against chance, not against forgers.
         digest = hashlib.sha1(data, usedforsecurity=False).digest()
-        image = open_image(data, max_pixels, "")
-        verdict = Verdict("", "", image.format, image.mode, *image.size, digest=digest)
+        image = open_image(data, max_pixels, "", LEAST_SIDE)
+        verdict = Verdict("", "", image.format, image.mode, *_stored_size(image), digest=digest)
         verdict.non_rgb = "" if image.mode == "RGB" else NON_RGB.get(image.mode, "other_mode")
         small = shrink(image)
         if small.size != (HASHED, HASHED):
@@ -108,13 +101,17 @@ def _look(path: bytes, max_pixels: int) -> tuple[Verdict, bytes]:
         return verdict, pixels
     except PictureError as error:
         image = error.image
-        known = (image.format or "", image.mode, *image.size) if image else ()
+        known = (image.format or "", image.mode, *_stored_size(image)) if image else ()
         return Verdict(error.reason, error.detail, *known), b""
     except MemoryError:
         return Verdict("too_much_memory", "decoding it needs more memory than there is; shrink it"), b""
 
 
-def shrink(image: Image.Image, least: int = 64) -> Image.Image:
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    return image.info.get("stored_size", image.size)
+
+
+def shrink(image: Image.Image, least: int = LEAST_SIDE) -> Image.Image:
     """Makes an upright RGB picture whose short side is at least `least` px where the picture has as many."""
     if image.mode not in ("RGB", "L"):
         image = to_rgb(image)
@@ -133,7 +130,7 @@ def _remarks(path: bytes, image: Image.Image) -> list[str]:
         remarks.append("exif_rotated")
     suffix = os.path.splitext(os.fsdecode(path))[1].lower()
     family = FAMILIES.get(image.format, image.format)
-    announced = suffix_formats().get(suffix)
+    announced = announced_format(suffix)
     if FAMILIES.get(announced, announced) != family:
         remarks.append("wrong_suffix")
     # Asked last: looking for a second frame moves the reader on.
@@ -143,9 +140,10 @@ def _remarks(path: bytes, image: Image.Image) -> list[str]:
 
 
 @cache
-def suffix_formats() -> dict[str, str]:
-    """Maps file name suffixes to the formats they announce."""
-    return {suffix: Image.EXTENSION.get(suffix, "MPO") for suffix in SUFFIXES}
+def announced_format(suffix: str) -> str | None:
+    """Names the format that a file name suffix announces; the common ones without loading all of Pillow's readers."""
+    Image.preinit()
+    return Image.EXTENSION.get(suffix) or suffixes().get(suffix)
 
 
 def upright_orientation(image: Image.Image) -> int:
@@ -211,7 +209,7 @@ def differences(pairs: list[tuple[bytes, bytes]], max_pixels: int) -> list[float
 
 def _difference(first: bytes, second: bytes, max_pixels: int) -> float:
     try:
-        pair = [shrink(open_image(os.fsdecode(path), max_pixels)) for path in (first, second)]
+        pair = [shrink(open_image(os.fsdecode(path), max_pixels, least=LEAST_SIDE)) for path in (first, second)]
     except (PictureError, MemoryError):
         return 9.0
     return overlay_difference(*pair)
@@ -257,7 +255,7 @@ def thumbnails(paths: list[bytes], max_pixels: int, side: int) -> list[bytes]:
 
 def _thumbnail(path: bytes, max_pixels: int, side: int) -> bytes:
     try:
-        image = shrink(_as_far_as_it_goes(path, max_pixels), side)
+        image = shrink(_as_far_as_it_goes(path, max_pixels, side), side)
     # A broken picture may break anything here; it then has no thumbnail, as its verdict has said already.
     except Exception:
         return b""
@@ -267,15 +265,15 @@ def _thumbnail(path: bytes, max_pixels: int, side: int) -> bytes:
     return file.getvalue()
 
 
-def _as_far_as_it_goes(path: bytes, max_pixels: int) -> Image.Image:
+def _as_far_as_it_goes(path: bytes, max_pixels: int, least: int) -> Image.Image:
     """Opens a picture; of a broken one, what can still be seen."""
     try:
-        return open_image(os.fsdecode(path), max_pixels)
+        return open_image(os.fsdecode(path), max_pixels, least=least)
     except PictureError as error:
         if error.image is None or error.reason not in ("truncated", "corrupt"):
             raise
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
-        return open_image(os.fsdecode(path), max_pixels)
+        return open_image(os.fsdecode(path), max_pixels, least=least)
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
