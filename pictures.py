@@ -135,7 +135,7 @@ def _decode(data: bytes, max_pixels: int, where: str, least: int | None) -> Imag
         image = _identify(data)
         size = image.size
         if size[0] * size[1] <= max_pixels:
-            if least and image.format == "JPEG":
+            if least and image.format == "JPEG" and min(size) >= 2 * least:
                 image.info["stored_size"] = size
                 image.draft(None, (least, least))
             return _load(image)
