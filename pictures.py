@@ -30,6 +30,8 @@ SIGNATURES = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"\0\0\1\0", "ICO"),
+    (b"8BPS", "PSD"),
 )
 # Pictures and documents that people do put into picture folders and that Pillow does not read.
 FOREIGN = (
@@ -39,6 +41,7 @@ FOREIGN = (
     (b"\xff\x0a", "JPEG XL"),
     (b"\0\0\0\x0cJXL ", "JPEG XL"),
 )
+AVIF_BRANDS = (b"avif", b"avis")
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1")
 
 
@@ -75,6 +78,8 @@ def sniff(data: bytes) -> str:
     """Names the format that a file's first bytes announce; "" where they announce none."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    if data[4:8] == b"ftyp" and data[8:12] in AVIF_BRANDS:
+        return "AVIF"
     return next((name for start, name in SIGNATURES if data.startswith(start)), "")
 
 
@@ -146,9 +151,14 @@ def _decode(data: bytes, max_pixels: int, where: str, least: int | None) -> Imag
         raise PictureError(where, "too_much_memory", detail, image) from None
     # Decoders raise whatever a broken file makes them stumble over: OSError, SyntaxError, ValueError, struct.error ...
     except Exception as error:
-        reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
+        reason = "truncated" if "truncated" in str(error).lower() or _ends_early(data) else "corrupt"
         raise PictureError(where, reason, f"the picture is broken ({error}); copy it anew", image) from None
     raise PictureError(where, "too_large", too_large(image.width, image.height), image)
+
+
+def _ends_early(data: bytes) -> bool:
+    """Tells a WebP that is shorter than it says; its decoder only says that it cannot begin."""
+    return sniff(data) == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data)
 
 
 def _load(image: Image.Image) -> Image.Image:

@@ -169,7 +169,7 @@ def walk(layout: Layout, seen: Walk) -> Iterator[Found]:
 def _walk_folder(
     data_dir: Path, folder: str, split: str, class_name: str, seen: Walk, visited: set[tuple[int, int]]
 ) -> Iterator[Found]:
-    subfolders = []
+    subfolders, prefix, fault = [], _bytes(folder) + b"/", name_fault(folder)
     try:
         status = os.stat(data_dir / folder)
         # A link back to a folder above would never end; no folder is walked twice.
@@ -184,7 +184,7 @@ def _walk_folder(
                 elif entry.is_dir():
                     subfolders.append(entry.name)
                 else:
-                    yield _found(folder, entry, split, class_name, seen)
+                    yield _count(seen, _found(prefix, entry, split, class_name, fault))
     except OSError as error:
         yield _count(seen, Found(_bytes(folder), split, class_name, reason="no_permission", detail=_unreadable(error)))
     for name in sorted(subfolders):
@@ -199,8 +199,8 @@ def _bytes(path: str) -> bytes:
     return os.fsencode(path.replace(os.sep, "/"))
 
 
-def _found(folder: str, entry: os.DirEntry, split: str, class_name: str, seen: Walk) -> Found:
-    found = Found(_bytes(folder) + b"/" + os.fsencode(entry.name), split, class_name)
+def _found(prefix: bytes, entry: os.DirEntry, split: str, class_name: str, folder_fault: str) -> Found:
+    found = Found(prefix + os.fsencode(entry.name), split, class_name)
     try:
         status = entry.stat()
         found.size, found.mtime_ns = status.st_size, status.st_mtime_ns
@@ -210,10 +210,10 @@ def _found(folder: str, entry: os.DirEntry, split: str, class_name: str, seen: W
         found.reason, found.detail = "missing", "a link to nothing, or a file that has just gone"
     except OSError as error:
         found.reason, found.detail = "unreadable", f"cannot be read ({error.strerror}); check the link"
-    fault = name_fault(entry.name) or name_fault(os.fsdecode(found.path))
+    fault = name_fault(entry.name) or folder_fault
     if fault:
         found.reason, found.detail = "bad_name", f"there is {fault}, which no list can hold; rename it"
-    return _count(seen, found)
+    return found
 
 
 def _count(seen: Walk, found: Found) -> Found:

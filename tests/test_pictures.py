@@ -47,6 +47,10 @@ def test_every_kind_of_broken_file_has_its_reason():
     # Pillow shows what it decoded of a PNG whose data is broken in the middle: a picture, marked as damaged.
     assert open_image(bytes(broken_stream), 10**6).info["damaged"]
     assert reason(b"GIF89a\0\0\0\0") == "corrupt"
+    # Cut short, these are still pictures that somebody should copy anew, not files that do not belong here.
+    for form in ("WEBP", "AVIF", "ICO"):
+        assert reason(encode(two_colours(), form)[:100]) in ("truncated", "corrupt")
+    assert reason(encode(two_colours(), "WEBP", lossless=True)[:-9]) == "truncated"
     assert reason(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "unsupported_format"
     assert reason(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "unsupported_format"
     assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n") == "unsupported_format"
