@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from config import Settings, UserError, problems
+from config import Settings, UserError
+from errors import problems
 
 SPLITS = ("train", "valid", "test")
 LABELS = "labels.txt"

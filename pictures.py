@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from config import UserError
+from errors import UserError
 
 # Our own limit replaces Pillow's, which warns at one size and raises at another.
 Image.MAX_IMAGE_PIXELS = None

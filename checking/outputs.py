@@ -8,7 +8,7 @@ from typing import IO
 from checking.outcomes import Summary
 from checking.store import Store
 from checking.walk import Layout
-from config import problems
+from errors import problems
 from lists import LABELS, SPLITS
 
 REJECTS = "rejects.tsv"

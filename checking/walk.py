@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from config import Settings, UserError, problems
+from config import Settings, UserError
+from errors import problems
 from lists import LABELS, SPLITS, name_fault, read_labels
 
 FOLDER_NAMES = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
