@@ -255,7 +255,7 @@ def test_a_decoder_that_crashes_hangs_or_eats_memory_is_named(tmp_path, data, mo
         (data / "train/ox" / f"{name}.jpg").write_text(name)
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("checking.pool.Pool.__init__.__defaults__", (3.0,))
+    monkeypatch.setattr("checking.pool.Pool.__init__.__defaults__", (1.5,))
     summary, _, _ = annotate.annotate(settings(data))
     assert reasons(data / "rejects.tsv") == {
         "ABRT.jpg": "decoder_crash",
@@ -373,7 +373,7 @@ def test_kill_9_twenty_times_leaves_lists_of_one_run(tmp_path):
     for turn in range(20):
         line = [sys.executable, str(ROOT / "annotate.py"), f"data_dir={data}", f"seed={1 + turn % 2}", "--fresh"]
         running = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(draw.uniform(0.3, 1.2))
+        time.sleep(draw.uniform(0.05, 0.8))
         running.send_signal(signal.SIGKILL)
         running.wait()
         read_labels(data / "labels.txt")
