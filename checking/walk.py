@@ -157,10 +157,12 @@ def walk(layout: Layout, seen: Walk) -> Iterator[Found]:
     """
     empty = []
     for split, folder in layout.folders.items():
+        # A link to one of these would bring the pictures of every class into one.
+        above = {(status.st_dev, status.st_ino) for status in map(os.stat, (layout.data_dir, layout.data_dir / folder))}
         for class_name in layout.class_names:
             place = os.path.join(folder, class_name)
             before = seen.files
-            yield from _walk_folder(layout.data_dir, place, split, class_name, seen, set())
+            yield from _walk_folder(layout.data_dir, place, split, class_name, seen, set(above))
             if seen.files == before and split in ("train", WHOLE):
                 empty.append(f"{(layout.data_dir / place).as_posix()} holds no picture")
     if empty:
