@@ -100,7 +100,7 @@ def read_file(source: str | os.PathLike, where: str | None = None) -> bytes:
     """
     where = where or os.fsdecode(source)
     try:
-        with open(source, "rb") as file:
+        with open(source, "rb", buffering=0) as file:
             return file.read()
     except MemoryError:
         raise PictureError(where, "too_much_memory", "the file is larger than the memory; take it out") from None

@@ -234,8 +234,8 @@ WINDOWS = [(0.0, 0.0, 1.0, 1.0)] + [
 def _views(image: Image.Image) -> np.ndarray:
     size = (COMPARED, COMPARED)
     boxes = [(a * image.width, b * image.height, c * image.width, d * image.height) for a, b, c, d in WINDOWS]
-    views = [np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box)) for box in boxes]
-    return np.stack(views).astype(np.float64)
+    views = b"".join(image.resize(size, Image.Resampling.BILINEAR, box=box).tobytes() for box in boxes)
+    return np.frombuffer(views, np.uint8).reshape(len(WINDOWS), -1).astype(np.float64)
 
 
 def overlay_difference(first: Image.Image, second: Image.Image) -> float:
@@ -244,15 +244,23 @@ def overlay_difference(first: Image.Image, second: Image.Image) -> float:
     Returns:
         1 - r, where r is the correlation of all pixels and channels, brightness and contrast taken out.
     """
-    one, two = (_standardised(_views(image)) for image in (first, second))
-    return float(1 - max((two @ one[0]).max(), (one @ two[0]).max()))
+    one, two = _views(first), _views(second)
+    return float(1 - max(_correlations(one[0], two).max(), _correlations(two[0], one).max()))
 
 
-def _standardised(views: np.ndarray) -> np.ndarray:
-    # A mean for each channel: under one mean, two blue skies would correlate whatever flies there.
-    views = views - views.mean(axis=(1, 2), keepdims=True)
-    flat = views.reshape(len(views), -1)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+def _correlations(view: np.ndarray, others: np.ndarray) -> np.ndarray:
+    # A mean for each channel: under one mean, two blue skies would correlate whatever flies there. With the means taken
+    # out of one side, those of the others fall out of the products; only their lengths need them.
+    means = view.reshape(-1, 3).mean(axis=0)
+    view = (view.reshape(-1, 3) - means).ravel()
+    squares = np.einsum("ij,ij->i", others, others) - ((others @ _channels()) ** 2).sum(axis=1) / COMPARED**2
+    return others @ view / np.maximum(np.sqrt(np.maximum(squares, 0) * (view @ view)), 1e-9)
+
+
+@cache
+def _channels() -> np.ndarray:
+    """Sums each channel of flat pixels, float64 [COMPARED * COMPARED * 3, 3]."""
+    return np.tile(np.eye(3), (COMPARED**2, 1))
 
 
 def thumbnails(paths: list[bytes], max_pixels: int, side: int) -> list[bytes]:
