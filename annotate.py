@@ -11,18 +11,22 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 import config
-from checking import copies, outcomes, outputs, report, table
+from checking import outcomes, outputs, table
 from checking.outcomes import Summary
-from checking.pool import Pool
 from checking.store import Store, open_store
-from checking.verdicts import Verdict
 from checking.walk import Layout, Walk, find_layout, walk
-from config import Settings
+from config import Settings, cores
 from lists import LABELS, SPLITS, publishing
+
+# What only a run that finds something new needs is imported where it is used: a re-run takes less time than its import.
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from checking.pool import Pool
+    from checking.verdicts import Verdict
 
 BATCH_FILES = 64
 BATCH_BYTES = 4 << 20
@@ -48,8 +52,10 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def bar(total: int, unit: str) -> tqdm:
+def bar(total: int, unit: str) -> "tqdm":
     """Makes a progress bar on stderr, none where nobody watches."""
+    from tqdm import tqdm
+
     return tqdm(total=total, unit=f" {unit}", disable=None, leave=False, dynamic_ncols=True, smoothing=0.1)
 
 
@@ -61,14 +67,16 @@ def progress(batches: list, unit: str) -> Iterator:
             shown.update(len(batch))
 
 
-def lost(how: str) -> Verdict:
+def lost(how: str) -> "Verdict":
     """Judges a file whose decoder took its process down."""
+    from checking.verdicts import Verdict
+
     if how == "timeout":
         return Verdict("decoder_timeout", "its decoder did not come to an end; save the picture anew")
     return Verdict("decoder_crash", f"its decoder crashed ({how}); save the picture anew")
 
 
-def judge_files(store: Store, pool: Pool) -> int:
+def judge_files(store: Store, pool: "Pool") -> int:
     """Has every file decoded that has no verdict; returns how many."""
     count = store.unjudged()
     numbers: dict[bytes, int] = {}
@@ -88,8 +96,10 @@ def judge_files(store: Store, pool: Pool) -> int:
     return count
 
 
-def decide(store: Store, pool: Pool, layout: Layout, settings: Settings, seen: Walk) -> Summary:
+def decide(store: Store, pool: "Pool", layout: Layout, settings: Settings, seen: Walk) -> Summary:
     """Decides what each file is: kept or not, whose copy, in which split."""
+    from checking import copies
+
     outcomes.decide_kept(store, settings)
     copies.find_copies(store, pool, settings.duplicates, progress)
     made = outcomes.split_pool(layout, settings)
@@ -99,12 +109,14 @@ def decide(store: Store, pool: Pool, layout: Layout, settings: Settings, seen: W
     return outcomes.summarise(store, made, dict(seen.passed_over))
 
 
-def publish(store: Store, pool: Pool, layout: Layout, settings: Settings, summary: Summary, form: str) -> None:
+def publish(store: Store, pool: "Pool", layout: Layout, settings: Settings, summary: Summary, form: str) -> None:
     """Writes every file of the run, all together; with on_leak=error and a leak, only those that show it.
 
     Raises:
         UserError: A folder cannot be written to, a leak is not allowed, or a name does not fit the format.
     """
+    from checking import report
+
     stop = settings.on_leak == "error" and summary.leaks
     with publishing(settings.lists) as open_new:
         if not stop and form == "paddlex":
@@ -180,8 +192,9 @@ def annotate(settings: Settings, fresh: bool = False, form: str = "tsv") -> tupl
         store.reconsider(settings.max_pixels)
         store.note(walk(layout, seen))
         store.commit()
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = cores if settings.scan_workers == "auto" else settings.scan_workers
+        from checking.pool import Pool
+
+        workers = cores() if settings.scan_workers == "auto" else settings.scan_workers
         with Pool(workers, layout.data_dir, settings.max_pixels) as pool:
             decoded = judge_files(store, pool)
             summary = decide(store, pool, layout, settings, seen)

@@ -13,8 +13,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-import runtime
-from config import UserError
+from config import UserError, cores
 from lists import Entry
 
 # Counted up when the file's layout or the way pictures are shrunk changes.
@@ -100,7 +99,7 @@ def build(entries: Sequence[Entry], read: Callable[[Entry], np.ndarray]) -> Pict
     Raises:
         PictureError: A picture cannot be read.
     """
-    with ThreadPoolExecutor(runtime.cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         images = list(pool.map(read, entries))
     return PictureCache(np.concatenate([image.reshape(-1) for image in images]), _table([i.shape for i in images]))
 
@@ -143,7 +142,7 @@ def _write(file: Path, entries: Sequence[Entry], read: Callable[[Entry], np.ndar
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     shapes = []
     try:
-        with open(temporary, "wb") as handle, ThreadPoolExecutor(runtime.cores()) as pool:
+        with open(temporary, "wb") as handle, ThreadPoolExecutor(cores()) as pool:
             for start in range(0, len(entries), 256):
                 for image in pool.map(read, entries[start : start + 256]):
                     handle.write(image.tobytes())

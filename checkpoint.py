@@ -14,7 +14,8 @@ import paddle
 
 import config
 import networks
-from config import CHANGEABLE, Settings, UserError, known_keys, problems
+from config import CHANGEABLE, Settings, UserError, known_keys
+from errors import problems
 from lists import LABELS, finish_publishing, publishing, read_labels, write_text
 
 BEST, LAST = "best", "last"

@@ -10,25 +10,21 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from errors import UserError, problems
+
 DEFAULTS = Path(__file__).with_name("config.yaml")
 
 
-class UserError(Exception):
-    """Something the user can mend: shown as one line, without a traceback."""
-
-
-def problems(where: str, what: Sequence[str], remedy: str) -> UserError:
-    """Builds one error from problems of one kind: the first ten and how many more there are."""
-    shown = "; ".join(what[:10])
-    more = f"; and {len(what) - 10} more" if len(what) > 10 else ""
-    return UserError(f"{where}: {shown}{more}; {remedy}")
+def cores() -> int:
+    """Number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _auto_or_integer(value: Any) -> Any:

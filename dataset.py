@@ -11,8 +11,7 @@ import paddle
 from PIL import Image
 
 import cache
-import runtime
-from config import Settings, UserError
+from config import Settings, UserError, cores
 from lists import Entry
 from pictures import read_image
 from transforms import EvalTransform, TrainTransform
@@ -257,4 +256,4 @@ def choose_workers(settings: Settings, device: str) -> int:
     """Number of worker processes: the setting, or 0 on the CPU, which the network keeps busy itself."""
     if settings.num_workers != "auto":
         return settings.num_workers
-    return 0 if device == "cpu" or sys.platform == "win32" else max(1, min(8, runtime.cores() - 1))
+    return 0 if device == "cpu" or sys.platform == "win32" else max(1, min(8, cores() - 1))

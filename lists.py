@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from config import Settings, UserError, problems
+from config import Settings, UserError
+from errors import problems
 
 SPLITS = ("train", "valid", "test")
 LABELS = "labels.txt"
@@ -129,6 +130,9 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def name_fault(path: str) -> str:
     """Says why a path or class name cannot stand in a list; "" where it can."""
+    # Nearly every name is told here, and a walk asks for each.
+    if path.isascii() and path.isprintable() and path.strip():
+        return ""
     if any(character in path for character in "\t\n\r"):
         return "a tab or a line break in its name"
     if path.startswith("\ufeff"):
@@ -136,7 +140,7 @@ def name_fault(path: str) -> str:
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
-        return "bytes in its name that are not UTF-8"
+        return "a byte in its name that is not UTF-8"
     return "" if path.strip() else "a blank name"
 
 

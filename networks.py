@@ -9,7 +9,8 @@ import paddle
 from paddle import nn
 from paddle.vision.models import resnet
 
-from config import Settings, UserError, problems
+from config import Settings, UserError
+from errors import problems
 
 # Sides tried when a network refuses a size, to tell the user the smallest that works.
 MAX_SIDE = 512

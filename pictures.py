@@ -3,6 +3,7 @@
 It never imports paddle, so checking a folder starts at once.
 """
 
+import functools
 import io
 import os
 import warnings
@@ -10,7 +11,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from config import UserError
+from errors import UserError
 
 # Our own limit replaces Pillow's, which warns at one size and raises at another.
 Image.MAX_IMAGE_PIXELS = None
@@ -18,9 +19,6 @@ Image.MAX_IMAGE_PIXELS = None
 # pictures are read in threads, where warnings.catch_warnings would undo other filters.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-SUFFIXES = tuple(sorted({*Image.registered_extensions(), ".mpo"}))
-# Pillow hands EPS to Ghostscript, another program that runs what the file says; a picture must not do that.
-FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS"}))
 LFS_POINTER = b"version https://git-lfs"
 
 # How files of common formats begin: Pillow tries one reader instead of forty, and a broken picture is told from a text.
@@ -32,6 +30,8 @@ SIGNATURES = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"\0\0\1\0", "ICO"),
+    (b"8BPS", "PSD"),
 )
 # Pictures and documents that people do put into picture folders and that Pillow does not read.
 FOREIGN = (
@@ -41,7 +41,21 @@ FOREIGN = (
     (b"\xff\x0a", "JPEG XL"),
     (b"\0\0\0\x0cJXL ", "JPEG XL"),
 )
+AVIF_BRANDS = (b"avif", b"avis")
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1")
+
+
+@functools.cache
+def suffixes() -> dict[str, str]:
+    """Maps the file name suffixes of pictures to the formats they announce; it loads all of Pillow's readers."""
+    return {**Image.registered_extensions(), ".mpo": "MPO"}
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    # Pillow hands EPS to Ghostscript, another program that runs what the file says; a picture must not do that.
+    return tuple(sorted(set(Image.OPEN) - {"EPS"}))
 
 
 class PictureError(UserError):
@@ -64,6 +78,8 @@ def sniff(data: bytes) -> str:
     """Names the format that a file's first bytes announce; "" where they announce none."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    if data[4:8] == b"ftyp" and data[8:12] in AVIF_BRANDS:
+        return "AVIF"
     return next((name for start, name in SIGNATURES if data.startswith(start)), "")
 
 
@@ -84,7 +100,7 @@ def read_file(source: str | os.PathLike, where: str | None = None) -> bytes:
     """
     where = where or os.fsdecode(source)
     try:
-        with open(source, "rb") as file:
+        with open(source, "rb", buffering=0) as file:
             return file.read()
     except MemoryError:
         raise PictureError(where, "too_much_memory", "the file is larger than the memory; take it out") from None
@@ -93,13 +109,18 @@ def read_file(source: str | os.PathLike, where: str | None = None) -> bytes:
         raise PictureError(where, reason, f"cannot be read ({error.strerror}); check the path and its rights") from None
 
 
-def open_image(source: str | os.PathLike | bytes, max_pixels: int, name: str | None = None) -> Image.Image:
+def open_image(
+    source: str | os.PathLike | bytes, max_pixels: int, name: str | None = None, least: int | None = None
+) -> Image.Image:
     """Opens a picture and decodes it fully, as it is stored (first frame, own mode, not yet turned).
 
     Args:
         source: Path of the file, or its bytes.
         max_pixels: Largest width x height that is decoded.
         name: What errors call the picture; its path when left out.
+        least: Lets a JPEG come out at 1/2, 1/4 or 1/8 of its size, no side below this; info["stored_size"] is its own.
+            Its whole stream is decoded all the same, so that the same files are broken: only the arithmetic that
+            turns frequencies into pixels, which cannot fail, is shortened.
 
     Raises:
         PictureError: The file cannot be read, is no picture, is broken, or has more than max_pixels.
@@ -110,15 +131,18 @@ def open_image(source: str | os.PathLike | bytes, max_pixels: int, name: str | N
         raise PictureError(where, "empty", "the file is empty; copy it anew")
     if data.startswith(LFS_POINTER):
         raise PictureError(where, "lfs_pointer", "this is a Git LFS pointer, not the picture; run `git lfs pull`")
-    return _decode(data, max_pixels, where)
+    return _decode(data, max_pixels, where, least)
 
 
-def _decode(data: bytes, max_pixels: int, where: str) -> Image.Image:
+def _decode(data: bytes, max_pixels: int, where: str, least: int | None) -> Image.Image:
     image = None
     try:
         image = _identify(data)
-        pixels = image.width * image.height
-        if pixels <= max_pixels:
+        size = image.size
+        if size[0] * size[1] <= max_pixels:
+            if least and image.format == "JPEG" and min(size) >= 2 * least:
+                image.info["stored_size"] = size
+                image.draft(None, (least, least))
             return _load(image)
     except UnidentifiedImageError:
         raise PictureError(where, *_unidentified(data)) from None
@@ -127,9 +151,14 @@ def _decode(data: bytes, max_pixels: int, where: str) -> Image.Image:
         raise PictureError(where, "too_much_memory", detail, image) from None
     # Decoders raise whatever a broken file makes them stumble over: OSError, SyntaxError, ValueError, struct.error ...
     except Exception as error:
-        reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
+        reason = "truncated" if "truncated" in str(error).lower() or _ends_early(data) else "corrupt"
         raise PictureError(where, reason, f"the picture is broken ({error}); copy it anew", image) from None
     raise PictureError(where, "too_large", too_large(image.width, image.height), image)
+
+
+def _ends_early(data: bytes) -> bool:
+    """Tells a WebP that is shorter than it says; its decoder only says that it cannot begin."""
+    return sniff(data) == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data)
 
 
 def _load(image: Image.Image) -> Image.Image:
@@ -160,7 +189,7 @@ def _identify(data: bytes) -> Image.Image:
             return Image.open(io.BytesIO(data), formats=(announced,))
         except UnidentifiedImageError:
             pass
-    return Image.open(io.BytesIO(data), formats=FORMATS)
+    return Image.open(io.BytesIO(data), formats=_formats())
 
 
 def _unidentified(data: bytes) -> tuple[str, str]:

@@ -10,15 +10,10 @@ import random
 import sys
 from pathlib import Path
 
-from config import Settings, UserError
+from config import Settings, UserError, cores
 
 # mallopt's parameter numbers in glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-
-
-def cores() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def rank() -> tuple[int, int]:

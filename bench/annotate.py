@@ -1,17 +1,20 @@
 """How fast annotate.py checks a folder, beside the loop that tutorials use, and how much memory it takes.
 
     python bench/annotate.py signs FOLDER ...          every folder has train/CLASS/ or CLASS/ folders
+    python bench/annotate.py signs --times 10          and each folder again with every picture ten times (hard links)
     python bench/annotate.py signs --million           and a million hard links to the first folder's pictures
 
 The loop opens each picture, decodes it and looks at its mode, in one process; it neither hashes nor writes anything.
-Everything runs as a process of its own, turn about; times are whole runs, start of Python included. Memory is the
-largest sum of what the process and its children have in memory, shared pages counted once (Linux).
+Everything runs as a process of its own, turn about; times are whole runs, start of Python included, and so is the CPU
+time, of all processes together. Memory is the largest sum of what the process and its children have in memory, shared
+pages counted once (Linux).
 """
 
 import argparse
 import itertools
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -60,26 +63,31 @@ def memory_mib(pid: int) -> float:
     return total / 1024
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Runs a command; returns its seconds and its peak memory in MiB."""
-    start, peak = time.perf_counter(), 0.0
+def timed(command: list[str]) -> tuple[float, float, float]:
+    """Runs a command; returns its seconds, its CPU seconds and its peak memory in MiB."""
+    before, start, peak = cpu_seconds(), time.perf_counter(), 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
     while process.poll() is None:
         peak = max(peak, memory_mib(process.pid))
-        time.sleep(0.02 if time.perf_counter() - start < 5 else 0.5)
+        time.sleep(0.03 if time.perf_counter() - start < 5 else 0.5)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
-    return time.perf_counter() - start, peak
+    return time.perf_counter() - start, cpu_seconds() - before, peak
+
+
+def cpu_seconds() -> float:
+    """Adds up the CPU time of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def commands(folder: Path, lists: Path) -> dict[str, list[str]]:
-    """Names the contestants: a re-run comes after the run whose verdicts it remembers."""
+    """Names the contestants: a re-run comes right after the run whose verdicts it remembers."""
     ours = [sys.executable, "annotate.py", f"data_dir={folder}", f"lists_dir={lists}"]
     return {
         "tutorial loop": [sys.executable, "-c", LOOP, str(folder)],
         "annotate, 1 worker": [*ours, "--fresh", "scan_workers=1"],
         "annotate, all cores": [*ours, "--fresh"],
-        "  without copies": [*ours, "--fresh", "duplicates=none"],
         "annotate, nothing new": ours,
     }
 
@@ -89,22 +97,30 @@ def compare(folder: Path, rounds: int) -> None:
     files = sum(len(names) for _, _, names in os.walk(folder))
     with tempfile.TemporaryDirectory() as lists:
         contest = commands(folder, Path(lists))
-        times: dict[str, list[float]] = {name: [] for name in contest}
-        peaks = dict.fromkeys(contest, 0.0)
+        runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in contest}
         for _ in range(rounds):
             for name, command in contest.items():
-                if name == "annotate, nothing new":
-                    # The run before asked for other copies: this one decides anew, the timed one has nothing to do.
-                    timed(command)
-                seconds, peak = timed(command)
-                times[name].append(seconds)
-                peaks[name] = max(peaks[name], peak)
-    print(f"\n{folder}: {files:,} files, median of {rounds}")
-    print(f"{'':24}{'seconds':>9}{'files/s':>10}{'MiB':>7}{'speed':>9}")
-    loop = statistics.median(times["tutorial loop"])
-    for name, seconds in times.items():
-        middle = statistics.median(seconds)
-        print(f"{name:24}{middle:9.2f}{files / middle:10,.0f}{peaks[name]:7.0f}{loop / middle:8.2f}x")
+                runs[name].append(timed(command))
+    print(f"\n{folder.name}: {files:,} files, median of {rounds}")
+    print(f"{'':24}{'seconds':>9}{'files/s':>10}{'CPU ms/file':>13}{'MiB':>7}{'speed':>9}")
+    loop = statistics.median(seconds for seconds, _, _ in runs["tutorial loop"])
+    for name, results in runs.items():
+        seconds, cpu = (statistics.median(result[place] for result in results) for place in (0, 1))
+        peak = max(peak for _, _, peak in results)
+        line = f"{name:24}{seconds:9.2f}{files / seconds:10,.0f}{1000 * cpu / files:13.3f}{peak:7.0f}"
+        print(f"{line}{loop / seconds:8.2f}x", flush=True)
+
+
+def compare_repeated(folder: Path, times: int, rounds: int) -> None:
+    """Compares on a folder in which every picture stands several times, so that starting Python counts for less."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-x{times}-") as many:
+        for parent, _, names in os.walk(folder):
+            place = Path(many, Path(parent).relative_to(folder))
+            place.mkdir(parents=True, exist_ok=True)
+            for name, number in itertools.product(names, range(times)):
+                if name.endswith(".jpg"):
+                    os.link(Path(parent, name), place / f"{number}-{name}")
+        compare(Path(many), rounds)
 
 
 def million(source: Path) -> None:
@@ -118,7 +134,7 @@ def million(source: Path) -> None:
         print(f"\n{MILLION:,} stand-ins ({len(pictures):,} pictures)")
         command = [sys.executable, "annotate.py", f"data_dir={data}", f"lists_dir={lists}"]
         for name in ("first run", "nothing new"):
-            seconds, peak = timed(command)
+            seconds, _, peak = timed(command)
             print(f"{name:24}{seconds:9.1f} s{MILLION / seconds:10,.0f} files/s{peak:7.0f} MiB")
 
 
@@ -127,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=lambda text: Path(text).resolve())
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--times", type=int, default=1, metavar="N")
     parser.add_argument("--million", action="store_true")
     arguments = parser.parse_args()
     cpu = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -135,6 +152,8 @@ def main() -> None:
     print(f"Python {platform.python_version()}, Pillow {PIL.__version__}, load before {os.getloadavg()[0]:.1f}")
     for folder in arguments.folders:
         compare(folder, arguments.rounds)
+        if arguments.times > 1:
+            compare_repeated(folder, arguments.times, arguments.rounds)
     if arguments.million:
         million(arguments.folders[0])
 

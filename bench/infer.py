@@ -99,7 +99,7 @@ def main() -> None:
 
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
     found = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES if name in installed]
-    print(f"{processor()}, {runtime.cores()} cores, {arguments.threads} threads; {', '.join(found)}")
+    print(f"{processor()}, {config.cores()} cores, {arguments.threads} threads; {', '.join(found)}")
     print("| network | batch | engine | median ms | fastest ms | of the fastest 32-bit engine |\n" + "| --- " * 6 + "|")
     for name in arguments.networks.split(","):
         with tempfile.TemporaryDirectory() as folder:

@@ -54,7 +54,7 @@ def main() -> None:
     medians = {way: statistics.median(taken) for way, taken in times.items()}
     slower = max(medians["decode alone"], medians["inference alone"])
     both = medians["decode alone"] + medians["inference alone"]
-    print(f"{processor()}, {runtime.cores()} cores, {arguments.threads} threads, engine {model.engine}")
+    print(f"{processor()}, {config.cores()} cores, {arguments.threads} threads, engine {model.engine}")
     print("| way | pictures/s | rate, of the slower part's |\n| --- | --- | --- |")
     for way, seconds in medians.items():
         print(f"| {way} | {size / seconds:.1f} | {slower / seconds:.2f} |")

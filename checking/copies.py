@@ -172,9 +172,12 @@ def find_copies(store: Store, pool: Pool, how: str, progress: Callable[[list, st
         return
     _list_contents(store)
     forest = Forest(store.sql("SELECT count(*) FROM content").fetchone()[0])
+    mixed = store.sql("SELECT min(jpeg) < max(jpeg) FROM content").fetchone()[0]
+    candidates = _candidates(store) if how == "near" or mixed else np.empty((0, 3), np.int64)
+    _list_alike(store, candidates if mixed else candidates[:0])
     _join_same_pixels(store, pool, forest)
     if how == "near":
-        _join_near_copies(store, pool, forest, progress)
+        _join_near_copies(store, pool, forest, candidates, progress)
     _write_groups(store, forest)
 
 
@@ -183,24 +186,42 @@ def _list_contents(store: Store) -> None:
     store.sql("DROP TABLE IF EXISTS temp.content")
     store.sql(
         """CREATE TEMP TABLE content(number INTEGER PRIMARY KEY, digest BLOB UNIQUE, picture INTEGER, path BLOB,
-        phash INTEGER, contrast INTEGER, mark BLOB, pixels BLOB, pictures INTEGER)"""
+        phash INTEGER, contrast INTEGER, mark BLOB, pixels BLOB, jpeg INTEGER, shape TEXT, pictures INTEGER)"""
     )
     # SQLite takes the columns beside min() from the row that holds the minimum.
     store.sql(
         """INSERT INTO content SELECT row_number() OVER (ORDER BY path) - 1, digest, id, path, phash, contrast, mark,
-        pixels, pictures FROM (SELECT digest, id, min(path) AS path, phash, contrast, mark, pixels,
-        count(*) AS pictures FROM picture WHERE outcome = '' GROUP BY digest) ORDER BY path"""
+        pixels, jpeg, shape, pictures FROM (SELECT digest, id, min(path) AS path, phash, contrast, mark, pixels,
+        format = 'JPEG' AS jpeg, min(width, height) || 'x' || max(width, height) AS shape, count(*) AS pictures
+        FROM picture WHERE outcome = '' GROUP BY digest) ORDER BY path"""
     )
+
+
+def _list_alike(store: Store, candidates: np.ndarray) -> None:
+    """Lists contents that may have the same pixels as another: those with the same hash and miniature.
+
+    JPEGs are hashed from fewer pixels than other formats (pictures.open_image), so that the hashes of the same picture
+    in two formats may differ in a few bits; between a JPEG and another format of its size, nearness is enough.
+    """
+    for name in ("near", "alike"):
+        store.sql(f"DROP TABLE IF EXISTS temp.{name}")
+    store.sql("CREATE TEMP TABLE near(one INTEGER, two INTEGER)")
+    store.connection.executemany("INSERT INTO near VALUES(?, ?)", candidates[:, :2].tolist())
+    store.sql(
+        """CREATE TEMP TABLE alike AS WITH crossing AS (SELECT one, two FROM near JOIN content a ON a.number = one
+        JOIN content b ON b.number = two WHERE a.jpeg <> b.jpeg AND a.shape = b.shape)
+        SELECT number, path, pixels FROM content WHERE number IN (
+        SELECT one FROM crossing UNION SELECT two FROM crossing UNION SELECT number FROM content
+        JOIN (SELECT phash, mark FROM content GROUP BY phash, mark HAVING count(*) > 1) USING (phash, mark)
+        UNION SELECT number FROM content WHERE contrast <= ? AND shape IN (SELECT shape FROM content
+        WHERE contrast <= ? GROUP BY shape HAVING min(jpeg) < max(jpeg)))""",
+        (LEAST_CONTRAST, LEAST_CONTRAST),
+    )
+    store.sql("CREATE INDEX temp.alike_path ON alike(path)")
 
 
 def _join_same_pixels(store: Store, pool: Pool, forest: Forest) -> None:
-    """Joins contents with the same pixels: only those with the same hash and miniature are decoded for it."""
-    store.sql("DROP TABLE IF EXISTS temp.alike")
-    store.sql(
-        """CREATE TEMP TABLE alike AS SELECT number, path, pixels FROM content
-        JOIN (SELECT phash, mark FROM content GROUP BY phash, mark HAVING count(*) > 1) USING (phash, mark)"""
-    )
-    store.sql("CREATE INDEX temp.alike_path ON alike(path)")
+    """Joins contents with the same pixels: only those that `_list_alike` has listed are decoded for it."""
     undone = [path for (path,) in store.sql("SELECT path FROM alike WHERE pixels IS NULL ORDER BY number")]
     for batch, digests in pool.run("pixel_digests", _cut(undone), lambda how: b""):
         rows = list(zip(digests, batch, strict=True))
@@ -215,9 +236,10 @@ def _cut(items: list) -> Iterator[list]:
     return (items[i : i + BATCH] for i in range(0, len(items), BATCH))
 
 
-def _join_near_copies(store: Store, pool: Pool, forest: Forest, progress: Callable[[list, str], Iterable]) -> None:
+def _join_near_copies(
+    store: Store, pool: Pool, forest: Forest, candidates: np.ndarray, progress: Callable[[list, str], Iterable]
+) -> None:
     """Joins contents whose pictures nearly cover each other, the most alike first."""
-    candidates = _candidates(store)
     for distance in range(RADIUS + 1):
         here = candidates[candidates[:, 2] == distance]
         pairs = [(one, two) for one, two, _ in here.tolist() if forest.root(one) != forest.root(two)]

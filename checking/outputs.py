@@ -7,11 +7,9 @@ from typing import IO
 
 from checking.outcomes import Summary
 from checking.store import Store
-from checking.verdicts import NON_RGB
 from checking.walk import Layout
-from config import problems
+from errors import problems
 from lists import LABELS, SPLITS
-from pictures import too_large
 
 REJECTS = "rejects.tsv"
 REMARKS = "remarks.tsv"
@@ -131,6 +129,10 @@ def _left_out(store: Store, where: str) -> Iterator[tuple[str, ...]]:
 
 def explain(outcome: str, detail: str, remarks: str, mode: str, width: int, height: int) -> str:
     """Says in words why a file was left out, or what is worth knowing about one that was kept."""
+    # Not above: a re-run that finds nothing new needs none of what these load.
+    from checking.verdicts import NON_RGB
+    from pictures import too_large
+
     said = [REMARK_DETAILS[code] for code in (remarks or "").split(",") if code]
     if outcome == "too_large":
         said.insert(0, too_large(width, height))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-
-import jinja2
+from typing import TYPE_CHECKING
 
 from checking import outputs
 from checking.outcomes import LEAST_TO_SPLIT, Summary, draw
@@ -17,6 +16,9 @@ from checking.table import advice
 from checking.walk import Layout
 from config import Settings
 from lists import SPLITS
+
+if TYPE_CHECKING:
+    import jinja2
 
 SIDE = 112  # px of a thumbnail's longer side
 SAMPLES = 600  # thumbnails of samples on the page, shared out over the classes
@@ -44,7 +46,9 @@ class Tile:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template() -> "jinja2.Template":
+    import jinja2
+
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = lambda value: f"{value:,}"

@@ -10,16 +10,18 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import PIL
 
-from checking.verdicts import Verdict
 from checking.walk import Found
 from config import UserError
 
+if TYPE_CHECKING:
+    from checking.verdicts import Verdict
+
 NAME = ".annotate.db"
-FORMAT = 1  # raise it when verdicts come to mean something else: older memories are then forgotten
+FORMAT = 2  # raise it when verdicts come to mean something else: older memories are then forgotten
 CACHE_KIBIBYTES = 32 * 1024
 TABLES = """
 CREATE TABLE IF NOT EXISTS fact(name TEXT PRIMARY KEY, value TEXT);
@@ -110,7 +112,7 @@ class Store:
         if batch:
             yield batch
 
-    def remember(self, rows: Iterable[tuple[int, Verdict]]) -> None:
+    def remember(self, rows: Iterable[tuple[int, "Verdict"]]) -> None:
         """Writes verdicts down."""
         columns = ", ".join(f"{name} = ?" for name in JUDGED)
         self.connection.executemany(

@@ -9,21 +9,13 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageFile
 
-from pictures import (
-    SUFFIXES,
-    PictureError,
-    open_image,
-    read_file,
-    read_image,
-    to_rgb,
-    upright,
-)
+from pictures import PictureError, open_image, read_file, read_image, suffixes, to_rgb, upright
 
 HASHED = 32  # side of the grey picture that is hashed
 KEPT_FREQUENCIES = 8  # lowest frequencies a side that make the hash: 8 x 8 = 64 bits
 MARK = 4  # side of the tiny colour picture kept beside the hash
+LEAST_SIDE = 64  # of a picture that is about to be shrunk to HASHED or COMPARED
 COMPARED = 32  # side at which two pictures are laid over each other
-GREY = np.array([19595, 38470, 7471])  # weights of red, green and blue in 65536ths, as Pillow and ITU-R 601 have them
 ANIMATED_FORMATS = frozenset({"GIF", "WEBP", "PNG", "TIFF", "AVIF"})
 # One file format under several names: a camera's MPO is a JPEG with a second picture behind the first.
 FAMILIES = {"MPO": "JPEG", "DIB": "BMP"}
@@ -78,43 +70,53 @@ class Verdict:
 def judge(paths: list[bytes], max_pixels: int) -> list[Verdict]:
     """Decodes every file fully and says what it is; hashes are computed for all of them at once."""
     judged = [_look(path, max_pixels) for path in paths]
-    pictured = [(verdict, pixels) for verdict, pixels in judged if pixels]
+    pictured = [(verdict, small) for verdict, small in judged if small]
     if pictured:
-        colours = np.frombuffer(b"".join(pixels for _, pixels in pictured), np.uint8).reshape(-1, HASHED, HASHED, 3)
-        greys = (colours @ GREY + 0x8000) >> 16
-        hashes = perceptual_hashes(greys).tolist()
-        contrasts = greys.std(axis=(1, 2)).astype(int).tolist()
-        cell = HASHED // MARK
-        marks = colours.reshape(-1, MARK, cell, MARK, cell, 3).mean(axis=(2, 4)).astype(np.uint8)
+        # On one sheet: on a picture of 32 px every call costs more than its work.
+        sheet = Image.new("RGB", (HASHED, HASHED * len(pictured)))
+        for place, (_, small) in enumerate(pictured):
+            sheet.paste(small, (0, HASHED * place))
+        greys = np.asarray(sheet.convert("L")).reshape(-1, HASHED, HASHED)
+        hashes, contrasts = perceptual_hashes(greys).tolist(), _contrasts(greys).tolist()
+        marks = np.asarray(sheet.reduce(HASHED // MARK)).reshape(len(pictured), -1)
         for place, (verdict, _) in enumerate(pictured):
             verdict.phash, verdict.contrast, verdict.mark = hashes[place], contrasts[place], marks[place].tobytes()
     return [verdict for verdict, _ in judged]
 
 
-def _look(path: bytes, max_pixels: int) -> tuple[Verdict, bytes]:
-    """Judges one file; returns its HASHED x HASHED RGB pixels as well, b"" where it has none."""
+def _contrasts(greys: np.ndarray) -> np.ndarray:
+    flat = greys.reshape(len(greys), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    return np.sqrt(np.einsum("ij,ij->i", flat, flat) / flat.shape[1]).astype(int)
+
+
+def _look(path: bytes, max_pixels: int) -> tuple[Verdict, Image.Image | None]:
+    """Judges one file; returns its picture at HASHED x HASHED as well, None where it has none."""
     try:
         data = read_file(path)
         # SHA-1 is the fastest that processors have an instruction for; it guards against chance, not against forgers.
         digest = hashlib.sha1(data, usedforsecurity=False).digest()
-        image = open_image(data, max_pixels, "")
-        verdict = Verdict("", "", image.format, image.mode, *image.size, digest=digest)
+        image = open_image(data, max_pixels, "", LEAST_SIDE)
+        verdict = Verdict("", "", image.format, image.mode, *_stored_size(image), digest=digest)
         verdict.non_rgb = "" if image.mode == "RGB" else NON_RGB.get(image.mode, "other_mode")
         small = shrink(image)
         if small.size != (HASHED, HASHED):
-            small = small.resize((HASHED, HASHED), Image.Resampling.LANCZOS)
-        pixels = small.tobytes()
+            small = small.resize((HASHED, HASHED), Image.Resampling.LANCZOS, reducing_gap=1.0)
         verdict.remarks = ",".join(_remarks(path, image))
-        return verdict, pixels
+        return verdict, small
     except PictureError as error:
         image = error.image
-        known = (image.format or "", image.mode, *image.size) if image else ()
-        return Verdict(error.reason, error.detail, *known), b""
+        known = (image.format or "", image.mode, *_stored_size(image)) if image else ()
+        return Verdict(error.reason, error.detail, *known), None
     except MemoryError:
-        return Verdict("too_much_memory", "decoding it needs more memory than there is; shrink it"), b""
+        return Verdict("too_much_memory", "decoding it needs more memory than there is; shrink it"), None
 
 
-def shrink(image: Image.Image, least: int = 64) -> Image.Image:
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    return image.info.get("stored_size", image.size)
+
+
+def shrink(image: Image.Image, least: int = LEAST_SIDE) -> Image.Image:
     """Makes an upright RGB picture whose short side is at least `least` px where the picture has as many."""
     if image.mode not in ("RGB", "L"):
         image = to_rgb(image)
@@ -133,7 +135,7 @@ def _remarks(path: bytes, image: Image.Image) -> list[str]:
         remarks.append("exif_rotated")
     suffix = os.path.splitext(os.fsdecode(path))[1].lower()
     family = FAMILIES.get(image.format, image.format)
-    announced = suffix_formats().get(suffix)
+    announced = announced_format(suffix)
     if FAMILIES.get(announced, announced) != family:
         remarks.append("wrong_suffix")
     # Asked last: looking for a second frame moves the reader on.
@@ -143,9 +145,10 @@ def _remarks(path: bytes, image: Image.Image) -> list[str]:
 
 
 @cache
-def suffix_formats() -> dict[str, str]:
-    """Maps file name suffixes to the formats they announce."""
-    return {suffix: Image.EXTENSION.get(suffix, "MPO") for suffix in SUFFIXES}
+def announced_format(suffix: str) -> str | None:
+    """Names the format that a file name suffix announces; the common ones without loading all of Pillow's readers."""
+    Image.preinit()
+    return Image.EXTENSION.get(suffix) or suffixes().get(suffix)
 
 
 def upright_orientation(image: Image.Image) -> int:
@@ -185,9 +188,11 @@ def perceptual_hashes(greys: np.ndarray) -> np.ndarray:
 
     Source: imagehash.phash of the ImageHash package (DCT of a 32 x 32 picture, 8 x 8 lowest frequencies, median).
     """
-    waves = _cosines() @ greys.astype(np.float64) @ _cosines().T
-    low = waves.reshape(len(greys), -1)
-    bits = low > np.median(low, axis=1, keepdims=True)
+    rows = greys.reshape(-1, HASHED).astype(np.float64) @ _cosines().T
+    low = (_cosines() @ rows.reshape(len(greys), HASHED, -1)).reshape(len(greys), -1)
+    middle = low.shape[1] // 2
+    medians = np.sort(low, axis=1)[:, middle - 1 : middle + 1].mean(axis=1, keepdims=True)
+    bits = low > medians
     return np.packbits(bits, axis=1).view(">i8").astype(np.int64).ravel()
 
 
@@ -211,7 +216,7 @@ def differences(pairs: list[tuple[bytes, bytes]], max_pixels: int) -> list[float
 
 def _difference(first: bytes, second: bytes, max_pixels: int) -> float:
     try:
-        pair = [shrink(open_image(os.fsdecode(path), max_pixels)) for path in (first, second)]
+        pair = [shrink(open_image(os.fsdecode(path), max_pixels, least=LEAST_SIDE)) for path in (first, second)]
     except (PictureError, MemoryError):
         return 9.0
     return overlay_difference(*pair)
@@ -229,8 +234,8 @@ WINDOWS = [(0.0, 0.0, 1.0, 1.0)] + [
 def _views(image: Image.Image) -> np.ndarray:
     size = (COMPARED, COMPARED)
     boxes = [(a * image.width, b * image.height, c * image.width, d * image.height) for a, b, c, d in WINDOWS]
-    views = [np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box)) for box in boxes]
-    return np.stack(views).astype(np.float64)
+    views = b"".join(image.resize(size, Image.Resampling.BILINEAR, box=box).tobytes() for box in boxes)
+    return np.frombuffer(views, np.uint8).reshape(len(WINDOWS), -1).astype(np.float64)
 
 
 def overlay_difference(first: Image.Image, second: Image.Image) -> float:
@@ -239,15 +244,23 @@ def overlay_difference(first: Image.Image, second: Image.Image) -> float:
     Returns:
         1 - r, where r is the correlation of all pixels and channels, brightness and contrast taken out.
     """
-    one, two = (_standardised(_views(image)) for image in (first, second))
-    return float(1 - max((two @ one[0]).max(), (one @ two[0]).max()))
+    one, two = _views(first), _views(second)
+    return float(1 - max(_correlations(one[0], two).max(), _correlations(two[0], one).max()))
 
 
-def _standardised(views: np.ndarray) -> np.ndarray:
-    # A mean for each channel: under one mean, two blue skies would correlate whatever flies there.
-    views = views - views.mean(axis=(1, 2), keepdims=True)
-    flat = views.reshape(len(views), -1)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+def _correlations(view: np.ndarray, others: np.ndarray) -> np.ndarray:
+    # A mean for each channel: under one mean, two blue skies would correlate whatever flies there. With the means taken
+    # out of one side, those of the others fall out of the products; only their lengths need them.
+    means = view.reshape(-1, 3).mean(axis=0)
+    view = (view.reshape(-1, 3) - means).ravel()
+    squares = np.einsum("ij,ij->i", others, others) - ((others @ _channels()) ** 2).sum(axis=1) / COMPARED**2
+    return others @ view / np.maximum(np.sqrt(np.maximum(squares, 0) * (view @ view)), 1e-9)
+
+
+@cache
+def _channels() -> np.ndarray:
+    """Sums each channel of flat pixels, float64 [COMPARED * COMPARED * 3, 3]."""
+    return np.tile(np.eye(3), (COMPARED**2, 1))
 
 
 def thumbnails(paths: list[bytes], max_pixels: int, side: int) -> list[bytes]:
@@ -257,7 +270,7 @@ def thumbnails(paths: list[bytes], max_pixels: int, side: int) -> list[bytes]:
 
 def _thumbnail(path: bytes, max_pixels: int, side: int) -> bytes:
     try:
-        image = shrink(_as_far_as_it_goes(path, max_pixels), side)
+        image = shrink(_as_far_as_it_goes(path, max_pixels, side), side)
     # A broken picture may break anything here; it then has no thumbnail, as its verdict has said already.
     except Exception:
         return b""
@@ -267,15 +280,15 @@ def _thumbnail(path: bytes, max_pixels: int, side: int) -> bytes:
     return file.getvalue()
 
 
-def _as_far_as_it_goes(path: bytes, max_pixels: int) -> Image.Image:
+def _as_far_as_it_goes(path: bytes, max_pixels: int, least: int) -> Image.Image:
     """Opens a picture; of a broken one, what can still be seen."""
     try:
-        return open_image(os.fsdecode(path), max_pixels)
+        return open_image(os.fsdecode(path), max_pixels, least=least)
     except PictureError as error:
         if error.image is None or error.reason not in ("truncated", "corrupt"):
             raise
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
-        return open_image(os.fsdecode(path), max_pixels)
+        return open_image(os.fsdecode(path), max_pixels, least=least)
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from config import Settings, UserError, problems
+from config import Settings, UserError
+from errors import problems
 from lists import LABELS, SPLITS, name_fault, read_labels
-from pictures import SUFFIXES
 
 FOLDER_NAMES = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
 WHOLE = "all"  # the split of a data folder that just holds class folders
@@ -120,8 +120,13 @@ def _classes(folder: Path) -> list[str]:
 
 def _loose_pictures(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES) and entry.is_file()]
-    return sorted(name for name in names if not is_passed_over(name))
+        names = [entry.name for entry in entries if entry.is_file() and not is_passed_over(entry.name)]
+    if not names:
+        return []
+    # Rarely needed, and a tenth of a second to load.
+    from pictures import suffixes
+
+    return sorted(name for name in names if name.lower().endswith(tuple(suffixes())))
 
 
 def _check_classes(
@@ -152,10 +157,12 @@ def walk(layout: Layout, seen: Walk) -> Iterator[Found]:
     """
     empty = []
     for split, folder in layout.folders.items():
+        # A link to one of these would bring the pictures of every class into one.
+        above = {(status.st_dev, status.st_ino) for status in map(os.stat, (layout.data_dir, layout.data_dir / folder))}
         for class_name in layout.class_names:
             place = os.path.join(folder, class_name)
             before = seen.files
-            yield from _walk_folder(layout.data_dir, place, split, class_name, seen, set())
+            yield from _walk_folder(layout.data_dir, place, split, class_name, seen, set(above))
             if seen.files == before and split in ("train", WHOLE):
                 empty.append(f"{(layout.data_dir / place).as_posix()} holds no picture")
     if empty:
@@ -165,7 +172,7 @@ def walk(layout: Layout, seen: Walk) -> Iterator[Found]:
 def _walk_folder(
     data_dir: Path, folder: str, split: str, class_name: str, seen: Walk, visited: set[tuple[int, int]]
 ) -> Iterator[Found]:
-    subfolders = []
+    subfolders, prefix, fault = [], _bytes(folder) + b"/", name_fault(folder)
     try:
         status = os.stat(data_dir / folder)
         # A link back to a folder above would never end; no folder is walked twice.
@@ -180,7 +187,7 @@ def _walk_folder(
                 elif entry.is_dir():
                     subfolders.append(entry.name)
                 else:
-                    yield _found(folder, entry, split, class_name, seen)
+                    yield _count(seen, _found(prefix, entry, split, class_name, fault))
     except OSError as error:
         yield _count(seen, Found(_bytes(folder), split, class_name, reason="no_permission", detail=_unreadable(error)))
     for name in sorted(subfolders):
@@ -195,8 +202,8 @@ def _bytes(path: str) -> bytes:
     return os.fsencode(path.replace(os.sep, "/"))
 
 
-def _found(folder: str, entry: os.DirEntry, split: str, class_name: str, seen: Walk) -> Found:
-    found = Found(_bytes(folder) + b"/" + os.fsencode(entry.name), split, class_name)
+def _found(prefix: bytes, entry: os.DirEntry, split: str, class_name: str, folder_fault: str) -> Found:
+    found = Found(prefix + os.fsencode(entry.name), split, class_name)
     try:
         status = entry.stat()
         found.size, found.mtime_ns = status.st_size, status.st_mtime_ns
@@ -206,10 +213,10 @@ def _found(folder: str, entry: os.DirEntry, split: str, class_name: str, seen: W
         found.reason, found.detail = "missing", "a link to nothing, or a file that has just gone"
     except OSError as error:
         found.reason, found.detail = "unreadable", f"cannot be read ({error.strerror}); check the link"
-    fault = name_fault(entry.name) or name_fault(os.fsdecode(found.path))
+    fault = name_fault(entry.name) or folder_fault
     if fault:
         found.reason, found.detail = "bad_name", f"there is {fault}, which no list can hold; rename it"
-    return _count(seen, found)
+    return found
 
 
 def _count(seen: Walk, found: Found) -> Found:

@@ -11,7 +11,7 @@ import paddle
 from checkpoint import LAST, Run
 from config import Settings
 from inference import ExportedModel
-from pictures import SUFFIXES, PictureError, read_image
+from pictures import PictureError, read_image, suffixes
 from report import gradcam, suspects
 from transforms import EvalTransform
 
@@ -100,7 +100,7 @@ def foreign_logits(
     Returns:
         logits [M, C], and how many files did not become a picture.
     """
-    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in suffixes() and path.is_file())
     unreadable, batch, found = 0, [], [np.zeros((0, len(model.class_names)), np.float32)]
     for path in files:
         try:

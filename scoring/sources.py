@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from config import UserError
-from pictures import SUFFIXES
+from pictures import suffixes
 
 LIST_SUFFIXES = (".txt", ".tsv")
 
@@ -39,7 +39,7 @@ def _in_folder(folder: str) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if name.lower().endswith(SUFFIXES):
+            if name.lower().endswith(tuple(suffixes())):
                 found = True
                 yield os.path.join(parent, name)
     if not found:

@@ -72,6 +72,20 @@ def test_every_kind_of_copy_is_found_and_nothing_else(copied):
     assert summary.leaks == {"test in train": 4, "valid in train": 1} and summary.conflicts == 1
 
 
+@pytest.mark.parametrize("duplicates", ["exact", "near"])
+def test_a_jpeg_saved_anew_as_png_has_the_same_pixels(tmp_path, duplicates):
+    """Guards against a copy missed because JPEGs are hashed from fewer pixels than other formats."""
+    data = folder(tmp_path / "data", {f"{split}/ox": 2 for split in SPLITS})
+    for number in range(6):
+        name = data / f"train/ox/photo{number}.jpg"
+        detailed(500 + number, (640, 420)).save(name, quality=90)
+        Image.open(name).save(data / f"test/ox/photo{number}.png")
+    Image.new("RGB", (200, 200), (90, 90, 90)).save(data / "train/ox/flat.jpg")
+    Image.open(data / "train/ox/flat.jpg").save(data / "test/ox/flat.png")
+    summary, _, _ = annotate.annotate(settings(data, duplicates=duplicates))
+    assert summary.copies == {"same_pixels": 7}
+
+
 def test_drop_from_train_leaves_no_leak_and_error_leaves_the_lists(copied):
     """Guards against a test score that remembers the training pictures."""
     annotate.annotate(settings(copied))

@@ -1,7 +1,9 @@
 """Pictures become pixels in one way, and what is no picture says why."""
 
 import io
+import random
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -45,6 +47,10 @@ def test_every_kind_of_broken_file_has_its_reason():
     # Pillow shows what it decoded of a PNG whose data is broken in the middle: a picture, marked as damaged.
     assert open_image(bytes(broken_stream), 10**6).info["damaged"]
     assert reason(b"GIF89a\0\0\0\0") == "corrupt"
+    # Cut short, these are still pictures that somebody should copy anew, not files that do not belong here.
+    for form in ("WEBP", "AVIF", "ICO"):
+        assert reason(encode(two_colours(), form)[:100]) in ("truncated", "corrupt")
+    assert reason(encode(two_colours(), "WEBP", lossless=True)[:-9]) == "truncated"
     assert reason(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "unsupported_format"
     assert reason(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "unsupported_format"
     assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n") == "unsupported_format"
@@ -94,6 +100,48 @@ def test_a_broken_exif_block_costs_no_picture():
     """Guards against a picture lost for its metadata."""
     data = encode(two_colours(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\xff" * 40)
     assert read_image(data, LIMIT).size == (40, 20)
+
+
+def broken_jpegs() -> Iterator[bytes]:
+    """JPEGs of every kind, cut short, with bytes changed, lost or overwritten."""
+    draw = random.Random(4)
+    blobs = Image.fromarray(np.random.default_rng(4).integers(0, 256, (12, 16, 3), np.uint8))
+    photo = blobs.resize((208, 156), Image.Resampling.BICUBIC)
+    for number in range(240):
+        options = {"quality": (30, 95)[number % 2], "progressive": number % 3 == 0, "subsampling": number % 5 % 3}
+        data = bytearray(encode(photo.convert(("RGB", "L", "CMYK")[number % 7 % 3]), "JPEG", **options))
+        place, length = draw.randrange(4, len(data)), draw.randrange(1, 300)
+        if number % 4 == 0:
+            del data[place:]
+        elif number % 4 == 1:
+            data[place] ^= draw.randrange(1, 256)
+        elif number % 4 == 2:
+            del data[place : place + length]
+        else:
+            data[place : place + length] = bytes(length)
+        yield bytes(data)
+
+
+def test_a_jpeg_decoded_small_is_broken_exactly_when_it_is_broken_whole():
+    """Guards against a check that passes, at an eighth of the size, what training cannot decode in full."""
+    ends = []
+    for data in broken_jpegs():
+        told = []
+        for least in (None, 64, 8):
+            try:
+                open_image(data, 10**6, "it.jpg", least)
+                told.append(("kept", ""))
+            except PictureError as error:
+                told.append((error.reason, "" if error.reason == "not_a_picture" else error.detail))
+        assert told[0] == told[1] == told[2]
+        ends.append(told[0][0])
+    assert ends.count("kept") > 20 and ends.count("truncated") > 60 and ends.count("corrupt") > 5
+
+
+def test_a_jpeg_decoded_small_still_says_its_size():
+    """Guards against the size of a preview in the reports."""
+    image = open_image(encode(two_colours().resize((400, 200)), "JPEG"), 10**6, least=64)
+    assert image.size == (200, 100) and image.info["stored_size"] == (400, 200)
 
 
 def test_a_missing_file_is_told_from_a_forbidden_one(tmp_path):

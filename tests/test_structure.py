@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module imports only what stands before it. Folders are packages of one part each; what is inside one may import
 # each other. README.md shows the same order.
 ORDER = """
-config runtime pictures lists checking annotate
+errors config runtime pictures lists checking annotate
 augmentation transforms cache dataset networks convolution checkpoint
 metrics deployment inference plots optimization training
 report scoring evaluate train predict export serving serve
 """.split()
 # Modules that must be there before paddle is: they answer at once.
-WITHOUT_PADDLE = ["config", "runtime", "pictures", "lists", "annotate", "checking"]
+WITHOUT_PADDLE = ["errors", "config", "runtime", "pictures", "lists", "annotate", "checking"]
 NOT_OURS_TO_ORDER = {"tests", "bench", "signs", "deployment_examples"}
 
 
