@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -345,6 +346,49 @@ def test_foreign_folder_is_not_replaced(made, tmp_path):
     with pytest.raises(config.UserError, match="is no export"):
         export.export(run, settings.model_copy(update={"export_dir": str(tmp_path)}))
     assert os.listdir(tmp_path / run.name) == ["thesis.txt"]
+
+
+EXPORT_SLOWLY = """
+import sys, time
+from pathlib import Path
+from deployment.place import appearing
+with appearing(Path(sys.argv[1])) as folder:
+    (folder / "inference.json").write_text("half")
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_export_leaves_nothing_for_long(tmp_path, number):
+    """Guards against hidden half exports that pile up, and against sweeping away one that is still being written."""
+    from deployment.place import sweep
+
+    command = [sys.executable, "-c", EXPORT_SLOWLY, str(tmp_path / "net")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        sweep(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [f".net.exporting.{process.pid}"]
+        process.send_signal(number)
+        told = process.communicate()[1]
+    if number == signal.SIGTERM:
+        assert (process.returncode, told) == (128 + number, "stopped by SIGTERM\n")
+        assert list(tmp_path.iterdir()) == []
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_killed_while_it_is_replaced_is_not_lost(exported, tmp_path):
+    """Guards against losing the older export to a kill between the two renames."""
+    from deployment.place import sweep
+
+    shutil.copytree(exported, tmp_path / ".net.replaced.123")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+    shutil.copytree(exported, tmp_path / ".net.replaced.123")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+    _load(tmp_path / "net")
 
 
 def test_int8_is_judged_by_accuracy():
