@@ -229,7 +229,7 @@ def choose(
     if device.startswith("gpu"):
         # TensorRT builds its engine for minutes on the first picture: only who asks for it shall wait.
         return "gpu", "a GPU is used"
-    known = {name: ms for name, ms in (measured.get("milliseconds") or {}).items() if name in engines}
+    known = {name: ms for name, ms in measured.get("milliseconds", {}).items() if name in engines}
     reason = "measured by export.py on this processor"
     if not known or measured.get("processor") != processor():
         known = measure({name: load(folder, name, device, threads, image_shape) for name in engines}, image_shape)

@@ -248,6 +248,50 @@ def test_description_changed_later_is_refused(copy, change):
         _load(copy)
 
 
+def _meaning(folder: Path):
+    from deployment import description
+
+    described = description.read(folder)
+    return described.class_names, described.transform, described.temperature, described.threshold
+
+
+def test_description_cut_off_anywhere_is_refused_or_means_the_same(copy):
+    """Guards against half an inference.yml that is good YAML and says nothing of threshold, digests or last classes."""
+    data, whole = (copy / "inference.yml").read_bytes(), _meaning(copy)
+    refused = 0
+    for end in range(0, len(data), 23):
+        (copy / "inference.yml").write_bytes(data[:end])
+        try:
+            assert _meaning(copy) == whole, data[:end][-60:]
+        except config.UserError as error:
+            refused += str(error).startswith(f"{copy / 'inference.yml'}: ")
+    assert refused > 20
+
+
+def test_description_with_any_other_value_is_refused_in_one_line_or_means_the_same(copy):
+    """Guards against a traceback where a hand has been at inference.yml."""
+    whole = _meaning(copy)
+    content = yaml.safe_load((copy / "inference.yml").read_text(encoding="utf-8"))
+
+    def groups(node):
+        yield node
+        for child in node.values() if isinstance(node, dict) else node:
+            if isinstance(child, (dict, list)):
+                yield from groups(child)
+
+    for group in groups(content):
+        for key in list(group) if isinstance(group, dict) else range(len(group)):
+            before = group[key]
+            for value in (None, [], {"x": 1}, "x", -1):
+                group[key] = value
+                (copy / "inference.yml").write_text(json.dumps(content), encoding="utf-8")
+                try:
+                    assert _meaning(copy) == whole, (key, value)
+                except config.UserError as error:
+                    assert "\n" not in str(error)
+            group[key] = before
+
+
 @pytest.mark.parametrize("name", ["inference.json", "inference.pdmodel", "inference.pdiparams", "example.json"])
 @pytest.mark.parametrize("fault", ["missing", "torn", "one bit"])
 def test_damaged_file_is_named(copy, name, fault):
