@@ -466,6 +466,37 @@ def test_onnx_without_its_packages_names_the_pip_line(made, monkeypatch):
 
 
 @pytest.mark.slow
+def test_onnx_passes_the_gate(made, tmp_path):
+    """Guards against an ONNX file that answers otherwise than the run; needs requirements-bench.txt."""
+    import export
+    from deployment.onnx_graph import PACKAGES
+
+    for package in PACKAGES:
+        pytest.importorskip(package)
+    run, settings = made
+    folder = export.export(run, settings.model_copy(update={"export_dir": str(tmp_path)}), onnx=True)
+    seen = yaml.safe_load((folder / "inference.yml").read_text(encoding="utf-8"))["Checks"]["engines"]["onnxruntime"]
+    assert seen["largest_difference"] < 1e-4 and seen["same_class"] == 12
+    assert _load(folder, "onnxruntime").engine == "onnxruntime"
+
+
+def test_int8_refusal_leaves_nothing(made, tmp_path, monkeypatch):
+    """Guards against an export that stays when its 8-bit graph has lost too much."""
+    import export
+    from deployment import gate, quantisation
+
+    def copied(folder, images):
+        shutil.copy(folder / "inference.pdmodel", folder / "int8.pdmodel")
+        shutil.copy(folder / "inference.pdiparams", folder / "int8.pdiparams")
+
+    monkeypatch.setattr(quantisation, "quantise", copied)
+    monkeypatch.setattr(gate, "MAX_POINTS_LOST", -1)
+    run, settings = made
+    with pytest.raises(config.UserError, match=r"engine int8 .* points lost, at most -1 are allowed"):
+        export.export(run, settings.model_copy(update={"export_dir": str(tmp_path / "infer")}), int8=True)
+    assert list((tmp_path / "infer").iterdir()) == []
+
+
 def test_int8_graph_runs(made, tmp_path, monkeypatch):
     """Guards against an 8-bit graph that cannot be written or loaded."""
     import export
@@ -475,5 +506,7 @@ def test_int8_graph_runs(made, tmp_path, monkeypatch):
     run, settings = made
     folder = export.export(run, settings.model_copy(update={"export_dir": str(tmp_path)}), int8=True)
     assert (folder / "int8.pdiparams").stat().st_size < (folder / "inference.pdiparams").stat().st_size / 2
+    seen = yaml.safe_load((folder / "inference.yml").read_text(encoding="utf-8"))["Checks"]
+    assert 0 <= seen["engines"]["int8"]["accuracy"] <= 1 and 0 <= seen["accuracy"] <= 1
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 40, 24), dtype=np.uint8)
     assert np.allclose(_load(folder, "int8").predict(images), _load(folder).predict(images), atol=0.1)

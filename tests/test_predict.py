@@ -273,3 +273,19 @@ def test_explain_draws_a_heat_map_and_refuses_an_export(drawn, trained, tmp_path
     )
     assert refused.returncode == 2
     assert "an exported graph has no gradients" in refused.stderr
+
+
+@pytest.mark.slow
+def test_two_launched_processes_share_the_pictures(drawn, trained, tmp_path):
+    """Guards against a launch whose processes score the same pictures, or leave the merging to each other."""
+    alone = [str(ROOT / "predict.py"), str(drawn / "test"), "--run", str(trained.path), "--quiet", "--out"]
+    launched = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp_path / "log"), *alone]
+    for command in ([*launched, str(tmp_path / "two.tsv")], [*alone, str(tmp_path / "one.tsv")]):
+        subprocess.run([sys.executable, *command], cwd=tmp_path, check=True, capture_output=True)
+    tables = []
+    for name in ("one", "two"):
+        with open(tmp_path / f"{name}.tsv", newline="") as file:
+            tables.append(list(csv.DictReader(file, delimiter="\t")))
+    assert [row["path"] for row in tables[0]] == [row["path"] for row in tables[1]]
+    assert [row["prediction"] for row in tables[0]] == [row["prediction"] for row in tables[1]]
+    assert len(tables[0]) == 12 and not list(tmp_path.glob("*.parts"))
