@@ -6,6 +6,7 @@ Defaults live in config.yaml and nowhere else; this file holds their types and r
 import argparse
 import difflib
 import functools
+import json
 import os
 import re
 import sys
@@ -271,20 +272,36 @@ def load(
         base: The YAML file with every setting: config.yaml, or the copy that a run keeps.
 
     Raises:
-        UserError: A file cannot be read, a key is unknown or missing, or a value is out of its range.
+        UserError: A file cannot be read, a key is unknown, config.yaml lacks one, or a value is out of its range.
     """
-    values = read_yaml(base)
-    where = str(base)
+    values, where = read_yaml(base), str(base)
     missing = sorted(set(known_keys()) - {key for name in values for key in _flat(name, values[name])})
-    if missing:
-        raise problems(str(base), [f"{key} is missing" for key in missing], "put it back; every setting has one line")
     values = _merge(_blank(), values, where)
+    if missing:
+        values = _merge(values, _added_since(missing, Path(base)), str(DEFAULTS))
     if file is not None:
         values, where = _merge(values, read_yaml(file), str(file)), str(file)
     overrides = list(overrides)
     if overrides:
         values, where = _merge(values, parse_overrides(overrides), "command line"), "command line"
     return _check(values, where)
+
+
+def _added_since(missing: list[str], base: Path) -> dict[str, Any]:
+    """Takes settings that a run's copy lacks, because they are newer than the run, from config.yaml, and says so."""
+    if base == DEFAULTS:
+        raise problems(str(base), [f"{key} is missing" for key in missing], "put it back; every setting has one line")
+    defaults = load().model_dump(mode="json")
+    values = {key: functools.reduce(lambda node, part: node[part], key.split("."), defaults) for key in missing}
+    taken = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    _tell_added(base, ", ".join(taken))
+    return parse_overrides(taken)
+
+
+@functools.cache
+def _tell_added(base: Path, taken: str) -> None:
+    # Cached, for a command reads the settings of its run several times.
+    print(f"{base}: older than these settings, which are taken from config.yaml: {taken}", file=sys.stderr)
 
 
 def _blank(section: type[Section] = Settings) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import shlex
-import shutil
 from pathlib import Path
 
 import config
@@ -119,21 +117,11 @@ def export(run, settings: Settings, onnx: bool = False, int8: bool = False) -> P
         from deployment.onnx_graph import check_installed
 
         check_installed()
+    from deployment.place import appearing
+
     target = Path(settings.export_dir) / run.name
-    if target.exists() and not (target / "inference.yml").is_file():
-        raise UserError(f"{target}: this folder is no export, so it is not replaced; choose another export_dir")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{target.parent}: cannot be written ({error.strerror}); choose another export_dir") from None
-    try:
-        _fill(temporary, run, settings, onnx, int8)
-        _replace(target, temporary)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror}); choose another export_dir") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with appearing(target) as folder:
+        _fill(folder, run, settings, onnx, int8)
     return target
 
 
@@ -232,15 +220,6 @@ def _write_card(folder: Path, run, settings: Settings) -> None:
     except ValueError:
         raise UserError(f"{metrics}: this is not JSON; run `python evaluate.py` anew") from None
     (folder / CARD).write_text(write_card(folder, run.name, settings, counts, scores), encoding="utf-8")
-
-
-def _replace(target: Path, temporary: Path) -> None:
-    """Puts a finished folder in place; an older export leaves only when the new one is whole."""
-    old = target.with_name(f".{target.name}.old.{os.getpid()}")
-    if target.exists():
-        os.replace(target, old)
-    os.replace(temporary, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def main() -> None:

@@ -65,10 +65,9 @@ class ExportedModel:
         try:
             answer = self.predict(engines.pattern(1, self.image_shape))[0]
         except Exception as error:
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             raise UserError(
                 f"{self.path}: engine={self.engine}: the graph (paddle {written_by or 'unknown'}) fails under paddle "
-                f"{paddle.__version__} ({reason}); install that release or export the run anew"
+                f"{paddle.__version__} ({engines.last_line(error)}); install that release or export the run anew"
             ) from None
         if len(answer) != len(self.class_names):
             raise UserError(

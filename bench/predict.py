@@ -1,31 +1,37 @@
-"""Scoring from end to end beside the sum of its parts: decode alone, inference alone, both at once; and the memory.
+"""Scoring from end to end beside its parts: decode alone, inference alone, both at once; and the memory of predict.py.
 
-    python bench/predict.py infer/NAME FOLDER [--count 10000] [--batch 16] [--threads 2]
+    python bench/predict.py infer/NAME FOLDER [--sample 2000] [--sizes 1000,10000] [--batch 16] [--threads 2]
 
-The pictures of FOLDER are taken again and again until there are enough. The three ways take turns, chunk by chunk.
+The three ways take turns, chunk by chunk, over a sample of FOLDER. Then predict.py itself scores as many pictures as
+--sizes says, each number in a process of its own. Where FOLDER holds fewer, its pictures are taken again and again.
 """
 
 import argparse
+import importlib.metadata
 import itertools
-import resource
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
 CHUNKS = 5
 
 
 def main() -> None:
-    """Prints one table."""
+    """Prints two tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a folder that export.py made")
     parser.add_argument("pictures", help="a folder of pictures")
-    parser.add_argument("--count", type=int, default=10_000, help="pictures each way scores in all (10000)")
+    parser.add_argument("--sample", type=int, default=2000, help="pictures each way scores in all (2000)")
+    parser.add_argument("--sizes", default="1000,10000", help="pictures that predict.py scores (1000,10000)")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--engine", default="auto")
@@ -39,27 +45,50 @@ def main() -> None:
     from scoring.sources import find_pictures
 
     model = ExportedModel(arguments.model, threads=arguments.threads, engine=arguments.engine)
-    endless = itertools.cycle(list(find_pictures([arguments.pictures])))
-    size = arguments.count // CHUNKS
+    found = list(find_pictures([arguments.pictures]))
+    print(
+        f"{processor()}, {config.cores()} cores, {arguments.threads} threads; {model.path}, engine {model.engine}; "
+        f"paddlepaddle {importlib.metadata.version('paddlepaddle')}, pillow {importlib.metadata.version('pillow')}"
+    )
+    _ways(model, found, arguments)
+    _command(found, arguments, model.engine)
+
+
+def _ways(model, found: list[str], arguments: argparse.Namespace) -> None:
+    endless, size = itertools.cycle(found), arguments.sample // CHUNKS
     ways = {"decode alone": _decode, "inference alone": _infer, "end to end": _both}
     times: dict[str, list[float]] = {way: [] for way in ways}
-    memory = []
     for _ in range(CHUNKS):
         paths = list(itertools.islice(endless, size))
         for way, run in ways.items():
             start = time.perf_counter()
             run(model, paths, arguments.batch, arguments.threads)
             times[way].append(time.perf_counter() - start)
-        memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
     medians = {way: statistics.median(taken) for way, taken in times.items()}
+    medians["one part after the other"] = medians["decode alone"] + medians["inference alone"]
     slower = max(medians["decode alone"], medians["inference alone"])
-    both = medians["decode alone"] + medians["inference alone"]
-    print(f"{processor()}, {config.cores()} cores, {arguments.threads} threads, engine {model.engine}")
     print("| way | pictures/s | rate, of the slower part's |\n| --- | --- | --- |")
     for way, seconds in medians.items():
-        print(f"| {way} | {size / seconds:.1f} | {slower / seconds:.2f} |")
-    print(f"| one after the other | {size / both:.1f} | {slower / both:.2f} |")
-    print(f"peak memory after {size} pictures {memory[0]} MiB, after {size * CHUNKS} {memory[-1]} MiB")
+        print(f"| {way} | {size / seconds:.1f} | {slower / seconds:.2f} |", flush=True)
+
+
+def _command(found: list[str], arguments: argparse.Namespace, engine: str) -> None:
+    print("| predict.py scores | seconds | pictures/s | peak memory, MiB |\n| --- | --- | --- | --- |")
+    for count in map(int, arguments.sizes.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            names = Path(folder) / "pictures.txt"
+            names.write_text("".join(f"{path}\n" for path in itertools.islice(itertools.cycle(found), count)))
+            command = [sys.executable, str(ROOT / "predict.py"), str(names), "--model", arguments.model, "--quiet",
+                       "--out", f"{folder}/answers.tsv", f"batch_size={arguments.batch}",
+                       f"threads={arguments.threads}", f"engine={engine}"]  # fmt: skip
+            start = time.perf_counter()
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            _, status, used = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - start
+            rows = sum(1 for _ in open(f"{folder}/answers.tsv", encoding="utf-8")) - 1  # noqa: SIM115
+        if os.waitstatus_to_exitcode(status) or rows != count:
+            raise RuntimeError(f"predict.py wrote {rows} rows of {count}")
+        print(f"| {count} | {seconds:.1f} | {count / seconds:.1f} | {used.ru_maxrss // 1024} |", flush=True)
 
 
 def _decode(model, paths: list[str], batch: int, threads: int) -> None:

@@ -34,6 +34,7 @@ class Description:
         threshold: Below this highest probability a picture is none of the classes; None: every picture is one.
         paddle: Release that wrote the graph; "" in files that do not say.
         engines: What the exporter measured: processor, threads, and milliseconds of each engine; may be empty.
+        digests: SHA-256 by file name, and of what this file says itself as "description"; may be empty.
     """
 
     class_names: list[str]
@@ -42,6 +43,7 @@ class Description:
     threshold: float | None
     paddle: str
     engines: Mapping[str, Any]
+    digests: Mapping[str, str]
 
 
 def compose(
@@ -71,10 +73,11 @@ def seal(folder: Path, content: dict[str, Any], paddle_version: str) -> None:
         path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name not in (DESCRIPTION, CARD)
     }
     date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    sealed = content | {
+    # The digests stand before what they are of: cut off anywhere, the file contradicts itself.
+    sealed = {
         "Versions": {"paddle": paddle_version, "exported": date},
         "Digests": digests | {"description": _own_digest(content)},
-    }
+    } | content
     text = yaml.safe_dump(sealed, sort_keys=False, allow_unicode=True)
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
@@ -131,10 +134,10 @@ def read(folder: Path) -> Description:
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); check its rights") from None
     try:
-        described = _parse(content, file)
+        described, own_digest = _parse(content, file), _own_digest(content)
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: it does not describe a model ({error!r}); export the run anew") from None
-    _check_digests(folder, content)
+    _check_digests(folder, described.digests, own_digest)
     return described
 
 
@@ -148,8 +151,16 @@ def _parse(content: dict[str, Any], file: Path) -> Description:
         temperature=float(calibration.get("temperature", 1.0)),
         threshold=None if threshold is None else float(threshold),
         paddle=str((content.get("Versions") or {}).get("paddle", "")),
-        engines=content.get("Engines") or {},
+        engines=_measured(content.get("Engines")),
+        digests={str(name): str(digest) for name, digest in (content.get("Digests") or {}).items()},
     )
+
+
+def _measured(engines: Any) -> dict[str, Any]:
+    """Reads what the exporter measured; anything else than that counts as not measured."""
+    times = engines.get("milliseconds") if isinstance(engines, dict) else None
+    sound = isinstance(times, dict) and all(isinstance(value, float | int) for value in times.values())
+    return engines if sound else {}
 
 
 def _transform(operators: list[dict[str, Any]], file: Path) -> EvalTransform:
@@ -171,13 +182,15 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _check_digests(folder: Path, content: dict[str, Any]) -> None:
-    digests = content.get("Digests") or {}
-    if "description" in digests and digests["description"] != _own_digest(content):
+def _check_digests(folder: Path, digests: Mapping[str, str], own_digest: str) -> None:
+    if digests.get("description", own_digest) != own_digest:
         raise UserError(
             f"{folder / DESCRIPTION}: preprocessing, label list or calibration were changed after the export; "
             f"export the run anew"
         )
     for name, digest in digests.items():
-        if name != "description" and file_digest(needed(folder, name)) != digest:
-            raise UserError(f"{folder / name}: torn, or of another export than {DESCRIPTION}; export the run anew")
+        try:
+            if name != "description" and file_digest(needed(folder, name)) != digest:
+                raise UserError(f"{folder / name}: torn, or of another export than {DESCRIPTION}; export the run anew")
+        except OSError as error:
+            raise UserError(f"{folder / name}: cannot be read ({error.strerror}); check its rights") from None

@@ -122,8 +122,15 @@ def load(folder: Path, engine: str, device: str, threads: int, image_shape: tupl
             return PaddleEngine(settings)
     # The libraries raise types of their own, all of them below Exception.
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise UserError(f"{folder}: engine={engine}: cannot load the graph ({reason}); export the run anew") from None
+        raise UserError(
+            f"{folder}: engine={engine}: cannot load the graph ({last_line(error)}); export the run anew"
+        ) from None
+
+
+def last_line(error: Exception) -> str:
+    """What an error of a library says after its stack of C++ calls."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 @contextlib.contextmanager
@@ -229,7 +236,7 @@ def choose(
     if device.startswith("gpu"):
         # TensorRT builds its engine for minutes on the first picture: only who asks for it shall wait.
         return "gpu", "a GPU is used"
-    known = {name: ms for name, ms in (measured.get("milliseconds") or {}).items() if name in engines}
+    known = {name: ms for name, ms in measured.get("milliseconds", {}).items() if name in engines}
     reason = "measured by export.py on this processor"
     if not known or measured.get("processor") != processor():
         known = measure({name: load(folder, name, device, threads, image_shape) for name in engines}, image_shape)

@@ -130,13 +130,31 @@ def test_a_missing_or_undecodable_file_is_named(tmp_path):
     assert "latin.yaml" in refusal(file=tmp_path / "latin.yaml")
 
 
-def test_a_missing_setting_in_the_base_is_named(tmp_path):
-    """Guards against a run folder of another release whose settings are quietly filled with today's defaults."""
+def test_a_missing_setting_of_config_yaml_is_named(tmp_path, monkeypatch):
+    """Guards against a default that comes from nowhere once a line of config.yaml is lost."""
     values = yaml.safe_load(config.DEFAULTS.read_text("utf-8"))
     del values["seed"], values["augment"]["rotation"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setattr(config, "DEFAULTS", tmp_path / "config.yaml")
     with pytest.raises(UserError, match=r"augment\.rotation is missing; seed is missing"):
         load(base=tmp_path / "config.yaml")
+
+
+def test_a_run_older_than_a_setting_is_read_and_told_of(tmp_path, capsys):
+    """Guards against runs that newer code cannot read, and against defaults that slip into a run unsaid."""
+    values = load(overrides=["epochs=3", "augment.hue=0.01"]).model_dump(mode="json")
+    del values["cache"], values["augment"]["rotation"]
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(values))
+    assert load(base=file) == load(base=file) == load(overrides=["epochs=3", "augment.hue=0.01"])
+    told = capsys.readouterr().err
+    assert told.startswith(f"{file}: older than") and len(told.splitlines()) == 1
+    assert 'cache="auto"' in told and "augment.rotation=10.0" in told
+    file.write_text(yaml.safe_dump(values | {"rotation": 3}))
+    with pytest.raises(UserError, match="there is no setting rotation"):
+        load(base=file)
+    file.write_text(yaml.safe_dump({key: value for key, value in values.items() if key != "augment"}))
+    assert load(base=file).augment == load().augment
 
 
 @examples(max_examples=25, deadline=None)

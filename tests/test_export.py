@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -247,6 +248,50 @@ def test_description_changed_later_is_refused(copy, change):
         _load(copy)
 
 
+def _meaning(folder: Path):
+    from deployment import description
+
+    described = description.read(folder)
+    return described.class_names, described.transform, described.temperature, described.threshold
+
+
+def test_description_cut_off_anywhere_is_refused_or_means_the_same(copy):
+    """Guards against half an inference.yml that is good YAML and says nothing of threshold, digests or last classes."""
+    data, whole = (copy / "inference.yml").read_bytes(), _meaning(copy)
+    refused = 0
+    for end in range(0, len(data), 23):
+        (copy / "inference.yml").write_bytes(data[:end])
+        try:
+            assert _meaning(copy) == whole, data[:end][-60:]
+        except config.UserError as error:
+            refused += str(error).startswith(f"{copy / 'inference.yml'}: ")
+    assert refused > 20
+
+
+def test_description_with_any_other_value_is_refused_in_one_line_or_means_the_same(copy):
+    """Guards against a traceback where a hand has been at inference.yml."""
+    whole = _meaning(copy)
+    content = yaml.safe_load((copy / "inference.yml").read_text(encoding="utf-8"))
+
+    def groups(node):
+        yield node
+        for child in node.values() if isinstance(node, dict) else node:
+            if isinstance(child, (dict, list)):
+                yield from groups(child)
+
+    for group in groups(content):
+        for key in list(group) if isinstance(group, dict) else range(len(group)):
+            before = group[key]
+            for value in (None, [], {"x": 1}, "x", -1):
+                group[key] = value
+                (copy / "inference.yml").write_text(json.dumps(content), encoding="utf-8")
+                try:
+                    assert _meaning(copy) == whole, (key, value)
+                except config.UserError as error:
+                    assert "\n" not in str(error)
+            group[key] = before
+
+
 @pytest.mark.parametrize("name", ["inference.json", "inference.pdmodel", "inference.pdiparams", "example.json"])
 @pytest.mark.parametrize("fault", ["missing", "torn", "one bit"])
 def test_damaged_file_is_named(copy, name, fault):
@@ -347,6 +392,49 @@ def test_foreign_folder_is_not_replaced(made, tmp_path):
     assert os.listdir(tmp_path / run.name) == ["thesis.txt"]
 
 
+EXPORT_SLOWLY = """
+import sys, time
+from pathlib import Path
+from deployment.place import appearing
+with appearing(Path(sys.argv[1])) as folder:
+    (folder / "inference.json").write_text("half")
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_export_leaves_nothing_for_long(tmp_path, number):
+    """Guards against hidden half exports that pile up, and against sweeping away one that is still being written."""
+    from deployment.place import sweep
+
+    command = [sys.executable, "-c", EXPORT_SLOWLY, str(tmp_path / "net")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        sweep(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [f".net.exporting.{process.pid}"]
+        process.send_signal(number)
+        told = process.communicate()[1]
+    if number == signal.SIGTERM:
+        assert (process.returncode, told) == (128 + number, "stopped by SIGTERM\n")
+        assert list(tmp_path.iterdir()) == []
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_killed_while_it_is_replaced_is_not_lost(exported, tmp_path):
+    """Guards against losing the older export to a kill between the two renames."""
+    from deployment.place import sweep
+
+    shutil.copytree(exported, tmp_path / ".net.replaced.123")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+    shutil.copytree(exported, tmp_path / ".net.replaced.123")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+    _load(tmp_path / "net")
+
+
 def test_int8_is_judged_by_accuracy():
     """Guards against an 8-bit graph that loses more than half a point, or is refused for what it may change."""
     from deployment.gate import Tally, judge
@@ -378,6 +466,37 @@ def test_onnx_without_its_packages_names_the_pip_line(made, monkeypatch):
 
 
 @pytest.mark.slow
+def test_onnx_passes_the_gate(made, tmp_path):
+    """Guards against an ONNX file that answers otherwise than the run; needs requirements-bench.txt."""
+    import export
+    from deployment.onnx_graph import PACKAGES
+
+    for package in PACKAGES:
+        pytest.importorskip(package)
+    run, settings = made
+    folder = export.export(run, settings.model_copy(update={"export_dir": str(tmp_path)}), onnx=True)
+    seen = yaml.safe_load((folder / "inference.yml").read_text(encoding="utf-8"))["Checks"]["engines"]["onnxruntime"]
+    assert seen["largest_difference"] < 1e-4 and seen["same_class"] == 12
+    assert _load(folder, "onnxruntime").engine == "onnxruntime"
+
+
+def test_int8_refusal_leaves_nothing(made, tmp_path, monkeypatch):
+    """Guards against an export that stays when its 8-bit graph has lost too much."""
+    import export
+    from deployment import gate, quantisation
+
+    def copied(folder, images):
+        shutil.copy(folder / "inference.pdmodel", folder / "int8.pdmodel")
+        shutil.copy(folder / "inference.pdiparams", folder / "int8.pdiparams")
+
+    monkeypatch.setattr(quantisation, "quantise", copied)
+    monkeypatch.setattr(gate, "MAX_POINTS_LOST", -1)
+    run, settings = made
+    with pytest.raises(config.UserError, match=r"engine int8 .* points lost, at most -1 are allowed"):
+        export.export(run, settings.model_copy(update={"export_dir": str(tmp_path / "infer")}), int8=True)
+    assert list((tmp_path / "infer").iterdir()) == []
+
+
 def test_int8_graph_runs(made, tmp_path, monkeypatch):
     """Guards against an 8-bit graph that cannot be written or loaded."""
     import export
@@ -387,5 +506,7 @@ def test_int8_graph_runs(made, tmp_path, monkeypatch):
     run, settings = made
     folder = export.export(run, settings.model_copy(update={"export_dir": str(tmp_path)}), int8=True)
     assert (folder / "int8.pdiparams").stat().st_size < (folder / "inference.pdiparams").stat().st_size / 2
+    seen = yaml.safe_load((folder / "inference.yml").read_text(encoding="utf-8"))["Checks"]
+    assert 0 <= seen["engines"]["int8"]["accuracy"] <= 1 and 0 <= seen["accuracy"] <= 1
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 40, 24), dtype=np.uint8)
     assert np.allclose(_load(folder, "int8").predict(images), _load(folder).predict(images), atol=0.1)

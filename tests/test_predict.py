@@ -163,8 +163,6 @@ def test_two_processes_do_not_share_a_part(tmp_path):
 @pytest.mark.parametrize("suffix", outputs.SUFFIXES)
 def test_every_format_holds_every_row(tmp_path, suffix):
     """Guards against a format that drops failures, mixes columns up or forgets the threshold."""
-    if suffix == ".parquet":
-        pytest.importorskip("pyarrow")
     rows = [Row(0, "a,\t.png", "", (0.25, 0.75)), Row(1, "b.png", "missing: gone", ()), Row(2, "c.png", "", (0.5, 0.5))]
     path = tmp_path / f"o{suffix}"
     assert outputs.write(path, iter(rows), ["x", "path"], 0.6, "none of these") == (3, 1)
@@ -185,6 +183,26 @@ def test_every_format_holds_every_row(tmp_path, suffix):
     assert [row["prediction"] for row in table] == ["path", "", "none of these"]
     assert table[1]["error"] == "missing: gone"
     assert np.allclose(probabilities, [0.25, 0.75])
+
+
+def test_parquet_is_written_in_groups_and_knows_its_classes(tmp_path, monkeypatch):
+    """Guards against rows lost between two groups, names that no UTF-8 column holds, and lists of unnamed numbers."""
+    import pyarrow.parquet
+
+    monkeypatch.setattr(outputs, "GROUP_ROWS", 2)
+    names = ["a.png", os.fsdecode(b"b\xff.png"), "图.png", "d.png", "e.png"]
+    rows = [
+        Row(i, name, "broken: torn" if i == 3 else "", () if i == 3 else (0.75, 0.25)) for i, name in enumerate(names)
+    ]
+    path = tmp_path / "o.parquet"
+    assert outputs.write(path, iter(rows), ["狗", "path"], None, "none of these") == (5, 1)
+    file = pyarrow.parquet.ParquetFile(path)
+    assert file.num_row_groups == 3
+    assert json.loads(file.schema_arrow.metadata[b"class_names"]) == ["狗", "path"]
+    table = file.read().to_pylist()
+    assert [row["path"] for row in table] == ["a.png", "b\\udcff.png", "图.png", "d.png", "e.png"]
+    assert [row["prediction"] for row in table] == ["狗", "狗", "狗", "", "狗"]
+    assert (table[3]["probability"], table[3]["probabilities"], table[3]["error"]) == (None, [], "broken: torn")
 
 
 def test_unknown_suffix_and_missing_pyarrow_are_one_line(monkeypatch):
@@ -255,3 +273,19 @@ def test_explain_draws_a_heat_map_and_refuses_an_export(drawn, trained, tmp_path
     )
     assert refused.returncode == 2
     assert "an exported graph has no gradients" in refused.stderr
+
+
+@pytest.mark.slow
+def test_two_launched_processes_share_the_pictures(drawn, trained, tmp_path):
+    """Guards against a launch whose processes score the same pictures, or leave the merging to each other."""
+    alone = [str(ROOT / "predict.py"), str(drawn / "test"), "--run", str(trained.path), "--quiet", "--out"]
+    launched = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp_path / "log"), *alone]
+    for command in ([*launched, str(tmp_path / "two.tsv")], [*alone, str(tmp_path / "one.tsv")]):
+        subprocess.run([sys.executable, *command], cwd=tmp_path, check=True, capture_output=True)
+    tables = []
+    for name in ("one", "two"):
+        with open(tmp_path / f"{name}.tsv", newline="") as file:
+            tables.append(list(csv.DictReader(file, delimiter="\t")))
+    assert [row["path"] for row in tables[0]] == [row["path"] for row in tables[1]]
+    assert [row["prediction"] for row in tables[0]] == [row["prediction"] for row in tables[1]]
+    assert len(tables[0]) == 12 and not list(tmp_path.glob("*.parts"))

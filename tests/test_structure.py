@@ -93,6 +93,13 @@ def test_commands_import_paddle_only_once_they_compute(name):
     assert "paddle" not in reachable(name, everywhere=False)
 
 
+def test_an_exported_model_needs_no_training_code():
+    """Guards against a server that has to bring the networks and the training along."""
+    assert not reachable("inference", everywhere=True) & {
+        "networks", "checkpoint", "dataset", "cache", "convolution", "optimization", "training", "report", "metrics"
+    }  # fmt: skip
+
+
 def test_only_plots_imports_matplotlib():
     """Guards against figures drawn in the midst of other code."""
     assert [name for name, files in parts().items() for file in files if "matplotlib" in imports(file)] == ["plots"]
