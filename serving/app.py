@@ -65,13 +65,13 @@ class Service:
         """
         deadline = time.monotonic() + self.options.deadline_seconds
         jobs = pool.submit(heads, files, deadline)
-        answers = asyncio.gather(*(job.answer for job in jobs))
+        answers = asyncio.gather(*(job.answer for job in jobs), return_exceptions=True)
         gone = asyncio.create_task(_disconnected(request))
         try:
             left = deadline - time.monotonic()
             await asyncio.wait({answers, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if answers.done():
-                return answers.result()
+                return [job.answer.result() for job in jobs]
             raise ClientDisconnect() if gone.done() else late(self.options.deadline_seconds)
         finally:
             gone.cancel()

@@ -162,7 +162,8 @@ class Body:
         """Throws away what still comes, for a while."""
         if self.request.headers.get("expect", "").lower() == "100-continue" and not self.size:
             return
-        with anyio.move_on_after(LINGER_SECONDS), contextlib.suppress(ClientDisconnect, RuntimeError):
+        seconds = min(LINGER_SECONDS, self.options.upload_seconds / 2)
+        with anyio.move_on_after(seconds), contextlib.suppress(ClientDisconnect, RuntimeError):
             async for _ in self.request.stream():
                 pass
 

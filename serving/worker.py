@@ -14,6 +14,8 @@ import runtime
 from config import UserError
 from serving import frames
 
+NICENESS = 5
+
 
 def _pipes() -> tuple[BinaryIO, BinaryIO]:
     """Takes stdin and stdout for frames; whatever prints, C++ code included, goes to stderr from now on."""
@@ -28,6 +30,9 @@ def main() -> None:
     # Ctrl-C and a service manager's SIGTERM reach the whole group; the server decides when its workers end.
     for one in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(one, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        # Where cores are short, HTTP goes first: it needs little, and everybody waits for it.
+        os.nice(NICENESS)
     incoming, outgoing = _pipes()
     plan = frames.read(incoming)
     if plan is None:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from serving_process import ROOT, ServeProcess
 
@@ -152,7 +154,7 @@ def test_bad_requests_are_refused(server, pictures):
     refused(post("/predict", json={"a": 1}), 415)
     refused(post("/predict", files={"picture": ("a.png", good)}), 400, "'picture'")
     refused(post("/predict", data={"files": "text"}, files={"x": ("", b"")}), 400)
-    refused(post("/predict", files=[("files", ("a.png", b"x"))] * 10_000), 413, "Too many files")
+    refused(post("/predict", files=[("files", ("a.png", b"x"))] * 3000), 413, "Too many files")
     refused(post("/predict", content=b"no form", headers={"Content-Type": "multipart/form-data"}), 400)
     refused(post("/predict", content=b"x" * 99, headers={"Content-Type": "multipart/form-data; boundary=b"}), 400)
     refused(post("/predict", content=b"x" * 2**21, headers={"Content-Type": "image/png"}), 413, "1 MB")
@@ -298,3 +300,25 @@ def test_server_side_never_imports_paddle(tmp_path):
     line = [sys.executable, "-W", "ignore", "-c", "import serving.server"]
     ended = subprocess.run(line, cwd=ROOT, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_the_page_about_serving_tells_the_options_as_they_are():
+    """Guards against options, defaults or figures in docs/deploy.md that serve.py does not have."""
+    from dataclasses import fields
+
+    from serving.monitoring import Monitor
+    from serving.options import Options
+
+    text = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    for one in fields(Options):
+        if one.metadata:
+            assert f"| `--{one.name.replace('_', '-')}` | `{one.default}` | {one.metadata['help']} |" in text
+    known = {f"--{one.name.replace('_', '-')}" for one in fields(Options)} | {
+        "--no-install-recommends",
+        "--no-cache-dir",
+    }
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - known <= {"--system", "--rm", "--read-only", "--tmpfs"}
+    figures = Monitor().page().decode()
+    for name in re.findall(r"`(serve_[a-z_]+?)(?:_total)?(?:\{|`)", text):
+        assert name in figures, name
+    yaml.safe_load_all(text.partition("```yaml")[2].partition("```")[0])
