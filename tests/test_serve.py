@@ -112,7 +112,7 @@ def test_published_paddlex_client_works(server, pictures, expected):
         assert answer.json()["errorCode"] == answer.status_code and "; " in answer.json()["errorMsg"]
 
 
-def _bad_files() -> dict[str, bytes]:
+def bad_files() -> dict[str, bytes]:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     whole = io.BytesIO()
     Image.fromarray(noise).save(whole, "JPEG")
@@ -131,7 +131,7 @@ def _bad_files() -> dict[str, bytes]:
 
 def test_bad_pictures_are_told_by_name(server, pictures):
     """Guards against a bad file that takes others along, passes as a picture, or is told in a trace."""
-    bad = _bad_files()
+    bad = bad_files()
     for name, data in bad.items():
         refused(server.http.post("/predict", files={"files": (name, data)}), 400, name if data else "no picture")
     form = [("files", item) for item in bad.items()]

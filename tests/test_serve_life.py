@@ -3,13 +3,15 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import httpx
 import pytest
-from serving_process import ServeProcess
-from test_serve import exported  # noqa: F401 (a fixture)
+from serving_process import ROOT, ServeProcess
+from test_serve import bad_files, exported  # noqa: F401 (a fixture)
 
 
 class Load(threading.Thread):
@@ -63,3 +65,24 @@ def test_killed_renewed_drained_without_a_loss(exported, drawn, tmp_path):  # no
         # The last request may meet a closed door; none that was taken is dropped.
         assert set(load.codes[:-1]) == {200} and load.codes[-1] in (200, 503, "ReadError", "RemoteProtocolError")
     assert not any(os.path.exists(f"/proc/{pid}") for pid in children)
+
+
+@pytest.mark.slow
+def test_chaos(exported, drawn, tmp_path):  # noqa: F811
+    """Guards against a request that is neither answered rightly nor refused in words, whatever happens meanwhile."""
+    messy = tmp_path / "messy"
+    messy.mkdir()
+    for name, data in bad_files().items():
+        (messy / name).write_bytes(data)
+    line = [
+        str(ROOT / "bench" / "chaos.py"),
+        str(exported),
+        str(drawn / "test"),
+        "--seconds",
+        "24",
+        "--messy",
+        str(messy),
+    ]
+    ended = subprocess.run([sys.executable, "-W", "ignore", *line], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "exit status 0" in ended.stdout and "answered rightly" in ended.stdout
