@@ -55,7 +55,8 @@ class Worker:
             await worker.kill()
             if not isinstance(error, (asyncio.IncompleteReadError, OSError, asyncio.TimeoutError)):
                 raise
-            raise StartError(f"a worker ended while loading (exit status {process.returncode})") from None
+            told = f"a worker ended while loading (exit status {process.returncode}); read what it said before"
+            raise StartError(told) from None
         if "failed" in head:
             await worker.stop()
             raise StartError(head["failed"])

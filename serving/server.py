@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.metadata
 import signal
 import socket
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ def plan(options: Options) -> tuple[dict[str, Any], int]:
         What each worker is told, and how many there are to be.
     """
     settings = config.load(options.config_file, options.overrides)
-    on_gpu = settings.device.startswith("gpu") or (settings.device == "auto" and settings.engine in ("gpu", "tensorrt"))
+    on_gpu = settings.device.startswith("gpu") or (settings.device == "auto" and _gpu_build())
     count = options.workers or (1 if on_gpu else min(MOST_WORKERS, runtime.cores()))
     threads = settings.threads if settings.threads != "auto" else max(1, runtime.cores() // count)
     told = {
@@ -43,6 +44,14 @@ def plan(options: Options) -> tuple[dict[str, Any], int]:
         "threads": threads, "engine": settings.engine, "max_pixels": options.max_pixels, "run": "",
     }  # fmt: skip
     return told, count
+
+
+def _gpu_build() -> bool:
+    """Tells whether the GPU build of Paddle is installed, without importing it."""
+    try:
+        return bool(importlib.metadata.version("paddlepaddle-gpu"))
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 class Server(uvicorn.Server):
