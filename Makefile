@@ -5,12 +5,13 @@ GPU ?=
 PORT ?= 8040
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow lint board clean
+.PHONY: help demo test test-slow lint serve board clean
 help:
 	@echo "make demo       check, train, evaluate, predict and export on the pictures in signs/"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make lint       style checks"
+	@echo "make serve      the newest exported model with a page to try it on, on http://127.0.0.1:8000"
 	@echo "make board      VisualDL over output/ on http://127.0.0.1:$(PORT)"
 	@echo "make clean      removes what the commands made in output/ and infer/"
 	@echo "GPU=cu126 make demo    the same with Paddle's GPU build for CUDA 12.6"
@@ -35,6 +36,9 @@ test-slow: .venv/development
 lint: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+serve: .venv/run-time
+	$(BIN)/python serve.py
 
 board: .venv/run-time
 	$(BIN)/visualdl --logdir output --host 127.0.0.1 --port $(PORT) --language en --disable-telemetry

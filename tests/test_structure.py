@@ -156,7 +156,7 @@ def test_annotate_works_without_paddle(command, draw_data, no_paddle, tmp_path):
     assert len((tmp_path / "data" / "train.txt").read_text().splitlines()) == 6
 
 
-@pytest.mark.parametrize("name", sorted({"train", "evaluate", "predict", "export"} & set(parts())))
+@pytest.mark.parametrize("name", sorted({"train", "evaluate", "predict", "export", "serve"} & set(parts())))
 def test_help_works_without_paddle(command, no_paddle, tmp_path, name):
     """Guards against --help that takes seconds, or fails before the installation is complete."""
     told = command(f"{name}.py", "--help", cwd=tmp_path, **no_paddle)
