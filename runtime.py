@@ -81,6 +81,12 @@ def _keep_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
+def release_memory() -> None:
+    """Gives freed memory back to the system, all that `prepare` lets the C library keep."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def select_device(settings: Settings) -> str:
     """Makes paddle compute on the device of the settings.
 

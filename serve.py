@@ -1,0 +1,18 @@
+"""Serves an exported model over HTTP: batches, a bounded queue, worker processes, and a page to try it on."""
+
+import config
+from serving import options
+
+
+def main() -> None:
+    """Command line of serve.py."""
+    parser = config.parser(__doc__)
+    options.add_arguments(parser)
+    chosen = options.read(parser.parse_intermixed_args())
+    from serving import server
+
+    server.run(chosen)
+
+
+if __name__ == "__main__":
+    config.command(main)

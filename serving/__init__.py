@@ -1,0 +1,1 @@
+"""What serve.py is made of: HTTP in front, a queue that gathers pictures, and worker processes that judge them."""

@@ -1,0 +1,115 @@
+"""How a server is to behave: every option with its default, its range and its help, once."""
+
+import argparse
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import config
+from config import UserError
+from deployment.description import DESCRIPTION
+
+TOKEN_VARIABLE = "SERVE_TOKEN"
+
+
+def _option(default: Any, low: float, high: float, meaning: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "help": meaning})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of serve.py; those with a range become numbers on its command line."""
+
+    folder: Path
+    config_file: str | None = None
+    overrides: tuple[str, ...] = ()
+    run: Path | None = None
+    relabel_file: Path | None = None
+    token: str = ""
+    host: str = "127.0.0.1"
+    port: int = _option(8000, 0, 65535, "port to listen on; 0: any that is free")
+    workers: int = _option(0, 0, 256, "processes that judge pictures; 0: one a core, at most 8, or one on a GPU")
+    max_batch: int = _option(16, 1, 1024, "pictures that a worker judges at once, at most")
+    max_wait_ms: float = _option(2.0, 0, 1000, "how long a picture waits for others to join its batch")
+    queue_size: int = _option(256, 1, 100_000, "pictures that may wait; beyond it requests are refused with 503")
+    deadline_seconds: float = _option(10.0, 0.1, 3600, "a request not answered by then is refused with 503")
+    upload_seconds: float = _option(30.0, 0.1, 3600, "a body not received by then is refused with 408")
+    hang_seconds: float = _option(120.0, 1, 3600, "a worker that computes longer on one batch is replaced")
+    watch_seconds: float = _option(2.0, 0, 3600, "how often to look for a new export; 0: on SIGHUP only")
+    max_body_mb: float = _option(32.0, 0.001, 2048, "largest body of a request")
+    max_upload_mb: float = _option(512.0, 0.001, 65536, "bodies held in memory at a time, all requests together")
+    max_files: int = _option(64, 1, 10_000, "pictures in one request, at most")
+    max_pixels: int = _option(50_000_000, 1, 10**9, "largest width x height of a picture")
+
+    @property
+    def body_bytes(self) -> int:
+        """Largest body, in bytes."""
+        return int(self.max_body_mb * 2**20)
+
+    @property
+    def upload_bytes(self) -> int:
+        """Largest sum of the bodies held, in bytes; one body always fits."""
+        return max(self.body_bytes, int(self.max_upload_mb * 2**20))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options to a command line."""
+    parser.add_argument(
+        "arguments", nargs="*", metavar="FOLDER|KEY=VALUE", help="the exported folder (the newest one), and settings"
+    )
+    parser.add_argument("--run", metavar="FOLDER", help="the run it was exported from: lets /gradcam explain answers")
+    parser.add_argument("--relabel-file", metavar="FILE", help="where /relabel notes wrong answers (nowhere)")
+    parser.add_argument("--host", default=Options.host, help="address to listen on (%(default)s: this machine only)")
+    for one in fields(Options):
+        if one.metadata:
+            parser.add_argument(
+                f"--{one.name.replace('_', '-')}", type=type(one.default), default=one.default, metavar="N",
+                help=one.metadata["help"] + " (%(default)s)",
+            )  # fmt: skip
+
+
+def read(arguments: argparse.Namespace) -> Options:
+    """Checks a command line.
+
+    Raises:
+        UserError: An option is out of its range, or a folder is not there.
+    """
+    overrides, named = config.split_overrides(arguments.arguments)
+    if len(named) > 1:
+        raise UserError(f"{named[1]}: one folder is served at a time; start another serve.py on another --port")
+    numbers = {one.name: getattr(arguments, one.name) for one in fields(Options) if one.metadata}
+    for one in fields(Options):
+        low, high = one.metadata.get("low"), one.metadata.get("high")
+        if one.metadata and not low <= numbers[one.name] <= high:
+            name = f"--{one.name.replace('_', '-')}"
+            raise UserError(f"{name} {numbers[one.name]}: out of range; give {low} to {high}")
+    if numbers["max_files"] > numbers["queue_size"]:
+        raise UserError(f"--max-files {numbers['max_files']}: would never fit --queue-size; make the queue larger")
+    folder = Path(named[0]) if named else newest_export(Path(config.load(arguments.config, overrides).export_dir))
+    if not (folder / DESCRIPTION).is_file():
+        raise UserError(f"{folder}: no {DESCRIPTION} there; name a folder that export.py made")
+    if arguments.run and not Path(arguments.run).is_dir():
+        raise UserError(f"{arguments.run}: no such folder; name a run that train.py made, or leave out --run")
+    return Options(
+        folder=folder,
+        config_file=arguments.config,
+        overrides=tuple(overrides),
+        run=Path(arguments.run) if arguments.run else None,
+        relabel_file=Path(arguments.relabel_file) if arguments.relabel_file else None,
+        token=os.environ.get(TOKEN_VARIABLE, ""),
+        host=arguments.host,
+        **numbers,
+    )
+
+
+def newest_export(export_dir: Path) -> Path:
+    """Finds the folder that export.py wrote last.
+
+    Raises:
+        UserError: There is none.
+    """
+    found = [file for file in export_dir.glob(f"*/{DESCRIPTION}") if not file.parent.name.startswith(".")]
+    if not found:
+        raise UserError(f"{export_dir}: no exported model there; run `python export.py`, or name a folder")
+    return max(found, key=lambda file: file.stat().st_mtime).parent

@@ -1,0 +1,58 @@
+"""A worker process: decodes pictures and judges them with one predictor, batch by batch, until its stdin is closed.
+
+Started by `serving.process`. The first frame says what to load; each further one holds jobs of
+`serving.pool.Job`. Decoding happens here and never in the process that speaks HTTP, so a picture that makes a decoder
+crash costs one worker, which is replaced.
+"""
+
+import os
+import signal
+from typing import BinaryIO
+
+import config
+import runtime
+from config import UserError
+from serving import frames
+
+
+def _pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Takes stdin and stdout for frames; whatever prints, C++ code included, goes to stderr from now on."""
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    return incoming, outgoing
+
+
+def main() -> None:
+    """Loads what the first frame names, says so, and answers until there is no more to do."""
+    # Ctrl-C and a service manager's SIGTERM reach the whole group; the server decides when its workers end.
+    for one in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(one, signal.SIG_IGN)
+    incoming, outgoing = _pipes()
+    plan = frames.read(incoming)
+    if plan is None:
+        return
+    try:
+        judge = _load(plan[0])
+    except UserError as error:
+        frames.write(outgoing, {"failed": str(error)})
+        return
+    frames.write(outgoing, {"ready": judge.about()})
+    while (frame := frames.read(incoming)) is not None:
+        head, blocks = frame
+        answers = judge.answer(head["jobs"], blocks)
+        pictures = [answer.pop("picture", b"") for answer in answers]
+        frames.write(outgoing, {"answers": answers}, pictures)
+
+
+def _load(plan: dict):
+    settings = config.load(plan["config_file"], plan["overrides"])
+    settings = settings.model_copy(update={"threads": plan["threads"]})
+    runtime.prepare(settings)
+    if plan["run"]:
+        from serving.explaining import Explainer
+
+        return Explainer(plan["run"], plan["overrides"], plan["max_pixels"])
+    from serving.judging import Judge
+
+    return Judge(plan["folder"], settings, plan["engine"], plan["max_pixels"])
