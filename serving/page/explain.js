@@ -5,13 +5,15 @@ import { number, percent, text } from "./language.js";
 
 const byId = (id) => document.getElementById(id);
 
+const kind = (temperature) => (temperature === 1 ? "none" : temperature > 1 ? "sure" : "unsure");
+
 /** Writes the lessons for a model, with its own numbers. */
 export function lessons(model) {
   const [channels, height, width] = model.image_shape;
   const told = [
     ["lesson_pixels", text(model.resize_short === null ? "lesson_pixels_stretch" : "lesson_pixels_crop", { width, height, numbers: channels * height * width })],
     ["lesson_share", text("lesson_share_text", { count: model.classes.length })],
-    ["lesson_temperature", model.temperature === 1 ? text("lesson_temperature_none") : text("lesson_temperature_text", { temperature: number(model.temperature, 2) })],
+    ["lesson_temperature", text(`lesson_temperature_${kind(model.temperature)}`, { temperature: number(model.temperature, 2) })],
     ["lesson_threshold", model.threshold == null ? text("lesson_threshold_none") : text("lesson_threshold_text", { threshold: percent(model.threshold) })],
     ["lesson_sure", text("lesson_sure_text")],
   ];

@@ -39,11 +39,11 @@ export function number(value, decimals = 0) {
   return new Intl.NumberFormat(language, { maximumFractionDigits: decimals }).format(value);
 }
 
-/** A probability as a percentage. No probability below 1 is written as 100 %, for none is certain. */
+/** A probability as a percentage. None is written as 0 or 100 %, for no answer is certain. */
 export function percent(value) {
   const format = new Intl.NumberFormat(language, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
-  if (value > 0.999 && value < 1) return `> ${format.format(0.999)}`;
-  return value > 0 && value < 0.001 ? `< ${format.format(0.001)}` : format.format(value);
+  if (value > 0.999) return `> ${format.format(0.999)}`;
+  return value < 0.001 ? `< ${format.format(0.001)}` : format.format(value);
 }
 
 /** Puts the texts into every element that names one: data-text as its content, data-label as its label. */

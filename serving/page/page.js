@@ -165,7 +165,9 @@ function keys(event) {
 onToken(askForToken);
 listen(take);
 camera.prepare(take);
-byId("choose").addEventListener("click", () => byId("files").click());
+byId("drop").addEventListener("click", (event) => {
+  if (event.target.closest("#choose") || !event.target.closest("button, input")) byId("files").click();
+});
 byId("camera").addEventListener("click", () => camera.open());
 byId("clear").addEventListener("click", () => {
   for (const card of cards()) card.drop();
