@@ -103,6 +103,15 @@ def result(name: str, told: dict[str, Any]) -> dict[str, Any]:
     return {"file": name, **named, "none_of_these": refused, "top": best}
 
 
+def answer_form(model: str, names: list[str], told: list[dict[str, Any]]) -> tuple[dict[str, Any], int]:
+    """The form of a request's answer, and its HTTP status: 400 where no file was a picture."""
+    answer = {"model": model, "results": [result(name, one) for name, one in zip(names, told, strict=True)]}
+    if any("error" not in one for one in told):
+        return answer, 200
+    error = told[0]["error"] if len(told) == 1 else f"no picture among these; {told[0]['error']}"
+    return answer | {"error": error}, 400
+
+
 def build(options: Options, monitor: Monitor, pool: Pool, explainer: Pool | None) -> Access:
     """Puts the application together."""
     service = Service(options, monitor, pool, explainer)
@@ -128,13 +137,9 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
             upload = await body.pictures()
             heads = [{"kind": "classify", "name": name, "top": TOP} for name in upload.names]
             told = await service.judge(service.pool, request, heads, upload.files)
-        results = [result(name, one) for name, one in zip(upload.names, told, strict=True)]
+        answer, status = answer_form(service.pool.about["name"], upload.names, told)
         taken = round(1000 * (time.perf_counter() - began), 1)
-        answer = {"model": service.pool.about["name"], "milliseconds": taken, "results": results}
-        if all("error" in one for one in told):
-            error = told[0]["error"] if len(told) == 1 else f"no picture among these; {told[0]['error']}"
-            return JSONResponse(answer | {"error": error}, 400)
-        return JSONResponse(answer)
+        return JSONResponse({"model": answer.pop("model"), "milliseconds": taken} | answer, status)
 
     @app.post(paddlex_form.PATH, openapi_extra=_json(_PADDLEX), summary="The same in the form of PaddleX's serving")
     async def image_classification(request: Request) -> Response:

@@ -1,0 +1,162 @@
+"""serve.py in trouble: clients cut off at random, a worker killed, a new export taken up, SIGTERM under load.
+
+    python bench/chaos.py infer/NAME FOLDER [--seconds 60] [--messy FOLDER]
+
+Every request is answered rightly, refused in words, or was cut off by us; the memory of all processes is printed. The
+files of --messy, a folder of broken, huge and odd pictures, are sent in between.
+"""
+
+import argparse
+import asyncio
+import collections
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from serve import ROOT, make_pictures, start
+
+PORT, CLIENTS, CUT_SHARE, MESSY_SHARE = 8105, 24, 0.1, 0.05
+TOLERANCE = 1e-5
+
+
+class Chaos:
+    """The clients, and what has become of their requests."""
+
+    def __init__(self, pictures: list[Path], known: dict, messy: list[Path]):
+        self.pictures, self.known = pictures, known
+        self.messy = itertools.cycle(messy) if messy else None
+        self.outcomes: collections.Counter[str] = collections.Counter()
+        self.ended = self.stopping = False
+        self.random = random.Random(5)
+
+    async def client(self, http) -> None:
+        """Sends one request after the other until the server has ended."""
+        import httpx
+
+        while not self.ended:
+            draw = self.random.random()
+            if draw < CUT_SHARE:
+                await self._cut()
+                continue
+            messy = self.messy is not None and draw < CUT_SHARE + MESSY_SHARE
+            files = [next(self.messy)] if messy else self.random.choices(self.pictures, k=self.random.randint(1, 3))
+            form = [("files", (file.name, file.read_bytes())) for file in files]
+            try:
+                answer = await http.post("/predict", files=form)
+                self.outcomes[self._judge(answer, files, messy)] += 1
+            except httpx.HTTPError as error:
+                when = "after SIGTERM: closed door" if self.stopping else "LOST"
+                self.outcomes[f"{when} ({type(error).__name__})"] += 1
+                await asyncio.sleep(0.05)
+
+    def _judge(self, answer, files: list[Path], messy: bool) -> str:
+        told = answer.json()
+        if answer.status_code != 200:
+            in_words = isinstance(told.get("error"), str) and "\n" not in told["error"]
+            expected = answer.status_code == 503 or (messy and answer.status_code in (400, 413))
+            return f"refused in words ({answer.status_code})" if in_words and expected else f"WRONG {answer.text[:80]}"
+        if messy:
+            return "messy file answered"
+        for file, one in zip(files, told["results"], strict=True):
+            row = dict(zip(self.known["classes"], self.known["rows"][file.name], strict=True))
+            if max(abs(best["probability"] - row[best["class"]]) for best in one["top"]) > TOLERANCE:
+                return "WRONG answer"
+        return "answered rightly"
+
+    async def _cut(self) -> None:
+        """Sends part of a request, or all of it, and goes."""
+        body = self.random.choice(self.pictures).read_bytes()
+        head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", PORT)
+            writer.write((head.encode() + body)[: self.random.randint(1, len(body) + len(head))])
+            await asyncio.sleep(self.random.random() / 10)
+            writer.close()
+            self.outcomes["cut off by us"] += 1
+        except OSError:
+            await asyncio.sleep(0.05)
+
+
+def memory(server: int) -> tuple[int, int]:
+    """Resident memory in MiB: of the server, and of its workers together."""
+
+    def resident(pid: int) -> int:
+        try:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS"))
+        except (OSError, StopIteration):
+            return 0
+
+    return resident(server), sum(map(resident, workers(server)))
+
+
+def workers(server: int) -> list[int]:
+    """Process ids of the workers."""
+    return [
+        int(pid) for pid in subprocess.run(["pgrep", "-P", str(server)], capture_output=True, text=True).stdout.split()
+    ]
+
+
+async def trouble(chaos: Chaos, process: subprocess.Popen, folder: Path, seconds: float) -> list[tuple[int, int]]:
+    """Kills, renews and ends the server in the midst of the load; gives the memory, second by second."""
+    import httpx
+
+    limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
+    found = []
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{PORT}", timeout=60, limits=limits) as http:
+        clients = [asyncio.create_task(chaos.client(http)) for _ in range(CLIENTS)]
+        for second in range(int(seconds)):
+            await asyncio.sleep(1)
+            found.append(memory(process.pid))
+            if second == int(seconds / 4):
+                os.kill(workers(process.pid)[0], signal.SIGKILL)
+            if second == int(seconds / 2):
+                with open(folder / "inference.yml", "a", encoding="utf-8") as file:
+                    file.write("# exported anew\n")
+        print((await http.get("/metrics")).text.split("# HELP serve_worker_restarts_total")[1].splitlines()[2])
+        chaos.stopping = True
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        status = await asyncio.to_thread(process.wait, 60)
+        print(f"SIGTERM: exit status {status} after {time.monotonic() - began:.1f} s")
+        chaos.ended = True
+        await asyncio.gather(*clients)
+    return found
+
+
+def main() -> None:
+    """Prints what became of every request."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="a folder that export.py made")
+    parser.add_argument("pictures", help="a folder of pictures")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--messy", help="a folder of files to send in between")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(shutil.copytree(arguments.model, Path(place) / Path(arguments.model).name))
+        pictures = make_pictures(arguments.pictures, Path(place))
+        line = [sys.executable, "-W", "ignore", str(ROOT / "bench" / "serve.py"), str(folder), place, "--offline"]
+        told = subprocess.run(line, input="", capture_output=True, text=True, check=True).stdout
+        messy = [file for file in sorted(Path(arguments.messy).rglob("*")) if file.is_file()] if arguments.messy else []
+        chaos = Chaos(pictures, json.loads(told.splitlines()[0]), messy)
+        process = start([str(ROOT / "serve.py"), str(folder), "--port", str(PORT)], PORT)
+        found = asyncio.run(trouble(chaos, process, folder, arguments.seconds))
+    for outcome, count in chaos.outcomes.most_common():
+        print(f"{count:6} {outcome}")
+    for second in sorted({0, len(found) // 4, len(found) // 2 - 1, len(found) * 3 // 4, len(found) - 1}):
+        print(f"after {second + 1} s: server {found[second][0]} MiB, workers {found[second][1]} MiB")
+    sys.exit(any(outcome.startswith(("LOST", "WRONG")) for outcome in chaos.outcomes))
+
+
+if __name__ == "__main__":
+    main()

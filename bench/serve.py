@@ -1,0 +1,246 @@
+"""serve.py under load, beside offline scoring, a plain FastAPI handler and LitServe, and every answer checked.
+
+    python bench/serve.py infer/NAME FOLDER [--seconds 6] [--rounds 3]
+
+FOLDER's pictures become 500x375 JPEGs. Needs wrk (a package of most systems) and requirements-bench.txt. The ways take
+turns, round by round; offline is what predict.py does, on the same pictures and as many cores.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+CONCURRENCIES = (1, 8, 64)
+PICTURES, SIZE, QUALITY = 64, (500, 375), 90
+BOUNDARY = "bench-bench-bench"
+# One request after the other out of the files that ARGS names; the last line is for this program.
+LUA = """
+local requests, at = {}, 0
+function init(args)
+  local head = {["Content-Type"] = "multipart/form-data; boundary=BOUNDARY"}
+  for i = 1, #args do
+    local file = io.open(args[i], "rb")
+    requests[i] = wrk.format("POST", "/predict", head, file:read("*a"))
+    file:close()
+  end
+end
+function request() at = at % #requests + 1; return requests[at] end
+function done(summary, latency)
+  local e = summary.errors
+  io.write(string.format("RESULT %d %d %d %d %d\\n", summary.requests, summary.duration, latency:percentile(50),
+    latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout))
+end
+""".replace("BOUNDARY", BOUNDARY)
+
+
+def make_pictures(folder: str, out: Path) -> list[Path]:
+    """Writes JPEGs of the bench's size, and beside each the body of a form that holds it."""
+    from PIL import ImageOps
+
+    from pictures import read_image
+    from scoring.sources import find_pictures
+
+    names = list(find_pictures([folder]))
+    made = []
+    for index in range(PICTURES):
+        file = out / f"{index:03}.jpg"
+        ImageOps.fit(read_image(names[index % len(names)], 10**8), SIZE).save(file, quality=QUALITY)
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="{file.name}"\r\n\r\n'
+        file.with_suffix(".body").write_bytes(head.encode() + file.read_bytes() + f"\r\n--{BOUNDARY}--\r\n".encode())
+        made.append(file)
+    return made
+
+
+def offline(model: str, folder: str) -> None:
+    """Scores as predict.py does, again and again as stdin asks: prints pictures/s; first the answers as JSON."""
+    import config
+    import runtime
+
+    settings = config.load()
+    runtime.prepare(settings)
+    from inference import ExportedModel
+    from scoring.pipeline import answers
+
+    threads = runtime.threads(settings)
+    loaded = ExportedModel(model, "cpu", threads, "auto")
+    files = sorted(map(str, Path(folder).glob("*.jpg")))
+
+    def score(paths: list[str]) -> dict[str, list[float]]:
+        found = answers(enumerate(paths), loaded, settings.batch_size, settings.max_pixels, max(2, threads))
+        return {Path(path).name: row.tolist() for batch in found for _, path, row in batch}
+
+    print(json.dumps({"classes": loaded.class_names, "rows": score(files)}), flush=True)
+    for line in sys.stdin:
+        start, done = time.perf_counter(), 0
+        while time.perf_counter() - start < float(line):
+            score(files * 4)
+            done += len(files) * 4
+        print(done / (time.perf_counter() - start), flush=True)
+
+
+def load(port: int, connections: int, seconds: float, script: Path, pictures: list[Path]) -> dict[str, float]:
+    """Loads a server with wrk."""
+    bodies = [str(file.with_suffix(".body")) for file in pictures]
+    line = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script)]
+    line += [f"http://127.0.0.1:{port}", "--", *bodies]
+    told = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    count, micros, p50, p99, errors = map(int, re.search(r"RESULT (.*)", told).group(1).split())
+    return {"rate": count / micros * 1e6, "p50": p50 / 1000, "p99": p99 / 1000, "errors": errors}
+
+
+async def check(
+    port: int, pictures: list[Path], known: dict, requests: int, connections: int
+) -> tuple[int, int, float, float]:
+    """Sends pictures and compares every answer with the offline one; asks for /healthz all the while.
+
+    Returns:
+        Lost requests, wrong answers, largest difference of a probability, slowest /healthz in ms.
+    """
+    import httpx
+
+    waiting, lost, wrong, gap, slowest = list(pictures) * (requests // len(pictures)), 0, 0, 0.0, 0.0
+    limits = httpx.Limits(max_connections=connections + 1)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits) as client:
+
+        async def send() -> None:
+            nonlocal lost, wrong, gap
+            while waiting:
+                file = waiting.pop()
+                answer = await client.post("/predict", files={"files": (file.name, file.read_bytes(), "image/jpeg")})
+                if answer.status_code != 200:
+                    lost += 1
+                    continue
+                row = dict(zip(known["classes"], known["rows"][file.name], strict=True))
+                (told,) = answer.json()["results"]
+                far = max(abs(one["probability"] - row[one["class"]]) for one in told["top"])
+                gap = max(gap, far)
+                wrong += told["file"] != file.name or far > 1e-5
+
+        async def health() -> None:
+            nonlocal slowest
+            while waiting:
+                start = time.perf_counter()
+                (await client.get("/healthz")).raise_for_status()
+                slowest = max(slowest, 1000 * (time.perf_counter() - start))
+                await asyncio.sleep(0.05)
+
+        await asyncio.gather(health(), *(send() for _ in range(connections)))
+    return lost, wrong, gap, slowest
+
+
+def start(line: list[str], port: int) -> subprocess.Popen:
+    """Starts a server and waits until it answers a picture."""
+    import httpx
+
+    process = subprocess.Popen([sys.executable, "-W", "ignore", *line], stdout=subprocess.DEVNULL)
+    picture = io.BytesIO()
+    from PIL import Image
+
+    Image.new("RGB", SIZE).save(picture, "JPEG")
+    for _ in range(240):
+        try:
+            form = {"files": ("a.jpg", picture.getvalue(), "image/jpeg")}
+            if httpx.post(f"http://127.0.0.1:{port}/predict", files=form, timeout=30).status_code == 200:
+                return process
+        except httpx.HTTPError:
+            pass
+        if process.poll() is not None:
+            break
+        time.sleep(0.5)
+    raise SystemExit(f"{line[0]} does not answer")
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> None:
+    """Prints one table."""
+    pictures = make_pictures(arguments.pictures, folder)
+    script = folder / "load.lua"
+    script.write_text(LUA)
+    bench, model = Path(__file__).parent, arguments.model
+    lines = {
+        "serve.py": [str(ROOT / "serve.py"), model, "--port", "8101", *arguments.option],
+        "plain FastAPI": [str(bench / "serve_plain.py"), model, "8102"],
+        "LitServe": [str(bench / "serve_litserve.py"), model, "8103"],
+    }
+    ports = {way: int(re.search(r"81\d\d", " ".join(line)).group()) for way, line in lines.items()}
+    ways = [way for way in lines if way in arguments.ways.split(",")]
+    line = [sys.executable, "-W", "ignore", __file__, model, str(folder), "--offline"]
+    baseline = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    servers = []
+    try:
+        known = json.loads(baseline.stdout.readline())
+        servers = [start(lines[way], ports[way]) for way in ways]
+        rates: list[float] = []
+        found: dict[tuple[str, int], list[dict[str, float]]] = {}
+        for _ in range(arguments.rounds):
+            baseline.stdin.write(f"{arguments.seconds}\n")
+            baseline.stdin.flush()
+            rates.append(float(baseline.stdout.readline()))
+            for connections in CONCURRENCIES:
+                for way in ways:
+                    told = load(ports[way], connections, arguments.seconds, script, pictures)
+                    found.setdefault((way, connections), []).append(told)
+        report(rates, found)
+        lost, wrong, gap, slowest = asyncio.run(check(ports["serve.py"], pictures, known, arguments.checked, 64))
+        print(
+            f"{arguments.checked} answers of serve.py at concurrency 64 checked: {lost} lost, {wrong} wrong, largest "
+            f"difference {gap:.1e}, slowest /healthz {slowest:.0f} ms"
+        )
+    finally:
+        for process in [*servers, baseline]:
+            process.terminate()
+        for process in [*servers, baseline]:
+            process.wait()
+
+
+def report(rates: list[float], found: dict[tuple[str, int], list[dict[str, float]]]) -> None:
+    """Prints medians over the rounds, and rates as shares of the offline one."""
+    from importlib.metadata import version
+
+    from deployment.engines import processor
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("paddlepaddle", "fastapi", "uvicorn", "litserve"))
+    print(f"{processor()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; {packages}")
+    print("| way | concurrency | requests/s | p50 ms | p99 ms | errors | rate, of offline |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    base = statistics.median(rates)
+    print(f"| offline (predict.py) | | {base:.1f} | | | | 1 |")
+    for (way, connections), rounds in sorted(found.items(), key=lambda item: item[0][1]):
+        rate, p50, p99 = (statistics.median(one[key] for one in rounds) for key in ("rate", "p50", "p99"))
+        errors = sum(one["errors"] for one in rounds)
+        share = statistics.median(one["rate"] / own for one, own in zip(rounds, rates, strict=True))
+        print(f"| {way} | {connections} | {rate:.1f} | {p50:.1f} | {p99:.1f} | {errors:.0f} | {share:.2f} |")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="a folder that export.py made")
+    parser.add_argument("pictures", help="a folder of pictures")
+    parser.add_argument("--seconds", type=float, default=6, help="of each measurement (6)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--checked", type=int, default=1024, help="answers that are compared (1024)")
+    parser.add_argument("--ways", default="serve.py,plain FastAPI,LitServe", help="which servers (all)")
+    parser.add_argument("--option", action="append", default=[], help="an option for serve.py, as --option=--workers=1")
+    parser.add_argument("--offline", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.offline:
+        offline(arguments.model, arguments.pictures)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        measure(arguments, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

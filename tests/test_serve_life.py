@@ -1,0 +1,65 @@
+"""A server's life with real workers: one is killed, a new export comes, SIGTERM drains."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+
+import httpx
+import pytest
+from serving_process import ServeProcess
+from test_serve import exported  # noqa: F401 (a fixture)
+
+
+class Load(threading.Thread):
+    """Asks without a pause and notes how it ended: status codes, or what broke."""
+
+    def __init__(self, address: str, picture: bytes):
+        super().__init__(daemon=True)
+        self.address, self.picture, self.codes, self.going = address, picture, [], True
+
+    def run(self) -> None:
+        """Asks until told to stop or the server is gone."""
+        with httpx.Client(base_url=self.address, timeout=60) as client:
+            while self.going:
+                try:
+                    self.codes.append(client.post("/predict", files={"files": ("a.png", self.picture)}).status_code)
+                except httpx.ConnectError:
+                    return
+                except httpx.HTTPError as error:
+                    self.codes.append(type(error).__name__)
+                    return
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
+def test_killed_renewed_drained_without_a_loss(exported, drawn, tmp_path):  # noqa: F811
+    """Guards against requests lost with a killed worker, in a reload, or at the end; and workers left behind."""
+    folder = tmp_path / "model"
+    shutil.copytree(exported, folder)
+    server = ServeProcess(folder, "--workers", "1", "--watch-seconds", "0.2")
+    picture = next(drawn.glob("test/*/*")).read_bytes()
+    loads = [Load(server.address, picture) for _ in range(3)]
+    for load in loads:
+        load.start()
+    first = server.http.get("/model").json()["digest"]
+    (worker,) = server.children()
+    os.kill(worker, signal.SIGKILL)
+    server.wait_for("another is started")
+    # Another digest of the same model; a torn folder on the way is not taken up.
+    good = (folder / "inference.yml").read_bytes()
+    (folder / "inference.yml").write_bytes(good[: len(good) // 2])
+    server.wait_for("the old export is served on")
+    (folder / "inference.yml").write_bytes(good + b"# exported anew\n")
+    server.wait_for("the new export is served")
+    assert server.http.get("/model").json()["digest"] != first
+    time.sleep(0.3)
+    children = server.children()
+    assert server.end() == 0
+    for load in loads:
+        load.going = False
+        load.join(60)
+        assert load.codes.count(200) > 10
+        # The last request may meet a closed door; none that was taken is dropped.
+        assert set(load.codes[:-1]) == {200} and load.codes[-1] in (200, 503, "ReadError", "RemoteProtocolError")
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in children)
