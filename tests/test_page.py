@@ -2,78 +2,40 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from serving_process import ServeProcess
 
 import export
 import predict
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TOKEN = "correct horse"
 PENDING = "[data-state=waiting], [data-state=sending]"
 
 
-@dataclass
-class Served:
-    """A running serve.py: its address, the exported folder, and the file that takes wrong labels."""
-
-    address: str
-    folder: Path
-    notes: Path
-
-
-def _get(address: str) -> dict:
-    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {TOKEN}"})
-    with urllib.request.urlopen(request, timeout=5) as reply:
-        return json.load(reply)
-
-
-def _wait(log: Path, server: subprocess.Popen) -> str:
-    """Waits until the server answers and explains, and gives its address."""
-    for _ in range(600):
-        assert server.poll() is None, log.read_text("utf-8")
-        told = re.search(r"http://127\.0\.0\.1:\d+", log.read_text("utf-8"))
-        if told and _get(f"{told[0]}/model")["gradcam"]:
-            return told[0]
-        time.sleep(0.1)
-    raise AssertionError(log.read_text("utf-8"))
-
-
 @pytest.fixture(scope="module")
-def served(trained, drawn, arguments_for, tmp_path_factory) -> Iterator[Served]:
+def server(trained, drawn, settings_for, tmp_path_factory) -> Iterator[ServeProcess]:
     """A server with everything turned on, over an export of the short run."""
-    folder = tmp_path_factory.mktemp("page")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["export.py", str(trained.path), f"lists_dir={drawn}", "engine=plain"])
-        export.main()
-    exported, notes, log = next((folder / "infer").iterdir()), folder / "notes.tsv", folder / "log"
-    line = [
-        sys.executable, str(ROOT / "serve.py"), str(exported), "--run", str(trained.path), "--relabel-file", str(notes),
-        "--port", "0", "--workers", "1", "--max-body-mb", "1", "device=cpu", "threads=1", "engine=plain",
-    ]  # fmt: skip
-    environment = os.environ | {"SERVE_TOKEN": TOKEN, "PYTHONUNBUFFERED": "1"}
-    with log.open("w") as file:
-        server = subprocess.Popen(line, cwd=folder, env=environment, stdout=file, stderr=file)
-    try:
-        yield Served(_wait(log, server), exported, notes)
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(timeout=20)
+    folder = export.export(trained, settings_for(drawn, export_dir=str(tmp_path_factory.mktemp("page"))))
+    notes = folder.parent / "notes.tsv"
+    options = ("--workers", "1", "--max-body-mb", "1", "--run", str(trained.path), "--relabel-file", str(notes))
+    started = ServeProcess(folder, *options, SERVE_TOKEN=TOKEN)
+    started.folder, started.notes = folder, notes
+    started.http.headers["Authorization"] = f"Bearer {TOKEN}"
+    end = time.monotonic() + 60
+    while not started.http.get("/model").json()["gradcam"]:
+        assert time.monotonic() < end, started.lines
+        time.sleep(0.1)
+    yield started
+    assert started.end() == 0
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +52,7 @@ def browser() -> Iterator:
 
 
 @pytest.fixture
-def visit(browser, served) -> Iterator[Callable]:
+def visit(browser, server) -> Iterator[Callable]:
     """Opens the page; when the test ends, nothing may have left the origin and nothing may have gone wrong in it."""
     contexts, foreign, wrong = [], [], []
 
@@ -101,12 +63,12 @@ def visit(browser, served) -> Iterator[Callable]:
             context.add_init_script(f"sessionStorage.token ??= {json.dumps(token)}")
         page = context.new_page()
         page.set_default_timeout(10_000)
-        ours = (served.address, "blob:", "data:")
+        ours = (server.address, "blob:", "data:")
         page.on("request", lambda request: None if request.url.startswith(ours) else foreign.append(request.url))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         # A refusal of the server is on the console too; the page says it in words.
         page.on("console", lambda said: None if "Failed to load resource" in said.text else wrong.append(said.text))
-        page.goto(served.address)
+        page.goto(server.address)
         return page
 
     yield open_page
@@ -123,13 +85,13 @@ def _choose(page, *files: Path) -> None:
 
 def _predicted(call, folder: Path, pictures: list[Path]) -> list[tuple[str, float]]:
     """The first class of every picture and its probability, as predict.py says."""
-    told = call(predict, *pictures, "--model", folder, "device=cpu", "threads=1", "engine=plain")
+    told = call(predict, *pictures, "--model", folder, "device=cpu", "threads=1", "engine=onednn")
     assert told.status == 0, told
     lines = [line.rpartition(": ")[2].split(", ")[0].rpartition(" ") for line in told.out.strip().splitlines()]
     return [(name, float(probability)) for name, _, probability in lines]
 
 
-def test_the_page_answers_like_predict(visit, served, drawn, call):
+def test_the_page_answers_like_predict(visit, server, drawn, call):
     """Guards against answers that stand at the wrong picture, or that are not predict.py's."""
     pictures = sorted((drawn / "test").rglob("*.jpg"))
     page = visit()
@@ -137,7 +99,7 @@ def test_the_page_answers_like_predict(visit, served, drawn, call):
     names = page.locator(".card .name").all_text_contents()
     assert names == [picture.name for picture in pictures]
     for card, (name, probability) in zip(
-        page.locator(".card").all(), _predicted(call, served.folder, pictures), strict=True
+        page.locator(".card").all(), _predicted(call, server.folder, pictures), strict=True
     ):
         assert card.locator(".verdict b").text_content() == name
         assert card.locator(".label").first.text_content() == name
@@ -274,7 +236,7 @@ def test_views_by_keyboard(visit, drawn):
     assert cards.nth(1).evaluate("card => card === document.activeElement")
 
 
-def test_wrong_labels_are_noted(visit, served, drawn):
+def test_wrong_labels_are_noted(visit, server, drawn):
     """Guards against a correction that names another file than the one on the page."""
     picture = next((drawn / "test" / "dragon").iterdir())
     page = visit()
@@ -284,7 +246,7 @@ def test_wrong_labels_are_noted(visit, served, drawn):
     page.fill(".relabel input", "plainly")
     page.keyboard.press("Enter")
     sync_api.expect(page.locator(".wrong")).to_have_text("Noted: dragon")
-    head, row = (line.split("\t") for line in served.notes.read_text("utf-8").splitlines())
+    head, row = (line.split("\t") for line in server.notes.read_text("utf-8").splitlines())
     noted = dict(zip(head, row, strict=True))
     assert (noted["file"], noted["class"], noted["note"]) == (picture.name, "dragon", "plainly")
     assert noted["digest"] == hashlib.sha256(picture.read_bytes()).hexdigest()
