@@ -120,7 +120,7 @@ def test_dropped_and_pasted_pictures(visit, drawn):
       document.querySelector(where).dispatchEvent(event);
     }"""
     page.evaluate(give, [list(picture), "a.jpg", "dragenter", "#drop"])
-    sync_api.expect(page.locator("body")).to_have_class("dragging")
+    sync_api.expect(page.locator("body")).to_have_class(re.compile("dragging"))
     page.evaluate(give, [list(picture), "a.jpg", "drop", "#drop"])
     sync_api.expect(page.locator("[data-state=answered]")).to_have_count(1)
     page.evaluate(give, [list(picture), "image.jpg", "paste", "body"])
@@ -182,7 +182,7 @@ def test_none_of_these(visit, drawn):
     page.route("**/predict", lambda route: route.fulfill(json={"model": "m", "milliseconds": 1, "results": [one]}))
     _choose(page, next((drawn / "test" / "dog").iterdir()))
     assert page.locator(".verdict").inner_text() == "None of these"
-    assert page.locator(".share").all_text_contents() == ["50.0%", "50.0%"]
+    assert page.locator(".card .share").all_text_contents() == ["50.0%", "50.0%"]
 
 
 def test_the_token(visit, drawn):
