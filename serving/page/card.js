@@ -1,0 +1,232 @@
+// One picture on the page: its views, its answer, and the correction of a wrong label.
+
+import { number, percent, text } from "./language.js";
+import { copy, digest, drawBoth } from "./pixels.js";
+import { gradcam, relabel } from "./server.js";
+
+const template = document.getElementById("card");
+let cards = 0;
+
+/** Writes one bar a class into a list; press(class), where given, is called with the class whose name is pressed. */
+export function drawBars(list, answer, press = null, pressed = null) {
+  list.replaceChildren(...answer.top.map(({ class: name, probability }) => {
+    const row = document.createElement("li"), label = document.createElement(press ? "button" : "span");
+    const track = document.createElement("span"), bar = document.createElement("i"), share = document.createElement("span");
+    label.className = "label";
+    label.textContent = label.title = name;
+    if (press) {
+      Object.assign(label, { type: "button", title: text("heat_for", { name }), ariaPressed: String(name === pressed) });
+      label.addEventListener("click", () => press(name));
+    }
+    track.className = "track";
+    bar.style.width = `${100 * probability}%`;
+    track.append(bar);
+    share.className = "share";
+    share.textContent = percent(probability);
+    row.append(label, track, share);
+    return row;
+  }));
+  list.classList.toggle("refused", answer.none_of_these);
+}
+
+/** A picture and all that is known of it. `on` has the functions told, remove and retry of the page. */
+export class Card {
+  constructor(file, name, model, on) {
+    Object.assign(this, { file, name, model, on, state: "waiting", answer: null, sentence: "", again: false, removed: false });
+    Object.assign(this, { size: null, view: "picture", heatClass: null, heats: new Map(), noted: null });
+    this.element = template.content.cloneNode(true).firstElementChild;
+    this.element.card = this;
+    this.number = cards++;
+    this.#listen();
+    this.render();
+  }
+
+  find(selector) {
+    return this.element.querySelector(selector);
+  }
+
+  /** Decodes and draws the picture; a file that the browser cannot show may still be one for the server. */
+  async prepare() {
+    this.size = await drawBoth(this.file, this.find(".picture"), this.find(".pixels"), this.model);
+    this.find(".blank").hidden = this.size !== null;
+    this.render();
+  }
+
+  /** Takes a change of state, and says it where it is final. */
+  show(change) {
+    Object.assign(this, { sentence: "", again: false }, change);
+    if (this.removed) return;
+    this.render();
+    if (this.state === "answered" || this.state === "failed") this.on.told(this);
+  }
+
+  get verdict() {
+    if (this.state !== "answered") return this.state === "failed" ? text("no_answer") : text(this.state);
+    return this.answer.none_of_these ? text("none_of_these") : this.answer.class;
+  }
+
+  get spoken() {
+    if (this.sentence) return text("told_failed", { name: this.name, sentence: this.sentence });
+    if (this.state !== "answered") return `${this.name}: ${this.verdict}`;
+    return text("told", { name: this.name, answer: this.verdict, probability: percent(this.answer.top[0].probability) });
+  }
+
+  /** Writes everything anew, in the language of now. */
+  render() {
+    this.element.dataset.state = this.state;
+    this.element.ariaLabel = this.spoken;
+    this.element.ariaBusy = String(this.state === "waiting" || this.state === "sending");
+    this.find(".verdict b").textContent = this.verdict;
+    this.find(".verdict").classList.toggle("refused", Boolean(this.answer?.none_of_these));
+    const named = this.state === "answered" && !this.answer.none_of_these;
+    this.find(".verdict span").textContent = named ? percent(this.answer.top[0].probability) : "";
+    const sentence = this.find(".sentence");
+    sentence.textContent = this.sentence;
+    sentence.hidden = !this.sentence;
+    Object.assign(this.find(".retry"), { textContent: text("retry"), hidden: !this.again });
+    Object.assign(this.find(".remove"), { ariaLabel: text("remove", { name: this.name }), title: text("remove", { name: this.name }) });
+    Object.assign(this.find(".name"), { textContent: this.name, title: this.name });
+    this.find(".blank").textContent = text("unshown");
+    this.#renderBars();
+    this.#renderViews();
+    this.#renderRelabel();
+  }
+
+  #renderBars() {
+    if (this.state !== "answered") return this.find(".bars").replaceChildren();
+    const press = this.model?.gradcam ? (name) => this.explain(name) : null;
+    drawBars(this.find(".bars"), this.answer, press, this.view === "heat" ? this.heatClass : null);
+  }
+
+  #renderViews() {
+    const [, height, width] = this.model?.image_shape ?? [];
+    const views = this.size && this.model ? ["picture", "pixels"] : [];
+    if (this.model?.gradcam && this.state === "answered") views.push("heat");
+    const set = this.find(".views");
+    set.hidden = views.length < 2;
+    set.ariaLabel = text("views");
+    set.replaceChildren(...views.map((view) => {
+      const label = document.createElement("label"), input = document.createElement("input"), name = document.createElement("span");
+      Object.assign(input, { type: "radio", name: `view-${this.number}`, value: view, checked: view === this.view });
+      name.textContent = text(`view_${view}`, { width, height });
+      if (view !== "picture") label.title = text(`view_${view}_title`);
+      label.append(input, name);
+      return label;
+    }));
+    const heat = this.view === "heat" && this.heats.has(this.heatClass);
+    this.find(".heat").hidden = !heat;
+    this.find(".pixels").hidden = this.view !== "pixels";
+    this.find(".picture").hidden = heat || this.view === "pixels" || !this.size;
+  }
+
+  #renderRelabel() {
+    const button = this.find(".wrong");
+    button.hidden = !this.model?.relabel || this.state !== "answered";
+    button.textContent = this.noted ? text("relabelled", { name: this.noted }) : text("wrong");
+    const form = this.find(".relabel"), select = this.find("select");
+    form.querySelector(".ask").textContent = text("relabel_ask");
+    form.querySelector(".why").textContent = text("relabel_why");
+    form.querySelector("[type=submit]").textContent = text("relabel_save");
+    form.querySelector("[type=reset]").textContent = text("cancel");
+    if (select.options.length) select.options[0].textContent = text("relabel_choose");
+  }
+
+  /** Shows a view: "picture", "pixels" or "heat". */
+  look(view) {
+    if (view === "heat") return this.explain(this.heatClass ?? this.answer.top[0].class);
+    this.view = view;
+    this.#refresh();
+  }
+
+  /** Shows what speaks for a class. */
+  async explain(name) {
+    Object.assign(this, { view: "heat", heatClass: name });
+    const image = this.find(".heat");
+    image.alt = text("heat_alt", { name });
+    this.#refresh();
+    this.find(".view").ariaBusy = "true";
+    try {
+      if (!this.heats.has(name)) this.heats.set(name, URL.createObjectURL(await gradcam(this.file, this.name, name)));
+      if (this.heatClass === name) image.src = this.heats.get(name);
+      this.#refresh();
+    } catch (error) {
+      this.view = "picture";
+      this.show({ sentence: error.message });
+    }
+    this.find(".view").ariaBusy = "false";
+  }
+
+  // Radios and bars are written anew: the one that had the focus gets it back.
+  #refresh() {
+    const had = document.activeElement, radio = had.closest?.(".views"), label = had.closest?.(".bars")?.contains(had) && had.textContent;
+    this.render();
+    if (radio === this.find(".views")) this.find(".views :checked")?.focus();
+    else if (label) [...this.element.querySelectorAll(".bars button")].find((button) => button.textContent === label)?.focus();
+  }
+
+  /** The next of the views that there are. */
+  turn() {
+    const views = [...this.element.querySelectorAll(".views input")].map((input) => input.value);
+    if (views.length) this.look(views[(views.indexOf(this.view) + 1) % views.length]);
+  }
+
+  #listen() {
+    this.find(".remove").addEventListener("click", () => this.on.remove(this));
+    this.find(".retry").addEventListener("click", () => this.on.retry([this]));
+    this.find(".views").addEventListener("change", (event) => this.look(event.target.value));
+    this.find(".wrong").addEventListener("click", () => this.#openRelabel(this.find(".relabel").hidden));
+    const form = this.find(".relabel");
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#note();
+    });
+    form.addEventListener("reset", () => this.#openRelabel(false));
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.#openRelabel(false);
+    });
+  }
+
+  #openRelabel(open) {
+    const select = this.find("select");
+    if (open && !globalThis.crypto?.subtle) return this.show({ sentence: text("no_digest") });
+    if (open && !select.options.length) {
+      select.append(new Option(text("relabel_choose"), ""), ...this.model.classes.map((name) => new Option(name, name)));
+    }
+    this.find(".relabel").hidden = !open;
+    this.find(".wrong").ariaExpanded = String(open);
+    (open ? select : this.find(".wrong")).focus();
+  }
+
+  async #note() {
+    const name = this.find("select").value, note = this.find(".relabel input").value;
+    try {
+      await relabel({ file: this.name, digest: await digest(this.file), class: name, note });
+      this.noted = name;
+      this.show({});
+      this.#openRelabel(false);
+    } catch (error) {
+      this.show({ sentence: error.message });
+    }
+  }
+
+  /** Lets go of what the browser keeps for it. */
+  drop() {
+    this.removed = true;
+    for (const address of this.heats.values()) URL.revokeObjectURL(address);
+    this.element.remove();
+  }
+
+  /** Copies its two drawings, for the explanation. */
+  copyTo(picture, pixels) {
+    copy(this.find(".picture"), picture);
+    copy(this.find(".pixels"), pixels);
+  }
+
+  /** Why it must not be sent, or "". limits: {bytes, pixels} */
+  tooLarge({ bytes, pixels }) {
+    const mega = (value) => number(value / 1e6, 1);
+    if (this.file.size > bytes) return text("too_heavy", { megabytes: mega(this.file.size), limit: mega(bytes) });
+    const size = this.size ? this.size.width * this.size.height : 0;
+    return size > pixels ? text("too_many_pixels", { megapixels: mega(size), limit: mega(pixels) }) : "";
+  }
+}

@@ -1,0 +1,49 @@
+// Pixels of a picture: a preview that takes little memory, and what is left of it for the network.
+
+const PREVIEW = 640;
+
+/** Decodes a picture once and draws it twice. Gives its size in pixels, or null if the browser cannot show it. */
+export async function drawBoth(file, preview, small, model) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    return null;
+  }
+  const size = { width: bitmap.width, height: bitmap.height };
+  const scale = Math.min(1, PREVIEW / Math.max(size.width, size.height));
+  draw(bitmap, preview, Math.max(1, Math.round(size.width * scale)), Math.max(1, Math.round(size.height * scale)));
+  if (model) drawForNetwork(bitmap, small, model);
+  bitmap.close();
+  return size;
+}
+
+// The server does the same with Pillow's filter; the browser's differs by a shade.
+function drawForNetwork(bitmap, canvas, { image_shape: [, height, width], resize_short: short = Math.max(width, height) }) {
+  if (short === null) return draw(bitmap, canvas, width, height);
+  const scale = short / Math.min(bitmap.width, bitmap.height);
+  const wide = Math.round(bitmap.width * scale), high = Math.round(bitmap.height * scale);
+  draw(bitmap, canvas, width, height, [-Math.floor((wide - width) / 2), -Math.floor((high - height) / 2), wide, high]);
+}
+
+function draw(bitmap, canvas, width, height, place = [0, 0, width, height]) {
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff"; // transparency over white, as the server does
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, ...place);
+}
+
+/** Copies one canvas onto another. */
+export function copy(from, to) {
+  Object.assign(to, { width: from.width, height: from.height });
+  to.getContext("2d").drawImage(from, 0, 0);
+}
+
+/** SHA-256 of a file in hexadecimal, or null where the browser computes none (plain http, not localhost). */
+export async function digest(file) {
+  if (!globalThis.crypto?.subtle) return null;
+  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

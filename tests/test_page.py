@@ -1,0 +1,265 @@
+"""The page of serve.py in a real browser: pictures in, answers out, and nothing goes anywhere else."""
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from serving_process import ServeProcess
+
+import export
+import predict
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+TOKEN = "correct horse"
+PENDING = "[data-state=waiting], [data-state=sending]"
+
+
+@pytest.fixture(scope="module")
+def server(trained, drawn, settings_for, tmp_path_factory) -> Iterator[ServeProcess]:
+    """A server with everything turned on, over an export of the short run."""
+    folder = export.export(trained, settings_for(drawn, export_dir=str(tmp_path_factory.mktemp("page"))))
+    notes = folder.parent / "notes.tsv"
+    options = ("--workers", "1", "--max-body-mb", "1", "--run", str(trained.path), "--relabel-file", str(notes))
+    started = ServeProcess(folder, *options, SERVE_TOKEN=TOKEN)
+    started.folder, started.notes = folder, notes
+    started.http.headers["Authorization"] = f"Bearer {TOKEN}"
+    end = time.monotonic() + 60
+    while not started.http.get("/model").json()["gradcam"]:
+        assert time.monotonic() < end, started.lines
+        time.sleep(0.1)
+    yield started
+    assert started.end() == 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """The machine's Chromium or Chrome, with a camera that shows a test picture."""
+    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is on this machine")
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=camera)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser, server) -> Iterator[Callable]:
+    """Opens the page; when the test ends, nothing may have left the origin and nothing may have gone wrong in it."""
+    contexts, foreign, wrong = [], [], []
+
+    def open_page(token: str | None = TOKEN, **options):
+        context = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1100, "height": 800}, **options})
+        contexts.append(context)
+        if token:
+            context.add_init_script(f"sessionStorage.token ??= {json.dumps(token)}")
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        ours = (server.address, "blob:", "data:")
+        page.on("request", lambda request: None if request.url.startswith(ours) else foreign.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        # A refusal of the server is on the console too; the page says it in words.
+        page.on("console", lambda said: None if "Failed to load resource" in said.text else wrong.append(said.text))
+        page.goto(server.address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert (foreign, wrong) == ([], [])
+
+
+def _choose(page, *files: Path) -> None:
+    page.set_input_files("#files", [str(file) for file in files])
+    sync_api.expect(page.locator(".card").first).to_be_attached()
+    sync_api.expect(page.locator(PENDING)).to_have_count(0)
+
+
+def _predicted(call, folder: Path, pictures: list[Path]) -> list[tuple[str, float]]:
+    """The first class of every picture and its probability, as predict.py says."""
+    told = call(predict, *pictures, "--model", folder, "device=cpu", "threads=1", "engine=onednn")
+    assert told.status == 0, told
+    lines = [line.rpartition(": ")[2].split(", ")[0].rpartition(" ") for line in told.out.strip().splitlines()]
+    return [(name, float(probability)) for name, _, probability in lines]
+
+
+def test_the_page_answers_like_predict(visit, server, drawn, call):
+    """Guards against answers that stand at the wrong picture, or that are not predict.py's."""
+    pictures = sorted((drawn / "test").rglob("*.jpg"))
+    page = visit()
+    _choose(page, *pictures)
+    names = page.locator(".card .name").all_text_contents()
+    assert names == [picture.name for picture in pictures]
+    for card, (name, probability) in zip(
+        page.locator(".card").all(), _predicted(call, server.folder, pictures), strict=True
+    ):
+        assert card.locator(".verdict b").text_content() == name
+        assert card.locator(".label").first.text_content() == name
+        assert float(card.locator(".share").first.text_content()[:-1]) == pytest.approx(100 * probability, abs=0.06)
+    assert page.locator("#classes li").all_text_contents() == ["ox", "dragon", "dog"]
+
+
+def test_dropped_and_pasted_pictures(visit, drawn):
+    """Guards against a page that takes pictures in only one way."""
+    page = visit()
+    sync_api.expect(page.locator("#classes li")).to_have_count(3)
+    picture = next((drawn / "test" / "dog").iterdir()).read_bytes()
+    give = """([bytes, name, kind, where]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
+      const event = kind === "paste" ? new ClipboardEvent(kind, { clipboardData: data, bubbles: true })
+                                     : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+      document.querySelector(where).dispatchEvent(event);
+    }"""
+    page.evaluate(give, [list(picture), "a.jpg", "dragenter", "#drop"])
+    sync_api.expect(page.locator("body")).to_have_class(re.compile("dragging"))
+    page.evaluate(give, [list(picture), "a.jpg", "drop", "#drop"])
+    sync_api.expect(page.locator("[data-state=answered]")).to_have_count(1)
+    page.evaluate(give, [list(picture), "image.jpg", "paste", "body"])
+    sync_api.expect(page.locator("[data-state=answered]")).to_have_count(2)
+    assert re.match(r"pasted \d\d\.\d\d\.\d\d\.jpg", page.locator(".name").first.text_content())
+
+
+def test_the_camera(visit):
+    """Guards against a camera that takes nothing, or that stays on afterwards."""
+    page = visit()
+    page.click("#camera")
+    page.click("#shoot")
+    sync_api.expect(page.locator("[data-state=answered]")).to_have_count(1)
+    assert page.evaluate("document.querySelector('video').srcObject") is None
+    assert page.locator(".picture").evaluate("canvas => canvas.width") > 100
+
+
+def test_bad_files_say_why_and_spoil_nothing(visit, drawn, tmp_path):
+    """Guards against one bad file that costs the others their answers, and against uploads the server must refuse."""
+    (tmp_path / "notes.txt").write_text("no picture")
+    Image.effect_noise((1500, 1500), 100).save(tmp_path / "large.png")
+    assert (tmp_path / "large.png").stat().st_size > 2**20
+    page, sent = visit(), []
+    page.on("request", lambda request: sent.append(request.url))
+    _choose(page, tmp_path / "notes.txt", next((drawn / "test" / "dog").iterdir()), tmp_path / "large.png")
+    assert page.locator(".card").evaluate_all("cards => cards.map(card => card.dataset.state)") == [
+        "failed",
+        "answered",
+        "failed",
+    ]
+    assert "notes.txt: " in page.locator(".card .sentence").nth(0).text_content()
+    assert "was not sent" in page.locator(".card .sentence").nth(2).text_content()
+    assert "2 without an answer" in page.locator("#count").text_content()
+    page.click("#clear")
+    sent.clear()
+    _choose(page, tmp_path / "large.png")
+    assert sent == []
+
+
+def test_a_busy_server_is_asked_again(visit, drawn):
+    """Guards against pictures that are lost when the queue is full, and against refusals nobody is told of."""
+    page = visit()
+    busy = {"status": 503, "headers": {"Retry-After": "1"}, "json": {"error": "the queue is full; try again in 1 s"}}
+    page.route("**/predict", lambda route: route.fulfill(**busy))
+    _choose(page, *sorted((drawn / "test").rglob("*.jpg"))[:3])
+    assert page.locator(".card .sentence").all_text_contents() == ["the queue is full; try again in 1 s"] * 3
+    page.unroute("**/predict")
+    page.locator(".retry").first.click()
+    sync_api.expect(page.locator("[data-state=answered]")).to_have_count(1)
+    page.click("#retry")
+    sync_api.expect(page.locator("[data-state=answered]")).to_have_count(3)
+
+
+def test_none_of_these(visit, drawn):
+    """Guards against a page that names a class where the model refuses to."""
+    top = [{"class": "ox", "probability": 0.5}, {"class": "dog", "probability": 0.5}]
+    one = {"file": "a", "class": None, "probability": 0.5, "none_of_these": True, "top": top}
+    page = visit()
+    page.route("**/predict", lambda route: route.fulfill(json={"model": "m", "milliseconds": 1, "results": [one]}))
+    _choose(page, next((drawn / "test" / "dog").iterdir()))
+    assert page.locator(".verdict").inner_text() == "None of these"
+    assert page.locator(".card .share").all_text_contents() == ["50.0%", "50.0%"]
+
+
+def test_the_token(visit, drawn):
+    """Guards against a page that a server with a token locks out, and against a wrong token kept."""
+    page = visit(token=None)
+    sync_api.expect(page.locator("#token")).to_be_visible()
+    page.fill("#token-value", "wrong")
+    page.keyboard.press("Enter")
+    sync_api.expect(page.locator("#token-why")).to_have_text("That was not the token; look at it again.")
+    page.fill("#token-value", TOKEN)
+    page.keyboard.press("Enter")
+    sync_api.expect(page.locator("#classes li")).to_have_count(3)
+    _choose(page, next((drawn / "test" / "dog").iterdir()))
+    assert page.locator("[data-state=answered]").count() == 1
+
+
+def test_languages(visit, drawn):
+    """Guards against a choice of language that is forgotten, and against texts that only one language has."""
+    page = visit(locale="zh-CN")
+    sync_api.expect(page.locator("h1")).to_have_text("这张图片是什么？")
+    _choose(page, next((drawn / "test" / "dog").iterdir()))
+    page.click("#language")
+    assert page.locator("h1").text_content() == "What does this picture show?"
+    assert page.locator("#count").text_content().startswith("1 picture answered")
+    page.reload()
+    sync_api.expect(page.locator("h1")).to_have_text("What does this picture show?")
+    keys = """import('/texts.js').then(({ en, zh }) =>
+      [en, zh].map((texts) => Object.keys(texts).map((key) => [key, typeof texts[key]])))"""
+    english, chinese = page.evaluate(keys)
+    assert english == chinese
+    assert "undefined" not in page.locator("body").inner_text()
+
+
+def test_views_by_keyboard(visit, drawn):
+    """Guards against a page that needs a mouse: views, heat map, next picture, removal, and where the focus goes."""
+    page = visit()
+    _choose(page, *sorted((drawn / "test" / "dog").iterdir())[:3])
+    cards = page.locator(".card")
+    cards.nth(0).focus()
+    page.keyboard.press("Enter")
+    small = cards.nth(0).locator(".pixels")
+    sync_api.expect(small).to_be_visible()
+    assert small.evaluate("canvas => [canvas.width, canvas.height]") == [24, 24]
+    page.keyboard.press("Enter")
+    heat = cards.nth(0).locator(".heat")
+    sync_api.expect(heat).to_be_visible()
+    assert heat.evaluate("async (image) => { await image.decode(); return image.naturalWidth }") >= 24
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Delete")
+    assert cards.count() == 2
+    assert cards.nth(1).evaluate("card => card === document.activeElement")
+
+
+def test_wrong_labels_are_noted(visit, server, drawn):
+    """Guards against a correction that names another file than the one on the page."""
+    picture = next((drawn / "test" / "dragon").iterdir())
+    page = visit()
+    _choose(page, picture)
+    page.click(".wrong")
+    page.select_option(".relabel select", "dragon")
+    page.fill(".relabel input", "plainly")
+    page.keyboard.press("Enter")
+    sync_api.expect(page.locator(".wrong")).to_have_text("Noted: dragon")
+    head, row = (line.split("\t") for line in server.notes.read_text("utf-8").splitlines())
+    noted = dict(zip(head, row, strict=True))
+    assert (noted["file"], noted["class"], noted["note"]) == (picture.name, "dragon", "plainly")
+    assert noted["digest"] == hashlib.sha256(picture.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_phone(visit, drawn, scheme):
+    """Guards against a page that has to be pushed sideways, and against words nobody can read on their ground."""
+    page = visit(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True, color_scheme=scheme)
+    _choose(page, *sorted((drawn / "test" / "dog").iterdir())[:2])
+    page.click("summary")
+    page.locator(".wrong").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    colours = page.evaluate("['color', 'backgroundColor'].map((name) => getComputedStyle(document.body)[name])")
+    ink, paper = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
+    assert ink < paper - 300 if scheme == "light" else ink > paper + 300
