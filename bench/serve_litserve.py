@@ -51,7 +51,7 @@ class Classifier(litserve.LitAPI):
 def main() -> None:
     """Serves POST /predict with a form file called files."""
     api = Classifier(max_batch_size=MAX_BATCH, batch_timeout=MAX_WAIT_SECONDS)
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=runtime.cores(), timeout=60)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=config.cores(), timeout=60)
     server.run(port=int(sys.argv[2]), host="127.0.0.1", generate_client_file=False, log_level="warning")
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import uvicorn
 
 import config
-import runtime
 from config import UserError
 from deployment.description import DESCRIPTION, file_digest
 from serving.app import build
@@ -37,8 +36,8 @@ def plan(options: Options) -> tuple[dict[str, Any], int]:
     """
     settings = config.load(options.config_file, options.overrides)
     on_gpu = settings.device.startswith("gpu") or (settings.device == "auto" and _gpu_build())
-    count = options.workers or (1 if on_gpu else min(MOST_WORKERS, runtime.cores()))
-    threads = settings.threads if settings.threads != "auto" else max(1, runtime.cores() // count)
+    count = options.workers or (1 if on_gpu else min(MOST_WORKERS, config.cores()))
+    threads = settings.threads if settings.threads != "auto" else max(1, config.cores() // count)
     told = {
         "folder": str(options.folder), "config_file": options.config_file, "overrides": list(options.overrides),
         "threads": threads, "engine": settings.engine, "max_pixels": options.max_pixels, "run": "",
