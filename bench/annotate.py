@@ -67,12 +67,17 @@ def timed(command: list[str]) -> tuple[float, float, float]:
     """Runs a command; returns its seconds, its CPU seconds and its peak memory in MiB."""
     before, start, peak = cpu_seconds(), time.perf_counter(), 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
-    while process.poll() is None:
-        peak = max(peak, memory_mib(process.pid))
-        time.sleep(0.03 if time.perf_counter() - start < 5 else 0.5)
+    while True:
+        try:
+            process.wait(0.1 if time.perf_counter() - start < 2 else 0.5)
+            break
+        except subprocess.TimeoutExpired:
+            # Not more often: adding up the pages of three processes takes time that they need themselves.
+            peak = max(peak, memory_mib(process.pid))
+    seconds = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
-    return time.perf_counter() - start, cpu_seconds() - before, peak
+    return seconds, cpu_seconds() - before, peak
 
 
 def cpu_seconds() -> float:
