@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -65,14 +66,23 @@ def memory_mib(pid: int) -> float:
 
 def timed(command: list[str]) -> tuple[float, float, float]:
     """Runs a command; returns its seconds, its CPU seconds and its peak memory in MiB."""
-    before, start, peak = cpu_seconds(), time.perf_counter(), 0.0
+    before, start, peaks, ended = cpu_seconds(), time.perf_counter(), [0.0], threading.Event()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
-    while process.poll() is None:
-        peak = max(peak, memory_mib(process.pid))
-        time.sleep(0.03 if time.perf_counter() - start < 5 else 0.5)
+
+    def watch() -> None:
+        # Not more often: adding up the pages of three processes takes time that they need themselves.
+        while not ended.wait(0.1 if time.perf_counter() - start < 5 else 0.5):
+            peaks.append(memory_mib(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    process.wait()
+    seconds = time.perf_counter() - start
+    ended.set()
+    watcher.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
-    return time.perf_counter() - start, cpu_seconds() - before, peak
+    return seconds, cpu_seconds() - before, max(peaks)
 
 
 def cpu_seconds() -> float:
