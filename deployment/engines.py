@@ -224,7 +224,7 @@ def pattern(count: int, image_shape: tuple[int, int, int]) -> np.ndarray:
 def choose(
     folder: Path, device: str, threads: int, image_shape: tuple[int, int, int], measured: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """Finds the fastest engine that answers like the run: `int8` and `onnxruntime` must be asked for by name.
+    """Finds the fastest engine that answers like the run: `int8` must be asked for by name.
 
     Args:
         measured: What the exporter measured; it is believed when this is the same processor.
@@ -232,7 +232,7 @@ def choose(
     Returns:
         The engine, and the reason in words.
     """
-    engines = [name for name in offered(folder, device) if name not in EXTRA_ENGINES]
+    engines = [name for name in offered(folder, device) if name != "int8"]
     if device.startswith("gpu"):
         # TensorRT builds its engine for minutes on the first picture: only who asks for it shall wait.
         return "gpu", "a GPU is used"

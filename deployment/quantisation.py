@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +20,15 @@ from deployment.description import INT8_GRAPH, INT8_WEIGHTS, OLD_GRAPH, WEIGHTS
 # Train pictures that the ranges of activations are taken from.
 CALIBRATION_PICTURES = 128
 CALIBRATION_BATCH = 4
-# Two ways of choosing the range of activations: all of it, or less the rarest values. Which is better differs from
-# network to network, so both are tried. On a small trained network, 240 pictures, they kept the first class on 98.8 and
-# 97.9 %; "KL" on 95.8, paddle's usual "avg" on 95.0, "mse" on 88.8.
-ALGORITHMS = ("abs_max", "hist")
+# Ways of choosing the range of activations: all of it, or less the rarest values. Which is best differs from network to
+# network, so each is tried. A cnn trained on CIFAR-10 (2,000 pictures, 75.90 % right) loses 1.15, 0.85 and 0.40 points
+# with them; paddle's usual "KL" 0.85, "avg" 1.40, "mse" 1.85, "ptf" 8.35. A MobileNetV2 fine-tuned on photos loses none
+# with them, and 13.64 with "KL". Bias correction and fusing batch norms first change nothing here.
+RANGES = {
+    "all": {"algo": "abs_max"},
+    "less_1e-5": {"algo": "hist", "hist_percent": 0.99999},
+    "less_1e-4": {"algo": "hist", "hist_percent": 0.9999},
+}
 QUANTISED_OPERATORS = ["conv2d", "depthwise_conv2d", "mul", "matmul_v2"]
 
 
@@ -53,22 +59,20 @@ def quantise(folder: Path, images: np.ndarray) -> None:
 
 
 def _quantise_here(folder: Path, images: np.ndarray) -> None:
-    """Tries every algorithm and keeps the graph that is closest to the full one on the calibration pictures."""
+    """Tries every range and keeps the graph whose answers to the calibration pictures are closest to the full one's."""
     from deployment import engines
 
     expected = _answers(engines.load(folder, "plain", "cpu", 2, images.shape[1:]), images)
-    scores = {}
-    for algorithm in ALGORITHMS:
-        draft = folder / algorithm
-        _quantise_by(algorithm, folder, draft, images)
-        got = _answers(engines.load(draft, "int8", "cpu", 2, images.shape[1:]), images)
-        same = int((got.argmax(axis=1) == expected.argmax(axis=1)).sum())
-        scores[algorithm] = (same, -float(np.abs(got - expected).mean()))
-    best = max(ALGORITHMS, key=lambda algorithm: np.nan_to_num(scores[algorithm], nan=-np.inf).tolist())
-    for name in (INT8_GRAPH, INT8_WEIGHTS):
-        os.replace(folder / best / name, folder / name)
-    for algorithm in ALGORITHMS:
-        shutil.rmtree(folder / algorithm)
+    gaps = {}
+    for name, options in RANGES.items():
+        _quantise_by(options, folder, folder / name, images)
+        got = _answers(engines.load(folder / name, "int8", "cpu", 2, images.shape[1:]), images)
+        gaps[name] = float(np.nan_to_num(np.abs(got - expected).mean(), nan=np.inf))
+    best = min(gaps, key=gaps.__getitem__)
+    for file in (INT8_GRAPH, INT8_WEIGHTS):
+        os.replace(folder / best / file, folder / file)
+    for name in RANGES:
+        shutil.rmtree(folder / name)
 
 
 def _answers(engine: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
@@ -76,7 +80,7 @@ def _answers(engine: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> 
     return np.concatenate([engine(np.ascontiguousarray(batch, np.float32)) for batch in batches])
 
 
-def _quantise_by(algorithm: str, folder: Path, target: Path, images: np.ndarray) -> None:
+def _quantise_by(options: dict[str, Any], folder: Path, target: Path, images: np.ndarray) -> None:
     import paddle
     from paddle.static.quantization import PostTrainingQuantization
 
@@ -95,7 +99,7 @@ def _quantise_by(algorithm: str, folder: Path, target: Path, images: np.ndarray)
             params_filename=WEIGHTS,
             data_loader=loader,
             batch_nums=len(batches),
-            algo=algorithm,
+            **options,
             onnx_format=True,
             weight_quantize_type="channel_wise_abs_max",
             quantizable_op_type=QUANTISED_OPERATORS,

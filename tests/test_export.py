@@ -480,6 +480,28 @@ def test_onnx_passes_the_gate(made, tmp_path):
     assert _load(folder, "onnxruntime").engine == "onnxruntime"
 
 
+def test_int8_keeps_the_range_that_is_closest(tmp_path, monkeypatch):
+    """Guards against keeping an 8-bit graph that answers worse than another, or not in numbers."""
+    from deployment import engines, quantisation
+
+    off_by = dict(zip(quantisation.RANGES, (np.nan, 0.1, 0.2), strict=True))
+
+    def quantised(options, folder, target, images):
+        target.mkdir()
+        for name in ("int8.pdmodel", "int8.pdiparams"):
+            (target / name).write_text(target.name)
+
+    def loaded(folder, *_):
+        return lambda images: np.full((len(images), 2), 0.5) + off_by.get(folder.name, 0)
+
+    monkeypatch.setattr(quantisation, "_quantise_by", quantised)
+    monkeypatch.setattr(engines, "load", loaded)
+    quantisation._quantise_here(tmp_path, np.zeros((8, 3, 4, 4), np.uint8))
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(
+        ("int8.pdmodel", "int8.pdiparams"), "less_1e-5"
+    )
+
+
 def test_int8_refusal_leaves_nothing(made, tmp_path, monkeypatch):
     """Guards against an export that stays when its 8-bit graph has lost too much."""
     import export
