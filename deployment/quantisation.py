@@ -23,7 +23,8 @@ CALIBRATION_BATCH = 4
 # Ways of choosing the range of activations: all of it, or less the rarest values. Which is best differs from network to
 # network, so each is tried. A cnn trained on CIFAR-10 (2,000 pictures, 75.90 % right) loses 1.15, 0.85 and 0.40 points
 # with them; paddle's usual "KL" 0.85, "avg" 1.40, "mse" 1.85, "ptf" 8.35. A MobileNetV2 fine-tuned on photos loses none
-# with them, and 13.64 with "KL". Bias correction and fusing batch norms first change nothing here.
+# with them, and 13.64 with "KL". Bias correction, fusing batch norms first, more calibration pictures, and
+# the first or last layer in 32 bits gain nothing here.
 RANGES = {
     "all": {"algo": "abs_max"},
     "less_1e-5": {"algo": "hist", "hist_percent": 0.99999},
