@@ -47,6 +47,7 @@ class Judge:
             "threshold": model.threshold,
             "temperature": model.temperature,
             "image_shape": list(model.image_shape),
+            "resize_short": model.transform.resize_short,
             "engine": model.engine,
             "device": self.device,
             "digest": self.digest,
