@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+import runtime
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.process import DeathError, StartError, Worker
@@ -157,9 +158,10 @@ class Pool:
         Raises:
             StartError: The model cannot be loaded; everything stays as it was.
         """
-        lanes = [Lane(self, dict(self.plan)) for _ in range(self.count)]
+        shares = runtime.shares(self.count, self.plan["threads"]) if self.plan["bound"] else [[]] * self.count
+        lanes = [Lane(self, self.plan | {"cores": share}) for share in shares]
         try:
-            lanes[0].worker = await Worker.start(self.plan)
+            lanes[0].worker = await Worker.start(lanes[0].plan)
             about = lanes[0].worker.about
             for lane in lanes:
                 lane.plan["engine"] = about.get("engine", "")

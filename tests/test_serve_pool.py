@@ -57,7 +57,12 @@ def run(monkeypatch, tmp_path):
 
     def begin(test, workers=2, **options):
         async def whole():
-            pool = Pool(Options(tmp_path, **{"max_wait_ms": 0, "max_batch": 4} | options), Monitor(), {}, workers)
+            pool = Pool(
+                Options(tmp_path, **{"max_wait_ms": 0, "max_batch": 4} | options),
+                Monitor(),
+                {"threads": 1, "bound": False},
+                workers,
+            )
             await pool.start()
             try:
                 await asyncio.wait_for(test(pool), 20)
