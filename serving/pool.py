@@ -198,8 +198,9 @@ class Pool:
 
     def check(self, count: int = 1) -> None:
         """Raises RefusalError where so many pictures would not be taken now."""
-        if not self.ready:
-            raise RefusalError(503, "no worker is ready; try again in a moment", 2)
+        # While a dead worker is replaced the queue takes what it can: deadlines see to the rest.
+        if self.draining or not self.about:
+            raise RefusalError(503, "the server is starting or ending; try again in a moment", 2)
         if len(self.queue) + count > self.options.queue_size:
             self._drop_abandoned()
         if len(self.queue) + count > self.options.queue_size:
@@ -235,8 +236,6 @@ class Pool:
         taken: list[Job] = []
         now = time.monotonic()
         while self.queue and len(taken) < self.options.max_batch:
-            if self.queue[0].deaths and taken:
-                break
             job = self.queue.popleft()
             if job.answer.done():
                 continue
