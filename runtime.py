@@ -8,6 +8,7 @@ import os
 import platform
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from config import Settings, UserError, cores
@@ -19,6 +20,23 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 def rank() -> tuple[int, int]:
     """Number of this process and how many train together, as `python -m paddle.distributed.launch` tells them."""
     return int(os.environ.get("PADDLE_TRAINER_ID") or 0), int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
+
+
+def shares(count: int, threads: int) -> list[list[int]]:
+    """Gives each of several processes cores of its own, as many as it has threads; none where there are too few."""
+    if not hasattr(os, "sched_getaffinity") or count * threads > cores():
+        return [[] for _ in range(count)]
+    own = sorted(os.sched_getaffinity(0))
+    return [own[index * threads : (index + 1) * threads] for index in range(count)]
+
+
+def bind(own: Sequence[int]) -> None:
+    """Keeps this process on its cores.
+
+    OpenVINO binds a process of one thread to the first core it may use: several such processes would share one core.
+    """
+    if own and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, own)
 
 
 @functools.cache

@@ -181,7 +181,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     script.write_text(LUA)
     bench, model = Path(__file__).parent, arguments.model
     lines = {
-        "serve.py": [str(ROOT / "serve.py"), model, "--port", "8101", *arguments.option],
+        "serve.py": [str(ROOT / "serve.py"), model, "--port", "8101"],
+        "serve.py --workers 1": [str(ROOT / "serve.py"), model, "--port", "8104", "--workers", "1"],
         "plain FastAPI": [str(bench / "serve_plain.py"), model, "8102"],
         "LitServe": [str(bench / "serve_litserve.py"), model, "8103"],
     }
@@ -251,8 +252,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6, help="of each measurement (6)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--checked", type=int, default=1024, help="answers that are compared (1024)")
-    parser.add_argument("--ways", default="serve.py,plain FastAPI,LitServe", help="which servers (all)")
-    parser.add_argument("--option", action="append", default=[], help="an option for serve.py, as --option=--workers=1")
+    parser.add_argument(
+        "--ways", default="serve.py,serve.py --workers 1,plain FastAPI,LitServe", help="which servers (all)"
+    )
     parser.add_argument("--offline", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.offline:

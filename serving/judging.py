@@ -15,7 +15,7 @@ from predict import ranking
 from serving import paddlex_form, pixels
 
 # Freed memory goes back to the system after pictures of more pixels than this: the peak of one must not stay for ever.
-LARGE_PIXELS = 8_000_000
+LARGE_PIXELS = 2_000_000
 
 
 class Judge:

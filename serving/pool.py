@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+import runtime
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.process import DeathError, StartError, Worker
@@ -157,9 +158,10 @@ class Pool:
         Raises:
             StartError: The model cannot be loaded; everything stays as it was.
         """
-        lanes = [Lane(self, dict(self.plan)) for _ in range(self.count)]
+        shares = runtime.shares(self.count, self.plan["threads"]) if self.plan["bound"] else [[]] * self.count
+        lanes = [Lane(self, self.plan | {"cores": share}) for share in shares]
         try:
-            lanes[0].worker = await Worker.start(self.plan)
+            lanes[0].worker = await Worker.start(lanes[0].plan)
             about = lanes[0].worker.about
             for lane in lanes:
                 lane.plan["engine"] = about.get("engine", "")
@@ -196,8 +198,9 @@ class Pool:
 
     def check(self, count: int = 1) -> None:
         """Raises RefusalError where so many pictures would not be taken now."""
-        if not self.ready:
-            raise RefusalError(503, "no worker is ready; try again in a moment", 2)
+        # While a dead worker is replaced the queue takes what it can: deadlines see to the rest.
+        if self.draining or not self.about:
+            raise RefusalError(503, "the server is starting or ending; try again in a moment", 2)
         if len(self.queue) + count > self.options.queue_size:
             self._drop_abandoned()
         if len(self.queue) + count > self.options.queue_size:
@@ -233,8 +236,6 @@ class Pool:
         taken: list[Job] = []
         now = time.monotonic()
         while self.queue and len(taken) < self.options.max_batch:
-            if self.queue[0].deaths and taken:
-                break
             job = self.queue.popleft()
             if job.answer.done():
                 continue

@@ -40,7 +40,7 @@ def plan(options: Options) -> tuple[dict[str, Any], int]:
     threads = settings.threads if settings.threads != "auto" else max(1, config.cores() // count)
     told = {
         "folder": str(options.folder), "config_file": options.config_file, "overrides": list(options.overrides),
-        "threads": threads, "engine": settings.engine, "max_pixels": options.max_pixels, "run": "",
+        "threads": threads, "engine": settings.engine, "max_pixels": options.max_pixels, "run": "", "bound": not on_gpu,
     }  # fmt: skip
     return told, count
 
@@ -102,7 +102,7 @@ async def _serve(options: Options, listening: socket.socket) -> None:
     if options.run:
         one_by_one = replace(options, max_batch=1, max_wait_ms=0, queue_size=EXPLAIN_QUEUE)
         # Figures of its own: /metrics tells of predictions.
-        explainer = Pool(one_by_one, Monitor(), told | {"run": str(options.run)}, 1)
+        explainer = Pool(one_by_one, Monitor(), told | {"run": str(options.run), "bound": False}, 1)
     settings = uvicorn.Config(
         build(options, monitor, pool, explainer), lifespan="off", log_level="warning", access_log=False,
         server_header=False, timeout_graceful_shutdown=int(options.deadline_seconds + options.upload_seconds) + 1,

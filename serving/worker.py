@@ -53,6 +53,7 @@ def main() -> None:
 def _load(plan: dict):
     settings = config.load(plan["config_file"], plan["overrides"])
     settings = settings.model_copy(update={"threads": plan["threads"]})
+    runtime.bind(plan["cores"])
     runtime.prepare(settings)
     if plan["run"]:
         from serving.explaining import Explainer

@@ -61,7 +61,7 @@ def test_killed_renewed_drained_without_a_loss(exported, drawn, tmp_path):  # no
     for load in loads:
         load.going = False
         load.join(60)
-        assert load.codes.count(200) > 10
+        assert load.codes.count(200) > 5
         # The last request may meet a closed door; none that was taken is dropped.
         assert set(load.codes[:-1]) == {200} and load.codes[-1] in (200, 503, "ReadError", "RemoteProtocolError")
     assert not any(os.path.exists(f"/proc/{pid}") for pid in children)

@@ -57,7 +57,12 @@ def run(monkeypatch, tmp_path):
 
     def begin(test, workers=2, **options):
         async def whole():
-            pool = Pool(Options(tmp_path, **{"max_wait_ms": 0, "max_batch": 4} | options), Monitor(), {}, workers)
+            pool = Pool(
+                Options(tmp_path, **{"max_wait_ms": 0, "max_batch": 4} | options),
+                Monitor(),
+                {"threads": 1, "bound": False},
+                workers,
+            )
             await pool.start()
             try:
                 await asyncio.wait_for(test(pool), 20)
@@ -133,15 +138,17 @@ def test_the_queue_is_bounded_and_forgets_who_left(run):
 
 
 def test_a_picture_too_late_is_refused_undecoded(run):
-    """Guards against work on pictures whose answer comes too late anyway."""
+    """Guards against work on pictures whose answer comes too late anyway, or that nobody waits for."""
 
     async def test(pool):
         _submit(pool, b"slow")
         await asyncio.sleep(0.01)
+        (gone,) = _submit(pool, b"gone")
+        gone.cancel()
         (late,) = _submit(pool, b"late", seconds=0.01)
         with pytest.raises(RefusalError, match="not answered within"):
             await late
-        assert not any(b"late" in batch for worker in Fake.made for batch in worker.batches)
+        assert not any({b"late", b"gone"} & set(batch) for worker in Fake.made for batch in worker.batches)
 
     run(test, workers=1)
 
