@@ -143,6 +143,8 @@ class Pool:
         self.about: dict[str, Any] = {}
         self.draining = False
         self.seconds_a_picture = 0.05
+        # Workers that wait for a batch.
+        self.free = 0
         self.turn, self.news = asyncio.Lock(), asyncio.Event()
 
     @property
@@ -213,15 +215,20 @@ class Pool:
     async def gather(self) -> list[Job]:
         """Waits for a batch: for the first picture, then until it is full or the first has waited long enough.
 
+        Workers that are free at the same time share what waits, so that none is idle beside one with a full batch.
         A picture whose worker died is taken alone, so that if it is the cause it takes no other along.
         """
-        async with self.turn:
-            while True:
-                await self._until(lambda: self.queue)
-                due = self.queue[0].arrived + self.options.max_wait_ms / 1000
-                await self._until(lambda: len(self.queue) >= self.options.max_batch, due)
-                if jobs := self._take():
-                    return jobs
+        self.free += 1
+        try:
+            async with self.turn:
+                while True:
+                    await self._until(lambda: self.queue)
+                    due = self.queue[0].arrived + self.options.max_wait_ms / 1000
+                    await self._until(lambda: len(self.queue) >= self.options.max_batch, due)
+                    if jobs := self._take(math.ceil(len(self.queue) / self.free)):
+                        return jobs
+        finally:
+            self.free -= 1
 
     async def _until(self, holds, due: float | None = None) -> None:
         while not holds():
@@ -232,10 +239,10 @@ class Pool:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.news.wait(), left)
 
-    def _take(self) -> list[Job]:
+    def _take(self, share: int) -> list[Job]:
         taken: list[Job] = []
         now = time.monotonic()
-        while self.queue and len(taken) < self.options.max_batch:
+        while self.queue and len(taken) < min(share, self.options.max_batch):
             job = self.queue.popleft()
             if job.answer.done():
                 continue

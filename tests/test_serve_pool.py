@@ -91,6 +91,19 @@ def test_every_picture_gets_its_own_answer(run):
     run(test, queue_size=300)
 
 
+def test_free_workers_share_what_waits(run):
+    """Guards against one worker that takes the whole queue while another has nothing to do."""
+
+    async def test(pool):
+        while pool.free < 2:
+            await asyncio.sleep(0)
+        jobs = pool.submit([{}] * 4, [b"slow"] * 4, time.monotonic() + 9)
+        await asyncio.gather(*(job.answer for job in jobs))
+        assert [len(batch) for worker in Fake.made for batch in worker.batches] == [2, 2]
+
+    run(test)
+
+
 def test_a_picture_that_kills_takes_no_other_along(run):
     """Guards against pictures lost with a worker, and innocent ones refused for their neighbour's sake."""
 
