@@ -25,11 +25,15 @@ def _pipes() -> tuple[BinaryIO, BinaryIO]:
     return incoming, outgoing
 
 
-def main() -> None:
-    """Loads what the first frame names, says so, and answers until there is no more to do."""
-    # Ctrl-C and a service manager's SIGTERM reach the whole group; the server decides when its workers end.
+def _ignore_signals() -> None:
+    """Ctrl-C and a service manager's SIGTERM reach the whole group; the server decides when its workers end."""
     for one in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(one, signal.SIG_IGN)
+
+
+def main() -> None:
+    """Loads what the first frame names, says so, and answers until there is no more to do."""
+    _ignore_signals()
     if hasattr(os, "nice"):
         # Where cores are short, HTTP goes first: it needs little, and everybody waits for it.
         os.nice(NICENESS)
@@ -42,6 +46,8 @@ def main() -> None:
     except UserError as error:
         frames.write(outgoing, {"failed": str(error)})
         return
+    # Once more: importing paddle has put handlers of its own in place, which abort.
+    _ignore_signals()
     frames.write(outgoing, {"ready": judge.about()})
     while (frame := frames.read(incoming)) is not None:
         head, blocks = frame

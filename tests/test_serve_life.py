@@ -58,6 +58,11 @@ def test_killed_renewed_drained_without_a_loss(exported, drawn, tmp_path):  # no
     assert server.http.get("/model").json()["digest"] != first
     time.sleep(0.3)
     children = server.children()
+    # Ctrl-C and `timeout` reach the whole group.
+    for child in children:
+        os.kill(child, signal.SIGTERM)
+    time.sleep(0.3)
+    assert server.children() == children
     assert server.end() == 0
     for load in loads:
         load.going = False
