@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -156,7 +157,9 @@ def start(line: list[str], port: int) -> subprocess.Popen:
     """Starts a server and waits until it answers a picture."""
     import httpx
 
-    process = subprocess.Popen([sys.executable, "-W", "ignore", *line], stdout=subprocess.DEVNULL)
+    # A group of its own: LitServe's workers outlive their server unless they are ended with it.
+    command = [sys.executable, "-W", "ignore", *line]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     picture = io.BytesIO()
     from PIL import Image
 
@@ -219,8 +222,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         p99 = sorted(healthy)[len(healthy) * 99 // 100]
         print(f"/healthz meanwhile, {len(healthy)} times: p99 {p99:.1f} ms, slowest {max(healthy):.1f} ms")
     finally:
-        for process in [*servers, baseline]:
-            process.terminate()
+        baseline.terminate()
+        for process in servers:
+            os.killpg(process.pid, signal.SIGTERM)
         for process in [*servers, baseline]:
             process.wait()
 
