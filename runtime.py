@@ -82,22 +82,27 @@ def prepare(settings: Settings) -> None:
         import paddle  # noqa: F401
 
 
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, where it is the one whose allocator can be told how to behave."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+
+
 def _keep_memory() -> None:
     """Lets the C library keep freed memory.
 
     By default it returns every large block to the kernel and takes it back at the next operator: a page fault for
     each 4 KiB of each activation, 12-15 % of a ResNet50 step on the CPU.
     """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
+    if libc := _glibc():
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
 def release_memory() -> None:
     """Gives freed memory back to the system, all that `prepare` lets the C library keep."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    if libc := _glibc():
+        libc.malloc_trim(0)
 
 
 def share_one_heap() -> None:
@@ -106,8 +111,8 @@ def share_one_heap() -> None:
     By default the C library gives each its own, and every one keeps what its largest pictures needed, so that memory
     grows over the first thousands of pictures: decoding alone peaked at 396 MiB that way and at 349 MiB this way.
     """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    if libc := _glibc():
+        libc.mallopt(M_ARENA_MAX, 1)
 
 
 def select_device(settings: Settings) -> str:

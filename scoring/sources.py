@@ -36,10 +36,11 @@ def find_pictures(arguments: Iterable[str]) -> Iterator[str]:
 
 def _in_folder(folder: str) -> Iterator[str]:
     found = False
+    endings = tuple(suffixes())
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if name.lower().endswith(tuple(suffixes())):
+            if name.lower().endswith(endings):
                 found = True
                 yield os.path.join(parent, name)
     if not found:

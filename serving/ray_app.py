@@ -56,7 +56,9 @@ class Classifier:
     async def _gather(self, pictures: list[tuple[str, bytes]]) -> list[dict[str, Any]]:
         import asyncio
 
-        jobs = [{"kind": "classify", "name": name, "top": 5} for name, _ in pictures]
+        from serving.app import TOP
+
+        jobs = [{"kind": "classify", "name": name, "top": TOP} for name, _ in pictures]
         return await asyncio.to_thread(self.judge.answer, jobs, [data for _, data in pictures])
 
     async def __call__(self, request: Any) -> Any:
