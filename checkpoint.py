@@ -14,7 +14,7 @@ import paddle
 
 import config
 import networks
-from config import CHANGEABLE, Settings, UserError, known_keys
+from config import CHANGEABLE, Settings, UserError, known_keys, look_up
 from errors import problems
 from lists import LABELS, finish_publishing, publishing, read_labels, write_text
 
@@ -139,9 +139,9 @@ class Run:
         check_labels(run, class_names, settings.lists / LABELS)
         old, new = run.settings.model_dump(), settings.model_dump()
         changed = [
-            f"{key} was {_find(old, key)}, is {_find(new, key)}"
+            f"{key} was {look_up(old, key)}, is {look_up(new, key)}"
             for key in known_keys()
-            if key not in RESUMABLE and _find(old, key) != _find(new, key)
+            if key not in RESUMABLE and look_up(old, key) != look_up(new, key)
         ]
         if changed:
             raise problems(str(run.path), changed, "resume with the run's settings, or train under another run_name")
@@ -256,12 +256,6 @@ class Run:
         classifier = networks.Classifier(network, settings.mean, settings.std)
         classifier.eval()
         return classifier
-
-
-def _find(values: Mapping[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
 
 
 def find(path: str | os.PathLike | None, output_dir: str | os.PathLike) -> Run:

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -177,6 +177,11 @@ def known_keys(section: type[Section] = Settings, prefix: str = "") -> list[str]
     return keys
 
 
+def look_up(values: Mapping[str, Any], key: str) -> Any:
+    """Finds the value of a setting in nested settings by its dotted name."""
+    return functools.reduce(lambda node, part: node[part], key.split("."), values)
+
+
 def _unknown(where: str, key: str) -> UserError:
     close = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else "config.yaml lists every setting"
@@ -292,8 +297,7 @@ def _added_since(missing: list[str], base: Path) -> dict[str, Any]:
     if base == DEFAULTS:
         raise problems(str(base), [f"{key} is missing" for key in missing], "put it back; every setting has one line")
     defaults = load().model_dump(mode="json")
-    values = {key: functools.reduce(lambda node, part: node[part], key.split("."), defaults) for key in missing}
-    taken = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    taken = [f"{key}={json.dumps(look_up(defaults, key), ensure_ascii=False)}" for key in missing]
     _tell_added(base, ", ".join(taken))
     return parse_overrides(taken)
 
