@@ -391,9 +391,10 @@ def command(main: Callable[[], int | None]) -> None:
         main: The command; what it returns is the exit status (None: 0).
     """
     # Paddle complains on import that the compiler cache it would like is absent (nothing here compiles), and tells at
-    # every batch norm of every step that it works as it should.
+    # every batch norm of every step, and of every convolution it compiles, that it works as it should.
     warnings.filterwarnings("ignore", message="No ccache found")
     warnings.filterwarnings("ignore", message="When training, we now always track")
+    warnings.filterwarnings("ignore", message="Value do not have 'place' interface")
     try:
         sys.exit(main() or 0)
     except UserError as error:

@@ -116,10 +116,12 @@ def settle(optimizer: paddle.optimizer.Optimizer) -> None:
     optimizer._accumulators_holder = {}
 
 
-def unfreeze(network: paddle.nn.Layer) -> None:
-    """Lets every weight train from now on."""
-    for weight in _weights(network):
+def unfreeze(network: paddle.nn.Layer) -> bool:
+    """Lets every weight train from now on; tells whether there were any that did not."""
+    frozen = [weight for weight in _weights(network) if weight.stop_gradient]
+    for weight in frozen:
         weight.stop_gradient = False
+    return bool(frozen)
 
 
 def _weights(network: paddle.nn.Layer) -> list[paddle.Tensor]:

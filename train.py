@@ -1,5 +1,6 @@
 """Trains the network that config.yaml describes on the lists that annotate.py wrote."""
 
+import contextlib
 import functools
 import shlex
 import time
@@ -67,6 +68,7 @@ def train(settings: Settings):
     runtime.prepare(settings)
     import paddle
 
+    import acceleration
     import networks
     from lists import LABELS, read_labels
 
@@ -83,11 +85,13 @@ def train(settings: Settings):
         say(f"{run.path}: all {settings.epochs} epochs are done; raise epochs to train on")
         return run
     _introduce(settings, device, run, class_names, loaders, network, told)
-    session = _start(settings, device, run, loaders["train"], network)
+    session = _start(settings, run, loaders["train"], network)
     if resumed:
         session.restore(network)
         say(f"resumed after epoch {session.epoch - 1}, step {session.step} of the next one")
-    _fit(session, network, loaders, class_names)
+    fast = device == "cpu" and settings.cpu_speedups
+    with acceleration.speed_up(network) if fast else contextlib.nullcontext():
+        _fit(session, network, loaders, class_names)
     return run
 
 
@@ -112,14 +116,11 @@ def _introduce(settings: Settings, device: str, run, class_names: list[str], loa
         training.write_summary(network, settings, run.path / "summary.txt")
 
 
-def _start(settings: Settings, device: str, run, loader, network):
-    """Makes the network fast, and what trains it: optimiser, schedule, moving average (training.Session)."""
-    import convolution
+def _start(settings: Settings, run, loader, network):
+    """Makes what trains the network: optimiser, schedule, moving average (training.Session)."""
     import optimization
     import training
 
-    if device == "cpu" and settings.cpu_speedups:
-        convolution.speed_up(network)
     optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, loader.steps))
     average = optimization.MovingAverage(network.network, settings.ema) if settings.ema else None
     return training.Session(settings, run, loader, optimizer, average)
@@ -161,15 +162,10 @@ def check(settings: Settings, device: str) -> None:
     """Refuses what this machine or this way of training cannot do.
 
     Raises:
-        UserError: Mixed precision on a CPU, or weights that unfreeze in several processes.
+        UserError: Mixed precision on a CPU.
     """
     if settings.amp != "none" and device == "cpu":
         raise UserError(f"amp={settings.amp}: paddle computes in 16 bits on GPUs only; use amp=none on a CPU")
-    if settings.freeze and settings.unfreeze_epoch and runtime.rank()[1] > 1:
-        raise UserError(
-            "unfreeze_epoch: paddle decides at the start which weights several processes exchange; train in one "
-            "process, or in two runs, the second with pretrained=FIRST/best.pdparams freeze=false"
-        )
 
 
 def main() -> None:

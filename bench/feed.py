@@ -5,6 +5,7 @@ not spent in steps: an epoch's time less the same number of steps on a batch tha
 """
 
 import argparse
+import contextlib
 import os
 import statistics
 import sys
@@ -47,22 +48,41 @@ def epoch_seconds(loader, step=None, most: int | None = None) -> tuple[float, in
     return time.perf_counter() - started, pictures
 
 
+@contextlib.contextmanager
 def make_step(settings: config.Settings, num_classes: int):
-    """One training step as train.py makes it."""
+    """One training step as train.py makes it; fast within the `with` block."""
     import paddle
 
-    import convolution
+    import acceleration
     import networks
     import optimization
     import training
 
     network, _ = networks.build(settings, num_classes)
-    if settings.cpu_speedups:
-        convolution.speed_up(network)
     optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, 10))
     model = paddle.Model(network)
     model.prepare(optimizer, training.Loss(0.0), [training.MeanLoss(), training.Accuracy()])
-    return lambda images, labels: model.train_batch([images], [labels])
+    with acceleration.speed_up(network) if settings.cpu_speedups else contextlib.nullcontext():
+        yield lambda images, labels: model.train_batch([images], [labels])
+
+
+def measure(loaders: dict, step, rounds: int, count: int) -> tuple[dict, dict, list[float]]:
+    """Pictures/s of each feed alone, seconds a step with each, and seconds of steps on a batch that is at hand."""
+    batch = next(iter(loaders["cache=ram"]))
+    step(*batch)
+    speeds, epochs, steps = {way: [] for way in loaders}, {way: [] for way in loaders}, []
+    for _ in range(rounds):
+        for way, loader in loaders.items():
+            seconds, pictures = epoch_seconds(loader)
+            speeds[way].append(pictures / seconds)
+        started = time.perf_counter()
+        for _ in range(count):
+            step(*batch)
+        steps.append((time.perf_counter() - started) / count)
+        for way, loader in loaders.items():
+            seconds, _ = epoch_seconds(loader, step, count)
+            epochs[way].append(seconds / min(count, len(loader)))
+    return speeds, epochs, steps
 
 
 def main() -> None:
@@ -76,21 +96,8 @@ def main() -> None:
     base = config.load(arguments.config, arguments.settings)
     runtime.prepare(base)
     loaders = {way: loader_of(config.load(arguments.config, arguments.settings + more)) for way, more in WAYS.items()}
-    step = make_step(base, int(loaders["cache=ram"].dataset.labels.max()) + 1)
-    batch = next(iter(loaders["cache=ram"]))
-    step(*batch)
-    speeds, epochs, steps = {way: [] for way in WAYS}, {way: [] for way in WAYS}, []
-    for _ in range(arguments.rounds):
-        for way, loader in loaders.items():
-            seconds, pictures = epoch_seconds(loader)
-            speeds[way].append(pictures / seconds)
-        started = time.perf_counter()
-        for _ in range(arguments.steps):
-            step(*batch)
-        steps.append((time.perf_counter() - started) / arguments.steps)
-        for way, loader in loaders.items():
-            seconds, _ = epoch_seconds(loader, step, arguments.steps)
-            epochs[way].append(seconds / min(arguments.steps, len(loader)))
+    with make_step(base, int(loaders["cache=ram"].dataset.labels.max()) + 1) as step:
+        speeds, epochs, steps = measure(loaders, step, arguments.rounds, arguments.steps)
     pure = statistics.median(steps)
     case = f"{base.network} {list(base.image_shape)}, batch {base.batch_size}"
     print(f"{os.cpu_count()} cores, {case}, {runtime.describe(base, 'cpu')}")

@@ -5,6 +5,7 @@ that a change of the machine's mood meets every way. Run: `python bench/train.py
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -60,14 +61,14 @@ def paddle_way(name: str, side: int, batch: int, seconds: float, ours: bool) -> 
     import networks
 
     images, labels = noise(side, batch)
-    network = networks.construct(name, CLASSES, settings.image_shape)
+    network, fast = networks.construct(name, CLASSES, settings.image_shape), contextlib.nullcontext()
     if ours:
-        import convolution
+        import acceleration
         import optimization
         import training
 
         network = networks.Classifier(network, settings.mean, settings.std)
-        convolution.speed_up(network)
+        fast = acceleration.speed_up(network)
         optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, 1))
         loss, measures = training.Loss(0.0), [training.MeanLoss(), training.Accuracy(), training.Recall(CLASSES)]
     else:
@@ -76,7 +77,8 @@ def paddle_way(name: str, side: int, batch: int, seconds: float, ours: bool) -> 
         images = images.astype("float32") / 255
     model = paddle.Model(network)
     model.prepare(optimizer, loss, measures)
-    return measure(lambda: model.train_batch([images], [labels[:, None] if not ours else labels]), seconds)
+    with fast:
+        return measure(lambda: model.train_batch([images], [labels[:, None] if not ours else labels]), seconds)
 
 
 def torch_way(name: str, side: int, batch: int, seconds: float) -> float:

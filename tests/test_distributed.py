@@ -98,6 +98,23 @@ def test_two_processes_follow_the_curve_of_one(drawn, tmp_path, arguments_for, s
         np.testing.assert_allclose(weights[1][key].numpy(), value.numpy(), atol=1e-5, err_msg=key)
 
 
+def test_weights_that_unfreeze_are_exchanged_too(drawn, tmp_path, arguments_for, settings_for, plain):
+    """Guards against processes that each train a body of their own once it is unfrozen."""
+    frozen = PLAIN_RUN | {"freeze": True, "unfreeze_epoch": 2, "body_rate": 0.5}
+    one = train.train(settings_for(drawn, **frozen, augment=plain, output_dir=str(tmp_path / "one"), batch_size=6))
+    arguments = arguments_for(drawn, **frozen, augment=plain, output_dir=str(tmp_path / "two"), batch_size=3)
+    process = launch(tmp_path / "two", arguments, "--nproc_per_node", "2", "--master", f"127.0.0.1:{free_port()}")
+    told = process.communicate(timeout=LIMIT_SECONDS)[0]
+    assert process.returncode == 0, told
+    frozen["epochs"] = 1
+    start = train.train(settings_for(drawn, **frozen, augment=plain, output_dir=str(tmp_path / "start")))
+    paths = (start.path, one.path, tmp_path / "two" / "short")
+    first, *weights = [paddle.load(str(path / "last.pdparams")) for path in paths]
+    assert any("0." in key and (first[key].numpy() != weights[0][key].numpy()).any() for key in first)
+    for key, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][key].numpy(), value.numpy(), atol=1e-5, err_msg=key)
+
+
 def test_a_dead_process_ends_the_job_and_names_its_log(drawn, tmp_path, arguments_for):
     """Guards against a job whose other processes wait for ever for one that has died."""
     broken = tmp_path / "data"

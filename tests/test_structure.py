@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # each other. README.md shows the same order.
 ORDER = """
 errors config runtime pictures lists checking annotate
-augmentation transforms cache dataset networks convolution checkpoint
+augmentation transforms cache dataset networks acceleration checkpoint
 metrics deployment inference plots optimization training
 report scoring evaluate train predict export serving serve
 """.split()
@@ -96,7 +96,7 @@ def test_commands_import_paddle_only_once_they_compute(name):
 def test_an_exported_model_needs_no_training_code():
     """Guards against a server that has to bring the networks and the training along."""
     assert not reachable("inference", everywhere=True) & {
-        "networks", "checkpoint", "dataset", "cache", "convolution", "optimization", "training", "report", "metrics"
+        "networks", "checkpoint", "dataset", "cache", "acceleration", "optimization", "training", "report", "metrics"
     }  # fmt: skip
 
 

@@ -41,7 +41,21 @@ class Steps(paddle.callbacks.Callback):
             if metric.name() in session.started:
                 metric.total, metric.count = session.started[metric.name()]
         if session.settings.freeze and session.epoch >= session.settings.unfreeze_epoch > 0:
-            optimization.unfreeze(self.model.network)
+            trained = [weight for weight in self.model.network.parameters() if not weight.stop_gradient]
+            if optimization.unfreeze(self.model.network) and session.processes > 1:
+                self._exchange_all_but(trained)
+
+    def _exchange_all_but(self, known: list[paddle.Tensor]) -> None:
+        """Lets the processes exchange the gradients of weights that paddle did not know as trained at the start.
+
+        It decides on that when it wraps the network; a second wrapper exchanges what the first one does not.
+        """
+        adapter = self.model._adapter
+        for weight in known:
+            weight.stop_gradient = True
+        adapter.ddp_model = paddle.DataParallel(adapter.ddp_model)
+        for weight in known:
+            weight.stop_gradient = False
 
     def on_train_batch_begin(self, step: int, logs: dict | None = None) -> None:
         """Seeds dropout, and gives the batch its share of the update: the mean over all its pictures."""
