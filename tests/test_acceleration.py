@@ -182,6 +182,15 @@ def test_batches_and_pictures_of_other_sizes_follow():
     assert acceleration._compiled.cache_info().misses == 1
 
 
+def test_a_training_may_begin_with_a_validation():
+    """Guards against a run that cannot be resumed where an epoch's last step was saved: no gradients are kept there."""
+    acceleration._onednn_works.cache_clear()
+    network = nn.Sequential(nn.Conv2D(8, 6, 3, padding=1))
+    images = paddle.randn([2, 8, 20, 20])
+    with acceleration.speed_up(network), paddle.no_grad():
+        assert network(images).shape == [2, 6, 20, 20]
+
+
 def wrong(images: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
     return nn.functional.conv2d(images, weight, padding=1) * 1.01
 
