@@ -31,12 +31,27 @@ class SmallCNN(nn.Sequential):
         rows, columns = after(height), after(width)
         if min(rows, columns) < 1:
             raise ValueError("the last convolution has no pixel left")
+        positions = rows * columns
         super().__init__(
-            nn.Conv2D(3, 32, 3), nn.ReLU(), nn.MaxPool2D(2),
-            nn.Conv2D(32, 64, 3), nn.ReLU(), nn.MaxPool2D(2),
-            nn.Conv2D(64, 64, 3), nn.ReLU(),
-            nn.Flatten(), nn.Linear(64 * rows * columns, 64), nn.ReLU(), nn.Linear(64, num_classes),
+            nn.Conv2D(3, 32, 3, **_narrow(27)), nn.ReLU(), nn.MaxPool2D(2),
+            nn.Conv2D(32, 64, 3, **_narrow(288)), nn.ReLU(), nn.MaxPool2D(2),
+            nn.Conv2D(64, 64, 3, **_narrow(576)), nn.ReLU(),
+            nn.Flatten(), nn.Linear(64 * positions, 64, **_narrow(64 * positions)), nn.ReLU(),
+            nn.Linear(64, num_classes, **_narrow(64)),
         )  # fmt: skip
+
+
+def _narrow(inputs: int) -> dict[str, nn.initializer.Initializer]:
+    """Lets a layer start with weights and biases within 1 / sqrt(inputs).
+
+    Paddle's own start, wider in the convolutions, overfits sooner: with it recipes/cifar10-cnn.yaml reached 0.688
+    instead of 0.701 on 5,000 pictures held back (seed 1).
+
+    Source: LeCun et al. 1998, "Efficient BackProp", section 4.6, for weights that shrink with the root of the inputs.
+    """
+    limit = inputs**-0.5
+    start = nn.initializer.Uniform(-limit, limit)
+    return {"weight_attr": start, "bias_attr": start}
 
 
 class AlexNet(nn.Sequential):
