@@ -15,7 +15,7 @@ from config import Settings, UserError, cores
 
 # mallopt's parameter numbers in glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-# Threads that network=cnn gains from: 1.1 times one thread with batches of 32, 1.3 with 128 (more cores were not at hand).
+# Threads that network=cnn gains from: 1.1 times one with batches of 32, 1.3 with 128 (measured on 2 cores).
 MAX_THREADS_CNN = 2
 
 
