@@ -107,8 +107,8 @@ class _Relu:
 
 
 def _max_pool(layer: nn.MaxPool2D, images: paddle.Tensor) -> paddle.Tensor:
-    """Max pooling that notes where the largest numbers stood: its gradient need not look for them again."""
-    return functional.max_pool2d(images, layer.ksize, layer.stride, layer.padding, return_mask=True)[0]
+    """Max pooling by paddle's own kernel: the one that notes places writes outside the maps where all are NaN."""
+    return functional.max_pool2d(images, layer.ksize, layer.stride, layer.padding)
 
 
 def _normalise_fast(classifier: Classifier) -> Callable[[paddle.Tensor], paddle.Tensor]:

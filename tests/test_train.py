@@ -114,11 +114,11 @@ def test_a_few_pictures_are_learned_by_heart(data, settings_for, plain):
 def test_the_best_weights_are_those_of_the_best_epoch(misleading, settings_for, plain):
     """Guards against best weights saved before the epoch was scored, or the last ones under the name of the best."""
     settings = settings_for(
-        misleading, augment=plain, epochs=4, schedule="constant", learning_rate=3e-3, monitor="loss"
+        misleading, augment=plain, epochs=8, schedule="constant", learning_rate=1e-2, monitor="loss"
     )
     run = train.train(settings)
     losses, state = run.history()["valid_loss"], run.state
-    assert state["best_epoch"] == 1 + int(np.argmin(losses)) < 4
+    assert state["best_epoch"] == 1 + int(np.argmin(losses)) < 8
     assert scores(run, misleading)[1] == pytest.approx(min(losses), rel=1e-4)
     assert not same(weights(run, "best"), weights(run, "last"))
 
