@@ -107,8 +107,14 @@ class _Relu:
 
 
 def _max_pool(layer: nn.MaxPool2D, images: paddle.Tensor) -> paddle.Tensor:
-    """Max pooling by paddle's own kernel: the one that notes places writes outside the maps where all are NaN."""
-    return functional.max_pool2d(images, layer.ksize, layer.stride, layer.padding)
+    """Max pooling that notes where the largest numbers stood, so that the gradient need not look for them again."""
+    pool = functools.partial(functional.max_pool2d, images, layer.ksize, layer.stride, layer.padding)
+    if images.stop_gradient or not paddle.is_grad_enabled():
+        return pool()
+    maps, places = pool(return_mask=True)
+    # Where a window holds no number at all (NaN, -inf) the place is -1, and the gradient would be written outside the
+    # maps (3.2.2): a training that diverges has to say so, not crash.
+    return pool() if places.numpy().min() < 0 else maps
 
 
 def _normalise_fast(classifier: Classifier) -> Callable[[paddle.Tensor], paddle.Tensor]:

@@ -128,6 +128,19 @@ def test_pooling_before_bias_and_relu_answers_and_learns_as_after_them(name, sid
     assert all(gap(got_gradients[key], gradients[key]) < 1e-5 for key in gradients)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_windows_without_a_number_pool_as_before(value):
+    """Guards against a training that diverges and crashes, or goes on with NaN pooled away, instead of saying so."""
+    network = nn.Sequential(nn.MaxPool2D(2), nn.Conv2D(3, 8, 3))
+    images = np.random.default_rng(0).standard_normal((64, 3, 32, 32)).astype("float32")
+    images[::2, 1:] = value
+    expected, images_gradient, _ = passes(network, images)
+    with acceleration.speed_up(network):
+        got, got_images_gradient, _ = passes(network, images)
+    np.testing.assert_allclose(got.numpy(), expected.numpy(), 1e-4, 1e-5)
+    np.testing.assert_allclose(got_images_gradient.numpy(), images_gradient.numpy(), 1e-4, 1e-5)
+
+
 def test_layers_that_a_network_uses_twice_do_not_pool():
     """Guards against a pool that moves into a layer which also works elsewhere, and would pool there too."""
     paddle.seed(0)
