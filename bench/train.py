@@ -27,15 +27,31 @@ WAYS = ("plain", "ours", "ours-2", "torch", "keras")
 CLASSES = 10
 
 
-def measure(step, seconds: float) -> float:
-    """Repeats a step for so many seconds after two to warm up; returns the median seconds of one."""
+def measure(step, seconds: float, agree=int) -> float:
+    """Repeats a step for about so many seconds after two to warm up; returns the median seconds of one.
+
+    `agree` makes the processes that work together repeat it equally often: one would wait for the other in vain.
+    """
     step(), step()
-    times, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 3:
-        started = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    times = [timed(step) for _ in range(3)]
+    count = agree(seconds / statistics.median(times))
+    return statistics.median(times + [timed(step) for _ in range(count)])
+
+
+def timed(step) -> float:
+    """Seconds that a step takes."""
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
+
+
+def agree_with_first(count: float) -> int:
+    """The first process's count."""
+    import paddle
+
+    told = paddle.to_tensor([int(count)])
+    paddle.distributed.broadcast(told, src=0)
+    return int(told)
 
 
 def noise(side: int, batch: int):
@@ -77,8 +93,9 @@ def paddle_way(name: str, side: int, batch: int, seconds: float, ours: bool) -> 
         images = images.astype("float32") / 255
     model = paddle.Model(network)
     model.prepare(optimizer, loss, measures)
+    agree = agree_with_first if paddle.distributed.get_world_size() > 1 else int
     with fast:
-        return measure(lambda: model.train_batch([images], [labels[:, None] if not ours else labels]), seconds)
+        return measure(lambda: model.train_batch([images], [labels[:, None] if not ours else labels]), seconds, agree)
 
 
 def torch_way(name: str, side: int, batch: int, seconds: float) -> float:
