@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps a round for the waiting")
     parser.add_argument("--config")
     parser.add_argument("settings", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     base = config.load(arguments.config, arguments.settings)
     runtime.prepare(base)
     loaders = {way: loader_of(config.load(arguments.config, arguments.settings + more)) for way, more in WAYS.items()}
