@@ -3,7 +3,7 @@
 Paddle convolves picture by picture: for the last stages of a network, where maps have a few pixels and kernels
 millions of weights, every step reads all weights once a picture. Here a batch becomes one matrix product. Larger maps
 and grouped kernels go to oneDNN, which paddle brings along but uses in compiled graphs only. And paddle's bias, ReLU
-and max pooling cost as much as a small convolution itself: other operators of its give the same numbers sooner.
+and max pooling cost as much as a small convolution itself; it has other operators that give the same numbers sooner.
 """
 
 import collections
