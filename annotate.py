@@ -14,19 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import config
-from checking import outcomes, outputs, table
-from checking.outcomes import Summary
-from checking.store import Store, open_store
-from checking.walk import Layout, Walk, find_layout, walk
-from config import Settings, cores
-from lists import LABELS, SPLITS, publishing
+from annotation import outputs, splits
+from annotation.lists import LABELS, SPLITS
+from annotation.splits import Summary
+from annotation.store import Store, open_store
+from annotation.summary import print_summary
+from annotation.walk import Layout, Walk, find_layout, walk
+from config import Settings
+from system import cli
+from system.files import publishing
+from system.machine import cores
 
 # What only a run that finds something new needs is imported where it is used: a re-run takes less time than its import.
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from checking.pool import Pool
-    from checking.verdicts import Verdict
+    from annotation.verdicts import Verdict
+    from annotation.worker_pool import Pool
 
 BATCH_FILES = 64
 BATCH_BYTES = 4 << 20
@@ -38,7 +42,7 @@ DECISIVE = "data_dir non_rgb max_pixels valid_fraction test_fraction duplicates 
 
 def command_line() -> argparse.ArgumentParser:
     """Makes the command line."""
-    parser = config.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, as in config.yaml")
     parser.add_argument(
         "--fresh", action="store_true", help="forget the remembered verdicts and decode every file anew"
@@ -69,7 +73,7 @@ def progress(batches: list, unit: str) -> Iterator:
 
 def lost(how: str) -> "Verdict":
     """Judges a file whose decoder took its process down."""
-    from checking.verdicts import Verdict
+    from annotation.verdicts import Verdict
 
     if how == "timeout":
         return Verdict("decoder_timeout", "its decoder did not come to an end; save the picture anew")
@@ -98,15 +102,15 @@ def judge_files(store: Store, pool: "Pool") -> int:
 
 def decide(store: Store, pool: "Pool", layout: Layout, settings: Settings, seen: Walk) -> Summary:
     """Decides what each file is: kept or not, whose copy, in which split."""
-    from checking import copies
+    from annotation import copies
 
-    outcomes.decide_kept(store, settings)
+    splits.decide_kept(store, settings)
     copies.find_copies(store, pool, settings.duplicates, progress)
-    made = outcomes.split_pool(layout, settings)
-    outcomes.decide_splits(store, made, settings.seed)
+    made = splits.split_pool(layout, settings)
+    splits.decide_splits(store, made, settings.seed)
     if settings.on_leak == "drop_from_train":
-        outcomes.drop_leaks(store)
-    return outcomes.summarise(store, made, dict(seen.passed_over))
+        splits.drop_leaks(store)
+    return splits.summarise(store, made, dict(seen.passed_over))
 
 
 def publish(store: Store, pool: "Pool", layout: Layout, settings: Settings, summary: Summary, form: str) -> None:
@@ -115,7 +119,7 @@ def publish(store: Store, pool: "Pool", layout: Layout, settings: Settings, summ
     Raises:
         UserError: A folder cannot be written to, a leak is not allowed, or a name does not fit the format.
     """
-    from checking import report
+    from annotation import page
 
     stop = settings.on_leak == "error" and summary.leaks
     with publishing(settings.lists) as open_new:
@@ -125,7 +129,7 @@ def publish(store: Store, pool: "Pool", layout: Layout, settings: Settings, summ
             outputs.write_lists(open_new, store, layout)
         outputs.write_left_out(open_new, store, layout)
         outputs.write_copies(open_new, store, layout)
-        open_new(REPORT).write(report.render(store, pool, layout, settings, summary))
+        open_new(REPORT).write(page.render(store, pool, layout, settings, summary))
     if stop:
         outputs.refuse_leaks(summary, settings.lists)
 
@@ -192,7 +196,7 @@ def annotate(settings: Settings, fresh: bool = False, form: str = "tsv") -> tupl
         store.reconsider(settings.max_pixels)
         store.note(walk(layout, seen))
         store.commit()
-        from checking.pool import Pool
+        from annotation.worker_pool import Pool
 
         workers = cores() if settings.scan_workers == "auto" else settings.scan_workers
         with Pool(workers, layout.data_dir, settings.max_pixels) as pool:
@@ -212,12 +216,12 @@ def main() -> None:
     parser = command_line()
     # Settings may stand before, between and after the options.
     arguments = parser.parse_intermixed_args()
-    overrides, rest = config.split_overrides(arguments.overrides)
+    overrides, rest = cli.split_overrides(arguments.overrides)
     if rest:
         parser.error(f"{rest[0]}: write settings as KEY=VALUE")
     settings = config.load(arguments.config, overrides)
     summary, layout, decoded = annotate(settings, arguments.fresh, arguments.format)
-    table.print_summary(summary, layout, settings, decoded)
+    print_summary(summary, layout, settings, decoded)
     if arguments.format == "tsv":
         print(f"next: {next_command(arguments.config, overrides)}")
 
@@ -232,4 +236,4 @@ def next_command(file: str | None, overrides: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    config.command(main)
+    cli.command(main)

@@ -5,16 +5,19 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import paddle
 from PIL import Image
 
-import cache
-from config import Settings, UserError, cores
-from lists import Entry
-from pictures import read_image
-from transforms import EvalTransform, TrainTransform
+from annotation.lists import Entry
+from config import Settings
+from imaging import cache
+from imaging.images import read_image
+from imaging.transforms import EvalTransform, TrainTransform
+from system.errors import UserError
+from system.machine import cores
 
 # Distinguishes the random streams that are drawn from one seed.
 ORDER_STREAM, PICTURE_STREAM, MIX_STREAM = 0, 1, 2
@@ -51,20 +54,20 @@ class ListDataset(paddle.io.Dataset):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def read(self, entry: Entry) -> np.ndarray:
+    def read(self, file: Path) -> np.ndarray:
         """Reads a picture as a cache keeps it: uint8 [height, width, 3], shrunk, or finished where nothing is random.
 
         Raises:
             PictureError: It cannot be read; a UserError that names the file.
         """
-        image = read_image(entry.file, self.max_pixels)
+        image = read_image(file, self.max_pixels)
         if isinstance(self.transform, TrainTransform):
             return np.asarray(self.transform.shrink(image))
         return self.transform(image).transpose(1, 2, 0)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
         """Raises PictureError (a UserError that names the file) when the picture cannot be read."""
-        pixels = self.read(self.entries[index]) if self.cached is None else self.cached[index]
+        pixels = self.read(self.entries[index].file) if self.cached is None else self.cached[index]
         if isinstance(self.transform, TrainTransform):
             return self.transform.vary(Image.fromarray(pixels), self._generator(index)), self.labels[index]
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)), self.labels[index]
@@ -94,12 +97,13 @@ class ListDataset(paddle.io.Dataset):
         """
         if settings.cache == "none":
             return f"cache: none, {name} pictures are read from their files"
-        size, free = cache.estimate(self.entries, self.transform.kept_size), cache.free_memory()
+        files = [entry.file for entry in self.entries]
+        size, free = cache.estimate(files, self.transform.kept_size), cache.free_memory()
         told = f"{len(self)} {name} pictures, about {size / 2**20:.0f} MB"
         if settings.cache == "disk":
             print(f"cache: {told} in {settings.cache_dir}", flush=True)
-            file = f"{name}-{cache.key(self.entries, self.transform.kept)}.pixels"
-            self.cached = cache.on_disk(settings.cache_dir, file, self.entries, self.read, size)
+            file = f"{name}-{cache.key(files, self.transform.kept)}.pixels"
+            self.cached = cache.on_disk(settings.cache_dir, file, files, self.read, size)
             return f"cache: {name} pictures are mapped from {settings.cache_dir}"
         if settings.cache == "auto" and size > free / 4:
             return f"cache: {told}, too many for the {free >> 20} MB that are free; files are read, or set cache=disk"
@@ -107,7 +111,7 @@ class ListDataset(paddle.io.Dataset):
             raise UserError(
                 f"cache=ram: {told} do not fit into the {free >> 20} MB that are free; use cache=disk or none"
             )
-        self.cached = cache.build(self.entries, self.read)
+        self.cached = cache.build(files, self.read)
         return f"cache: {told} in memory"
 
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import config
-import runtime
-from config import Settings, UserError
+from config import Settings
+from system import cli, machine
+from system.errors import UserError
 
 
 def run_settings(run, overrides: list[str]) -> Settings:
@@ -58,24 +59,24 @@ def evaluate(
     Raises:
         UserError: The lists are missing, their label map is not the run's, or a picture cannot be read.
     """
-    runtime.prepare(settings)
-    from inference import ExportedModel
-    from report import single
-    from report.models import ExportModel, RunModel
-    from report.scoring import answer
+    machine.prepare(settings)
+    from evaluation import report
+    from evaluation.predictors import ExportModel, RunModel
+    from evaluation.scoring import answer
+    from inference.predictor import ExportedModel
 
     if foreign is not None and not Path(foreign).is_dir():
         raise UserError(f"{foreign}: no such folder; name a folder of foreign pictures")
-    device = runtime.select_device(settings)
+    device = machine.select_device(settings)
     model = ExportModel(run, settings) if isinstance(run, ExportedModel) else RunModel(run, settings)
     scored = {split: answer(model, split, device)}
     remarks = model.remarks()
     if isinstance(model, ExportModel):
         scored[split] = replace(scored[split], temperature=run.temperature, threshold=run.threshold)
     else:
-        remarks += single.calibrate(run, model, scored, split, device)
-    target = single.target_of(model, folder)
-    return single.tell(model, scored, split, target, remarks, foreign, train_suspects, device, command) | {
+        remarks += report.calibrate(run, model, scored, split, device)
+    target = report.target_of(model, folder)
+    return report.tell(model, scored, split, target, remarks, foreign, train_suspects, device, command) | {
         "folder": str(target)
     }
 
@@ -130,14 +131,14 @@ def compare(runs: list, overrides: list[str], split: str, folder: str | Path | N
     Raises:
         UserError: The runs do not share one label map and one list.
     """
-    from report import several
+    from evaluation import comparison_report
 
-    return several.compare(runs, lambda run: run_settings(run, overrides), split, folder, command)
+    return comparison_report.compare(runs, lambda run: run_settings(run, overrides), split, folder, command)
 
 
 def print_comparison(told: dict) -> None:
     """Prints the table of runs, their mean and spread, and for two what they differ in."""
-    from report.comparison import MEASURES
+    from evaluation.comparison import MEASURES
 
     width = max(len("standard deviation"), *(len(row["run"]) for row in told["runs"]))
     print(f"{'run':<{width}}  " + "  ".join(f"{name:>17}" for name in MEASURES))
@@ -159,7 +160,7 @@ def print_comparison(told: dict) -> None:
 
 def main() -> None:
     """Command line of evaluate.py."""
-    parser = config.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("arguments", nargs="*", metavar="RUN|KEY=VALUE",
                         help="run folder (the one trained last), several to compare them, and settings")  # fmt: skip
     parser.add_argument("--split", default="test", choices=("train", "valid", "test"), help="which list (test)")
@@ -169,7 +170,7 @@ def main() -> None:
                         help="look for wrong labels among the training pictures too")  # fmt: skip
     parser.add_argument("--out", metavar="FOLDER", help="where the files go (into the run's folder)")
     arguments = parser.parse_intermixed_args()
-    overrides, named = config.split_overrides(arguments.arguments)
+    overrides, named = cli.split_overrides(arguments.arguments)
     command = shlex.join(["python", "evaluate.py", *sys.argv[1:]])
     if arguments.model and (named or arguments.train_suspects):
         parser.error("--model takes neither runs nor --train-suspects")
@@ -193,8 +194,8 @@ def main() -> None:
 
 def _compare_command(arguments: argparse.Namespace, overrides: list[str], named: list[str], command: str) -> None:
     given = config.load(arguments.config, overrides)
-    runtime.prepare(given)
-    from checkpoint import find
+    machine.prepare(given)
+    from models.checkpoint import find
 
     runs = [find(name, given.output_dir) for name in named]
     told = compare(runs, overrides, arguments.split, arguments.out, command)
@@ -204,11 +205,11 @@ def _compare_command(arguments: argparse.Namespace, overrides: list[str], named:
 
 def _open_export(arguments: argparse.Namespace, overrides: list[str]):
     settings = config.load(arguments.config, overrides)
-    runtime.prepare(settings)
-    from inference import ExportedModel
+    machine.prepare(settings)
+    from inference.predictor import ExportedModel
 
-    device = runtime.select_device(settings)
-    return ExportedModel(arguments.model, device, runtime.threads(settings)), settings
+    device = machine.select_device(settings)
+    return ExportedModel(arguments.model, device, machine.threads(settings)), settings
 
 
 def open_run(parser: argparse.ArgumentParser, arguments: argparse.Namespace):
@@ -220,12 +221,12 @@ def open_run(parser: argparse.ArgumentParser, arguments: argparse.Namespace):
     Raises:
         UserError: There is no such run, or an override is not changeable.
     """
-    overrides, rest = config.split_overrides(arguments.arguments)
+    overrides, rest = cli.split_overrides(arguments.arguments)
     if len(rest) > 1:
         parser.error(f"one run at a time: {' '.join(rest)}")
     given = config.load(arguments.config, overrides)
-    runtime.prepare(given)
-    from checkpoint import find
+    machine.prepare(given)
+    from models.checkpoint import find
 
     run = find(rest[0] if rest else None, given.output_dir)
     if not rest:
@@ -234,4 +235,4 @@ def open_run(parser: argparse.ArgumentParser, arguments: argparse.Namespace):
 
 
 if __name__ == "__main__":
-    config.command(main)
+    cli.command(main)

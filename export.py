@@ -5,10 +5,10 @@ import json
 import shlex
 from pathlib import Path
 
-import config
-import runtime
-from config import Settings, UserError
+from config import Settings
 from evaluate import open_run
+from system import cli, machine
+from system.errors import UserError
 
 # How many pictures example.json holds.
 EXAMPLES = 3
@@ -23,8 +23,8 @@ def gate_entries(settings: Settings, run) -> tuple[str, list]:
     Raises:
         UserError: Neither list is there, or its label map is not the run's.
     """
-    from checkpoint import check_labels
-    from lists import LABELS, read_split
+    from annotation.lists import LABELS, read_split
+    from models.checkpoint import check_labels
 
     for split in ("valid", "test"):
         if (settings.lists / f"{split}.txt").is_file():
@@ -42,9 +42,9 @@ def calibration_images(settings: Settings, transform):
     """
     import numpy as np
 
-    from deployment.quantisation import CALIBRATION_PICTURES
-    from lists import read_split
-    from pictures import read_image
+    from annotation.lists import read_split
+    from imaging.images import read_image
+    from inference.quantisation import CALIBRATION_PICTURES
 
     entries, _ = read_split(settings, "train")
     chosen = np.unique(np.linspace(0, len(entries) - 1, CALIBRATION_PICTURES).round().astype(int))
@@ -72,8 +72,8 @@ def write_example(answer, entries, transform, settings: Settings, class_names: l
     """
     import numpy as np
 
-    from deployment.engines import pattern
-    from pictures import read_file, read_image
+    from imaging.images import read_file, read_image
+    from inference.engines import pattern
 
     examples = []
     for entry in entries[:EXAMPLES]:
@@ -114,10 +114,10 @@ def export(run, settings: Settings, onnx: bool = False, int8: bool = False) -> P
         UserError: The exported model answers differently, or the folder cannot be written.
     """
     if onnx:
-        from deployment.onnx_graph import check_installed
+        from inference.onnx import check_installed
 
         check_installed()
-    from deployment.place import appearing
+    from inference.export_folder import appearing
 
     target = Path(settings.export_dir) / run.name
     with appearing(target) as folder:
@@ -128,11 +128,11 @@ def export(run, settings: Settings, onnx: bool = False, int8: bool = False) -> P
 def _fill(folder: Path, run, settings: Settings, onnx: bool, int8: bool) -> None:
     import paddle
 
-    from deployment import description, graphs
-    from inference import calibration_of
-    from transforms import EvalTransform
+    from imaging.transforms import EvalTransform
+    from inference import description, graphs
+    from inference.predictor import calibration_of
 
-    device = runtime.select_device(settings)
+    device = machine.select_device(settings)
     (split, entries), class_names = gate_entries(settings, run), run.class_names
     transform = EvalTransform.from_settings(settings)
     temperature, threshold = calibration_of(run)
@@ -140,11 +140,11 @@ def _fill(folder: Path, run, settings: Settings, onnx: bool, int8: bool) -> None
     answer = probabilities_of(network, temperature)
     graphs.write_graphs(network, settings.image_shape, temperature, folder)
     if onnx:
-        from deployment.onnx_graph import write_onnx
+        from inference.onnx import write_onnx
 
         write_onnx(folder)
     if int8:
-        from deployment.quantisation import quantise
+        from inference.quantisation import quantise
 
         quantise(folder, calibration_images(settings, transform))
     write_example(answer, entries, transform, settings, class_names, folder / description.EXAMPLE)
@@ -168,16 +168,16 @@ def _pass_gate(
     """
     from tqdm import tqdm
 
-    from deployment import engines, gate
-    from inference import ExportedModel
+    from inference import engines, verification
+    from inference.predictor import ExportedModel
 
-    threads = runtime.threads(settings)
+    threads = machine.threads(settings)
     models = {name: ExportedModel(folder, device, threads, name) for name in engines.offered(folder, device)}
     batches = (entries[at : at + settings.batch_size] for at in range(0, len(entries), settings.batch_size))
     total = -(-len(entries) // settings.batch_size)
     with tqdm(batches, total=total, unit=" batches", desc=f"check on {split}", leave=False, disable=None) as bar:
-        accuracy, tallies = gate.compare(answer, transform, class_names, models, bar, settings.max_pixels)
-    gate.judge(accuracy, tallies)
+        accuracy, tallies = verification.compare(answer, transform, class_names, models, bar, settings.max_pixels)
+    verification.judge(accuracy, tallies)
     milliseconds = engines.measure({name: model.predict for name, model in models.items()}, settings.image_shape)
     _tell(split, accuracy, tallies, milliseconds)
     seen = {
@@ -208,9 +208,9 @@ def _tell(split: str, accuracy: float, tallies: dict, milliseconds: dict[str, fl
 
 
 def _write_card(folder: Path, run, settings: Settings) -> None:
-    from deployment.card import write_card
-    from deployment.description import CARD
-    from lists import SPLITS, read_lines
+    from annotation.lists import SPLITS, read_lines
+    from inference.description import CARD
+    from inference.model_card import write_card
 
     files = {split: settings.lists / f"{split}.txt" for split in SPLITS}
     counts = {split: len(read_lines(file)) for split, file in files.items() if file.is_file()}
@@ -224,7 +224,7 @@ def _write_card(folder: Path, run, settings: Settings) -> None:
 
 def main() -> None:
     """Command line of export.py."""
-    parser = config.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument(
         "arguments", nargs="*", metavar="RUN|KEY=VALUE", help="run folder (the one trained last) and settings"
     )
@@ -242,4 +242,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config.command(main)
+    cli.command(main)

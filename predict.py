@@ -6,19 +6,19 @@ import sys
 from collections.abc import Iterable, Iterator
 
 import config
-import runtime
-from config import UserError
-from pictures import PictureError
-from scoring.gallery import SHOWN, Gallery
-from scoring.sources import find_pictures
+from evaluation.gallery import SHOWN, Gallery
+from imaging.images import PictureError
+from inference.sources import find_pictures
+from system import cli, machine
+from system.errors import UserError
 
 
 class RunModel:
     """A trained run behind the interface of inference.ExportedModel."""
 
     def __init__(self, run, settings):
-        from inference import calibration_of
-        from transforms import EvalTransform
+        from imaging.transforms import EvalTransform
+        from inference.predictor import calibration_of
 
         self.run = run
         self.class_names = run.class_names
@@ -29,7 +29,7 @@ class RunModel:
     @property
     def identity(self) -> str:
         """What tells this model from every other: the digest of its weights, and the calibration."""
-        from deployment.description import file_digest
+        from system.files import file_digest
 
         digest = file_digest(self.run.path / f"{self.run.weights_kind()}.pdparams")
         return f"{digest} {self.temperature} {self.threshold}"
@@ -51,7 +51,7 @@ def ranking(probabilities, class_names: list[str], top_k: int) -> list[tuple[str
 
 def answer_text(probabilities, model, top_k: int) -> str:
     """Says what a picture shows, in one line: the likeliest classes, after "none of these" where none is likely."""
-    from metrics import NONE_OF_THESE
+    from evaluation.metrics import NONE_OF_THESE
 
     best = ranking(probabilities, model.class_names, top_k)
     refused = model.threshold is not None and best[0][1] < model.threshold
@@ -66,9 +66,9 @@ def share() -> tuple[int, int]:
 
 def score(items: Iterable[tuple[int, str]], model, settings, bar) -> Iterator[list]:
     """Runs pipeline.answers with the settings, and moves a progress bar."""
-    from scoring.pipeline import answers
+    from inference.pipeline import answers
 
-    workers = settings.num_workers if settings.num_workers not in ("auto", 0) else max(2, runtime.threads(settings))
+    workers = settings.num_workers if settings.num_workers not in ("auto", 0) else max(2, machine.threads(settings))
     for batch in answers(items, model, settings.batch_size, settings.max_pixels, workers):
         yield batch
         bar.update(len(batch))
@@ -112,9 +112,9 @@ def write_answers(named: list[str], model, settings, out: str, gallery: Gallery,
     Returns:
         Number of pictures that could not be read, of this process's share (all of them where it merged).
     """
-    from metrics import NONE_OF_THESE
-    from scoring import outputs
-    from scoring.parts import Parts, Row
+    from evaluation.metrics import NONE_OF_THESE
+    from inference.batch import writers
+    from inference.batch.parts import Parts, Row
 
     rank, world = share()
     job = {"model": model.identity, "pictures": named, "max_pixels": settings.max_pixels}
@@ -134,7 +134,7 @@ def write_answers(named: list[str], model, settings, out: str, gallery: Gallery,
     if parts.found:
         print(f"{out}: {parts.found} pictures had been scored earlier, none of them was scored again", file=sys.stderr)
     if parts.finish():
-        count, failed = outputs.write(parts.out, parts.rows(), model.class_names, model.threshold, NONE_OF_THESE)
+        count, failed = writers.write(parts.out, parts.rows(), model.class_names, model.threshold, NONE_OF_THESE)
         if count != parts.total:
             raise RuntimeError(f"{count} rows were written for {parts.total} pictures")
         parts.remove()
@@ -155,24 +155,24 @@ def open_model(arguments: argparse.Namespace, overrides: list[str]):
         The model (predict, class_names, transform, threshold, identity) and the Settings.
     """
     settings = config.load(arguments.config, overrides)
-    runtime.share_one_heap()
-    runtime.prepare(settings)
+    machine.share_one_heap()
+    machine.prepare(settings)
     if arguments.model:
-        from inference import ExportedModel
+        from inference.predictor import ExportedModel
 
-        device = runtime.select_device(settings)
-        model = ExportedModel(arguments.model, device, runtime.threads(settings), settings.engine)
+        device = machine.select_device(settings)
+        model = ExportedModel(arguments.model, device, machine.threads(settings), settings.engine)
         if model.reason and share()[0] == 0:
             print(f"{arguments.model}: engine {model.engine} ({model.reason})", file=sys.stderr)
         return model, settings
-    from checkpoint import find
     from evaluate import run_settings
+    from models.checkpoint import find
 
     run = find(arguments.run, settings.output_dir)
     if not arguments.run:
         print(f"run: {run.path} (the one trained last)", file=sys.stderr)
     settings = run_settings(run, overrides)
-    runtime.select_device(settings)
+    machine.select_device(settings)
     return RunModel(run, settings), settings
 
 
@@ -182,7 +182,7 @@ def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
     Returns:
         Options, settings, and what to look at.
     """
-    parser = config.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument(
         "arguments",
         nargs="+",
@@ -202,7 +202,7 @@ def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
     )
     parser.add_argument("--quiet", action="store_true", help="with --out: no line a picture, a progress bar instead")
     arguments = parser.parse_intermixed_args()
-    overrides, named = config.split_overrides(arguments.arguments)
+    overrides, named = cli.split_overrides(arguments.arguments)
     if not named:
         parser.error("name at least one picture, folder or list")
     if share()[1] > 1 and not arguments.out:
@@ -221,7 +221,7 @@ def main() -> int:
     """Command line of predict.py."""
     arguments, overrides, named = parse()
     if arguments.out:
-        from scoring.outputs import check_suffix
+        from inference.batch.writers import check_suffix
 
         check_suffix(arguments.out)
     model, settings = open_model(arguments, overrides)
@@ -239,4 +239,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    config.command(main)
+    cli.command(main)

@@ -1,12 +1,12 @@
 """Serves an exported model over HTTP: batches, a bounded queue, worker processes, and a page to try it on."""
 
-import config
 from serving import options
+from system import cli
 
 
 def main() -> None:
     """Command line of serve.py."""
-    parser = config.parser(__doc__)
+    parser = cli.parser(__doc__)
     options.add_arguments(parser)
     chosen = options.read(parser.parse_intermixed_args())
     from serving import server
@@ -15,4 +15,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config.command(main)
+    cli.command(main)

@@ -6,8 +6,9 @@ import shlex
 import time
 
 import config
-import runtime
-from config import Settings, UserError
+from config import Settings
+from system import cli, machine
+from system.errors import UserError
 
 
 def make_loader(settings: Settings, split: str, class_names: list[str], device: str):
@@ -16,16 +17,16 @@ def make_loader(settings: Settings, split: str, class_names: list[str], device: 
     Raises:
         UserError: The list is missing or malformed, or made for other classes.
     """
-    from augmentation import mix
+    from annotation.lists import read_list
     from dataset import BatchLoader, ListDataset, choose_workers
-    from lists import read_list
-    from transforms import EvalTransform, TrainTransform
+    from imaging.augmentation import mix
+    from imaging.transforms import EvalTransform, TrainTransform
 
     training = split == "train"
     entries = read_list(settings.lists / f"{split}.txt", len(class_names))
     transform = (TrainTransform if training else EvalTransform).from_settings(settings)
     dataset = ListDataset(entries, transform, settings.max_pixels, settings.seed)
-    workers, (rank, processes) = choose_workers(settings, device), runtime.rank()
+    workers, (rank, processes) = choose_workers(settings, device), machine.rank()
     balanced = training and settings.class_balance == "sampling"
     loader = BatchLoader(dataset, settings.batch_size, workers, training, balanced, rank, processes)
     if training and (settings.augment.mixup or settings.augment.cutmix):
@@ -42,9 +43,9 @@ def open_run(settings: Settings, class_names: list[str]):
     Raises:
         UserError: A run of that name exists and is not to be resumed, or was trained with other settings.
     """
-    from checkpoint import Run
+    from models.checkpoint import Run
 
-    rank, _ = runtime.rank()
+    rank, _ = machine.rank()
     resumed = settings.resume and "step" in Run(settings.run).state
     # One process writes; the others only need to know where.
     if rank:
@@ -65,16 +66,15 @@ def train(settings: Settings):
     Raises:
         UserError: Lists, settings or weights do not fit together; the run exists already.
     """
-    runtime.prepare(settings)
+    machine.prepare(settings)
     import paddle
 
-    import acceleration
-    import networks
-    from lists import LABELS, read_labels
+    from annotation.lists import LABELS, read_labels
+    from models import acceleration, networks
 
-    device = runtime.select_device(settings)
+    device = machine.select_device(settings)
     check(settings, device)
-    runtime.seed_all(settings.seed)
+    machine.seed_all(settings.seed)
     class_names = read_labels(settings.lists / LABELS)
     loaders = {split: make_loader(settings, split, class_names, device) for split in ("train", "valid")}
     # Names of weights count up in a process; a fresh count makes optimiser states fit whatever was built before.
@@ -97,7 +97,7 @@ def train(settings: Settings):
 
 def say(told: str) -> None:
     """Prints a line, once where several processes train together."""
-    if runtime.rank()[0] == 0:
+    if machine.rank()[0] == 0:
         print(told)
 
 
@@ -105,10 +105,10 @@ def _introduce(settings: Settings, device: str, run, class_names: list[str], loa
     """Says what will be trained on what, fills the caches and writes the run's summary.txt."""
     import training
 
-    rank, processes = runtime.rank()
+    rank, processes = machine.rank()
     counts = " and ".join(f"{len(loader.dataset)} {split}" for split, loader in loaders.items())
-    machine = f"{runtime.describe(settings, device)}, {processes} process{'es' * (processes > 1)}"
-    say(f"{run.path}: {counts} pictures, {len(class_names)} classes; {machine}")
+    computing = f"{machine.describe(settings, device)}, {processes} process{'es' * (processes > 1)}"
+    say(f"{run.path}: {counts} pictures, {len(class_names)} classes; {computing}")
     say(told)
     for split, loader in loaders.items():
         say(loader.dataset.use_cache(settings, split))
@@ -118,11 +118,11 @@ def _introduce(settings: Settings, device: str, run, class_names: list[str], loa
 
 def _start(settings: Settings, run, loader, network):
     """Makes what trains the network: optimiser, schedule, moving average (training.Session)."""
-    import optimization
     import training
+    from training import optim
 
-    optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, loader.steps))
-    average = optimization.MovingAverage(network.network, settings.ema) if settings.ema else None
+    optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, loader.steps))
+    average = optim.MovingAverage(network.network, settings.ema) if settings.ema else None
     return training.Session(settings, run, loader, optimizer, average)
 
 
@@ -130,12 +130,12 @@ def _fit(session, network, loaders: dict, class_names: list[str]) -> None:
     """Lets paddle.Model train from where the session stands to the last epoch."""
     import paddle
 
-    import optimization
     import training
+    from training import optim
 
     settings, weights = session.settings, None
     if settings.class_balance == "weights":
-        weights = optimization.class_weights(loaders["train"].dataset.labels, len(class_names))
+        weights = optim.class_weights(loaders["train"].dataset.labels, len(class_names))
     recall = training.Recall(len(class_names))
     model = paddle.Model(network)
     model.prepare(
@@ -170,13 +170,13 @@ def check(settings: Settings, device: str) -> None:
 
 def main() -> None:
     """Command line of train.py."""
-    parser = config.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings that win over config.yaml")
     arguments = parser.parse_intermixed_args()
     settings = config.load(arguments.config, arguments.settings)
     started = time.monotonic()
     run = train(settings)
-    if runtime.rank()[0]:
+    if machine.rank()[0]:
         return
     state = run.state
     print(
@@ -189,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config.command(main)
+    cli.command(main)

@@ -20,9 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MAKE = """
 import sys; sys.path.insert(0, {root!r})
-import config, runtime
-settings = config.load(overrides={overrides!r}); runtime.prepare(settings)
-import networks; from checkpoint import Run; from lists import read_labels
+import config
+from system import machine
+settings = config.load(overrides={overrides!r}); machine.prepare(settings)
+from models import networks; from checkpoint import Run; from lists import read_labels
 names = read_labels(settings.lists / "labels.txt"); run = Run.create(settings, names)
 network = networks.construct("cnn", len(names), settings.image_shape)
 run.save_weights("best", networks.Classifier(network, settings.mean, settings.std))
@@ -30,10 +31,12 @@ run.save_state(epoch=1, finished=True)
 """
 LEAST = """
 import sys; sys.path.insert(0, {root!r})
-import config, runtime, evaluate
-from checkpoint import Run
-run = Run({run!r}); settings = run.settings; runtime.prepare(settings)
-from report.models import RunModel; from report.scoring import answer
+import config
+from system import machine
+import evaluate
+from models.checkpoint import Run
+run = Run({run!r}); settings = run.settings; machine.prepare(settings)
+from evaluation.predictors import RunModel; from report.scoring import answer
 from sklearn.metrics import classification_report
 told = answer(RunModel(run, settings), "test", "cpu")
 print(classification_report(told.labels, told.predictions, zero_division=0))

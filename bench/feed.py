@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import config
-import runtime
+from system import machine
 
 WAYS = {
     "files, no worker": ["cache=none", "num_workers=0"],
@@ -28,7 +28,7 @@ WAYS = {
 
 def loader_of(settings: config.Settings):
     """The training loader of the settings, its cache filled."""
-    from lists import LABELS, read_labels
+    from annotation.lists import LABELS, read_labels
     from train import make_loader
 
     loader = make_loader(settings, "train", read_labels(settings.lists / LABELS), "cpu")
@@ -53,13 +53,12 @@ def make_step(settings: config.Settings, num_classes: int):
     """One training step as train.py makes it; fast within the `with` block."""
     import paddle
 
-    import acceleration
-    import networks
-    import optimization
     import training
+    from models import acceleration, networks
+    from training import optim
 
     network, _ = networks.build(settings, num_classes)
-    optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, 10))
+    optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 10))
     model = paddle.Model(network)
     model.prepare(optimizer, training.Loss(0.0), [training.MeanLoss(), training.Accuracy()])
     with acceleration.speed_up(network) if settings.cpu_speedups else contextlib.nullcontext():
@@ -94,13 +93,13 @@ def main() -> None:
     parser.add_argument("settings", nargs="*")
     arguments = parser.parse_intermixed_args()
     base = config.load(arguments.config, arguments.settings)
-    runtime.prepare(base)
+    machine.prepare(base)
     loaders = {way: loader_of(config.load(arguments.config, arguments.settings + more)) for way, more in WAYS.items()}
     with make_step(base, int(loaders["cache=ram"].dataset.labels.max()) + 1) as step:
         speeds, epochs, steps = measure(loaders, step, arguments.rounds, arguments.steps)
     pure = statistics.median(steps)
     case = f"{base.network} {list(base.image_shape)}, batch {base.batch_size}"
-    print(f"{os.cpu_count()} cores, {case}, {runtime.describe(base, 'cpu')}")
+    print(f"{os.cpu_count()} cores, {case}, {machine.describe(base, 'cpu')}")
     print("| feed | images/s alone | speed in training / pure step speed | against files |")
     print("| --- | --- | --- | --- |")
     first = statistics.median(speeds["files, no worker"])

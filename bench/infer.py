@@ -32,22 +32,22 @@ def export(name: str, folder: Path, int8: bool) -> None:
     """Writes graph, ONNX where its packages are installed, and the 8-bit graph."""
     import paddle
 
-    import networks
-    from deployment import graphs, onnx_graph, quantisation
+    from inference import graphs, onnx, quantisation
+    from models import networks
 
     paddle.seed(0)
     classifier = networks.Classifier(networks.construct(name, 10, SHAPE), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     classifier.eval()
     graphs.write_graphs(classifier, SHAPE, 1.0, folder)
-    if all(importlib.util.find_spec(package) for package in onnx_graph.PACKAGES):
-        onnx_graph.write_onnx(folder)
+    if all(importlib.util.find_spec(package) for package in onnx.PACKAGES):
+        onnx.write_onnx(folder)
     if int8:
         quantisation.quantise(folder, np.random.default_rng(0).integers(0, 256, (16, *SHAPE), dtype=np.uint8))
 
 
 def runners(name: str, folder: Path, threads: int) -> dict[str, Runner]:
     """Loads everything that is installed."""
-    from deployment import engines
+    from inference import engines
 
     made: dict[str, Runner] = {}
     for engine in (*OURS, "onnxruntime"):
@@ -96,14 +96,14 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true")
     arguments = parser.parse_args()
     import config
-    import runtime
+    from system import machine
 
-    runtime.prepare(config.load(overrides=[f"threads={arguments.threads}"]))
-    from deployment.engines import processor
+    machine.prepare(config.load(overrides=[f"threads={arguments.threads}"]))
+    from inference.engines import processor
 
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
     found = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES if name in installed]
-    print(f"{processor()}, {config.cores()} cores, {arguments.threads} threads; {', '.join(found)}")
+    print(f"{processor()}, {machine.cores()} cores, {arguments.threads} threads; {', '.join(found)}")
     print("| network | batch | engine | median ms | fastest ms | of the fastest 32-bit engine |\n" + "| --- " * 6 + "|")
     for name in arguments.networks.split(","):
         with tempfile.TemporaryDirectory() as folder:

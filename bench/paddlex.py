@@ -51,7 +51,7 @@ def ask(python: Path, model: Path, pictures: list[str], count: int) -> dict[str,
 
 def compare(model, pictures: list[str], theirs: dict[str, dict[str, float]]) -> tuple[float, str, int]:
     """Largest difference of a score, its picture, and on how many pictures the first class is the same."""
-    from pictures import read_image
+    from imaging.images import read_image
 
     largest, worst, same = 0.0, "", 0
     for path in pictures:
@@ -74,11 +74,11 @@ def main() -> int:
     python = environment(arguments.environment)
     sys.path.insert(0, str(ROOT))
     import config
-    import runtime
+    from system import machine
 
-    runtime.prepare(config.load())
-    from inference import ExportedModel
-    from scoring.sources import find_pictures
+    machine.prepare(config.load())
+    from inference.predictor import ExportedModel
+    from inference.sources import find_pictures
 
     model = ExportedModel(arguments.model)
     failed = False

@@ -37,17 +37,17 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     arguments = parser.parse_args()
     import config
-    import runtime
+    from system import machine
 
-    runtime.prepare(config.load(overrides=[f"threads={arguments.threads}"]))
-    from deployment.engines import processor
-    from inference import ExportedModel
-    from scoring.sources import find_pictures
+    machine.prepare(config.load(overrides=[f"threads={arguments.threads}"]))
+    from inference.engines import processor
+    from inference.predictor import ExportedModel
+    from inference.sources import find_pictures
 
     model = ExportedModel(arguments.model, threads=arguments.threads, engine=arguments.engine)
     found = list(find_pictures([arguments.pictures]))
     print(
-        f"{processor()}, {config.cores()} cores, {arguments.threads} threads; {model.path}, engine {model.engine}; "
+        f"{processor()}, {machine.cores()} cores, {arguments.threads} threads; {model.path}, engine {model.engine}; "
         f"paddlepaddle {importlib.metadata.version('paddlepaddle')}, pillow {importlib.metadata.version('pillow')}"
     )
     _ways(model, found, arguments)
@@ -94,7 +94,7 @@ def _command(found: list[str], arguments: argparse.Namespace, engine: str) -> No
 def _decode(model, paths: list[str], batch: int, threads: int) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from pictures import read_image
+    from imaging.images import read_image
 
     with ThreadPoolExecutor(max(2, threads)) as pool:
         for _ in pool.map(lambda path: model.transform(read_image(path, 10**8)), paths):
@@ -108,7 +108,7 @@ def _infer(model, paths: list[str], batch: int, threads: int) -> None:
 
 
 def _both(model, paths: list[str], batch: int, threads: int) -> None:
-    from scoring.pipeline import answers
+    from inference.pipeline import answers
 
     for _ in answers(enumerate(paths), model, batch, 10**8, max(2, threads)):
         pass

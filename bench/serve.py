@@ -52,8 +52,8 @@ def make_pictures(folder: str, out: Path) -> list[Path]:
     """Writes JPEGs of the bench's size, and beside each the body of a form that holds it."""
     from PIL import ImageOps
 
-    from pictures import read_image
-    from scoring.sources import find_pictures
+    from imaging.images import read_image
+    from inference.sources import find_pictures
 
     names = list(find_pictures([folder]))
     made = []
@@ -69,14 +69,14 @@ def make_pictures(folder: str, out: Path) -> list[Path]:
 def offline(model: str, folder: str) -> None:
     """Scores as predict.py does, again and again as stdin asks: prints pictures/s; first the answers as JSON."""
     import config
-    import runtime
+    from system import machine
 
     settings = config.load()
-    runtime.prepare(settings)
-    from inference import ExportedModel
-    from scoring.pipeline import answers
+    machine.prepare(settings)
+    from inference.pipeline import answers
+    from inference.predictor import ExportedModel
 
-    threads = runtime.threads(settings)
+    threads = machine.threads(settings)
     loaded = ExportedModel(model, "cpu", threads, "auto")
     files = sorted(map(str, Path(folder).glob("*.jpg")))
 
@@ -233,7 +233,7 @@ def report(rates: list[float], found: dict[tuple[str, int], list[dict[str, float
     """Prints medians over the rounds, and rates as shares of the offline one."""
     from importlib.metadata import version
 
-    from deployment.engines import processor
+    from inference.engines import processor
 
     packages = ", ".join(f"{name} {version(name)}" for name in ("paddlepaddle", "fastapi", "uvicorn", "litserve"))
     print(f"{processor()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; {packages}")

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import litserve
 
 import config
-import runtime
+from system import machine
 
 MAX_BATCH, MAX_WAIT_SECONDS = 16, 0.002
 
@@ -21,14 +21,14 @@ class Classifier(litserve.LitAPI):
 
     def setup(self, device):
         """Loads the folder into this worker."""
-        runtime.prepare(config.load(overrides=["threads=1"]))
-        from inference import ExportedModel
+        machine.prepare(config.load(overrides=["threads=1"]))
+        from inference.predictor import ExportedModel
 
         self.model = ExportedModel(sys.argv[1], "cpu", 1, "auto")
 
     def decode_request(self, request):
         """Turns a request into pixels."""
-        from pictures import read_image
+        from imaging.images import read_image
 
         return self.model.transform(read_image(request["files"].file.read(), 10**8))
 
@@ -51,7 +51,7 @@ class Classifier(litserve.LitAPI):
 def main() -> None:
     """Serves POST /predict with a form file called files."""
     api = Classifier(max_batch_size=MAX_BATCH, batch_timeout=MAX_WAIT_SECONDS)
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=config.cores(), timeout=60)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=machine.cores(), timeout=60)
     server.run(port=int(sys.argv[2]), host="127.0.0.1", generate_client_file=False, log_level="warning")
 
 

@@ -15,14 +15,14 @@ def main() -> None:
     from fastapi import FastAPI, UploadFile
 
     import config
-    import runtime
+    from system import machine
 
     settings = config.load()
-    runtime.prepare(settings)
-    from inference import ExportedModel
-    from pictures import read_image
+    machine.prepare(settings)
+    from imaging.images import read_image
+    from inference.predictor import ExportedModel
 
-    model = ExportedModel(sys.argv[1], "cpu", runtime.threads(settings), "auto")
+    model = ExportedModel(sys.argv[1], "cpu", machine.threads(settings), "auto")
     app = FastAPI()
 
     @app.post("/predict")

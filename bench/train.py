@@ -69,23 +69,23 @@ def paddle_way(name: str, side: int, batch: int, seconds: float, ours: bool) -> 
     changes = [f"network={name}", f"image_shape=[3,{side},{side}]", "optimizer=adam", "weight_decay=0"]
     settings = config.load(None, [*changes, "schedule=constant", "warmup_epochs=0", "learning_rate=1e-3"])
     if ours:
-        import runtime
+        from system import machine
 
-        runtime.prepare(settings)
+        machine.prepare(settings)
     import paddle
 
-    import networks
+    from models import networks
 
     images, labels = noise(side, batch)
     network, fast = networks.construct(name, CLASSES, settings.image_shape), contextlib.nullcontext()
     if ours:
-        import acceleration
-        import optimization
         import training
+        from models import acceleration
+        from training import optim
 
         network = networks.Classifier(network, settings.mean, settings.std)
         fast = acceleration.speed_up(network)
-        optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, 1))
+        optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 1))
         loss, measures = training.Loss(0.0), [training.MeanLoss(), training.Accuracy(), training.Recall(CLASSES)]
     else:
         optimizer = paddle.optimizer.Adam(1e-3, parameters=network.parameters())

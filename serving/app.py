@@ -11,13 +11,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from serving import paddlex_form
+from serving import paddlex_protocol
 from serving.access import Access
 from serving.monitoring import Monitor
 from serving.options import Options
-from serving.pool import Pool, RefusalError, late
 from serving.relabel import Relabel
 from serving.uploads import Upload, Uploads, clean
+from serving.worker_pool import Pool, RefusalError, late
 
 PAGE = Path(__file__).parent / "page"
 TOP = 5
@@ -141,15 +141,15 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         taken = round(1000 * (time.perf_counter() - began), 1)
         return JSONResponse({"model": answer.pop("model"), "milliseconds": taken} | answer, status)
 
-    @app.post(paddlex_form.PATH, openapi_extra=_json(_PADDLEX), summary="The same in the form of PaddleX's serving")
+    @app.post(paddlex_protocol.PATH, openapi_extra=_json(_PADDLEX), summary="The same in the form of PaddleX's serving")
     async def image_classification(request: Request) -> Response:
         service.pool.check()
         async with service.uploads.held(request) as body:
-            head = {"kind": "paddlex", "name": "image", "top": paddlex_form.TOP_K}
+            head = {"kind": "paddlex", "name": "image", "top": paddlex_protocol.TOP_K}
             (told,) = await service.judge(service.pool, request, [head], [await body.read()])
         if "error" in told:
-            return JSONResponse(paddlex_form.error(told["status"], told["error"]), told["status"])
-        return JSONResponse(paddlex_form.answer(told, told["picture"]))
+            return JSONResponse(paddlex_protocol.error(told["status"], told["error"]), told["status"])
+        return JSONResponse(paddlex_protocol.answer(told, told["picture"]))
 
 
 def _add_extras(app: FastAPI, service: Service) -> None:
@@ -219,8 +219,8 @@ def _add_page(app: FastAPI) -> list[str]:
 
 def _add_errors(app: FastAPI) -> None:
     def answer(request: Request, status: int, told: str, headers: dict[str, str] | None = None) -> Response:
-        paddlex = request.url.path == paddlex_form.PATH
-        return JSONResponse(paddlex_form.error(status, told) if paddlex else {"error": told}, status, headers)
+        paddlex = request.url.path == paddlex_protocol.PATH
+        return JSONResponse(paddlex_protocol.error(status, told) if paddlex else {"error": told}, status, headers)
 
     @app.exception_handler(RefusalError)
     async def refused(request: Request, error: RefusalError) -> Response:

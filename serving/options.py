@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import config
-from config import UserError
-from deployment.description import DESCRIPTION
+from inference.description import DESCRIPTION
+from system import cli
+from system.errors import UserError
 
 TOKEN_VARIABLE = "SERVE_TOKEN"
 
@@ -75,7 +76,7 @@ def read(arguments: argparse.Namespace) -> Options:
     Raises:
         UserError: An option is out of its range, or a folder is not there.
     """
-    overrides, named = config.split_overrides(arguments.arguments)
+    overrides, named = cli.split_overrides(arguments.arguments)
     if len(named) > 1:
         raise UserError(f"{named[1]}: one folder is served at a time; start another serve.py on another --port")
     numbers = {one.name: getattr(arguments, one.name) for one in fields(Options) if one.metadata}

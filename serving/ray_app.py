@@ -37,13 +37,13 @@ class Classifier:
 
     def __init__(self, folder: str, threads: int, engine: str):
         import config
-        import runtime
+        from system import machine
 
         settings = config.load(None, [f"threads={threads}", f"engine={engine}"])
-        runtime.prepare(settings)
+        machine.prepare(settings)
         from ray import serve
 
-        from serving.judging import Judge
+        from serving.batch_classifier import Judge
         from serving.monitoring import Monitor
         from serving.uploads import Uploads
 
@@ -68,7 +68,7 @@ class Classifier:
         from starlette.responses import JSONResponse
 
         from serving.app import answer_form
-        from serving.pool import RefusalError
+        from serving.worker_pool import RefusalError
 
         try:
             async with self.uploads.held(request) as body:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from serving.pool import RefusalError
 from serving.uploads import clean
+from serving.worker_pool import RefusalError
 
 COLUMNS = ("time", "model", "file", "digest", "class", "note")
 # Strangers can write here: beyond this many bytes they cannot.

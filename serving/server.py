@@ -12,13 +12,15 @@ from typing import Any
 import uvicorn
 
 import config
-from config import UserError
-from deployment.description import DESCRIPTION, file_digest
+from inference.description import DESCRIPTION
 from serving.app import build
 from serving.monitoring import Monitor
 from serving.options import Options
-from serving.pool import Pool
-from serving.process import StartError
+from serving.worker_pool import Pool
+from serving.worker_process import StartError
+from system import machine
+from system.errors import UserError
+from system.files import file_digest
 
 # Workers that --workers 0 starts, at most: each holds a model and a Paddle in memory.
 MOST_WORKERS = 8
@@ -36,8 +38,8 @@ def plan(options: Options) -> tuple[dict[str, Any], int]:
     """
     settings = config.load(options.config_file, options.overrides)
     on_gpu = settings.device.startswith("gpu") or (settings.device == "auto" and _gpu_build())
-    count = options.workers or (1 if on_gpu else min(MOST_WORKERS, config.cores()))
-    threads = settings.threads if settings.threads != "auto" else max(1, config.cores() // count)
+    count = options.workers or (1 if on_gpu else min(MOST_WORKERS, machine.cores()))
+    threads = settings.threads if settings.threads != "auto" else max(1, machine.cores() // count)
     told = {
         "folder": str(options.folder), "config_file": options.config_file, "overrides": list(options.overrides),
         "threads": threads, "engine": settings.engine, "max_pixels": options.max_pixels, "run": "", "bound": not on_gpu,

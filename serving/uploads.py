@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from serving.monitoring import Monitor
 from serving.options import Options
-from serving.pool import RefusalError
+from serving.worker_pool import RefusalError
 
 FIELDS = ("files", "file")
 # Text fields of a form beside its files, and the size of each in bytes.

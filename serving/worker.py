@@ -10,9 +10,9 @@ import signal
 from typing import BinaryIO
 
 import config
-import runtime
-from config import UserError
 from serving import frames
+from system import machine
+from system.errors import UserError
 
 NICENESS = 5
 
@@ -59,12 +59,12 @@ def main() -> None:
 def _load(plan: dict):
     settings = config.load(plan["config_file"], plan["overrides"])
     settings = settings.model_copy(update={"threads": plan["threads"]})
-    runtime.bind(plan["cores"])
-    runtime.prepare(settings)
+    machine.bind(plan["cores"])
+    machine.prepare(settings)
     if plan["run"]:
-        from serving.explaining import Explainer
+        from serving.explainer import Explainer
 
         return Explainer(plan["run"], plan["overrides"], plan["max_pixels"])
-    from serving.judging import Judge
+    from serving.batch_classifier import Judge
 
     return Judge(plan["folder"], settings, plan["engine"], plan["max_pixels"])

@@ -20,7 +20,7 @@ import draw
 
 import annotate
 import config
-import runtime
+from system import cli, machine
 
 CLASS_NAMES = ["ox", "dragon", "dog"]
 COUNTS = {"train": 6, "valid": 4, "test": 4}  # pictures a class
@@ -40,7 +40,7 @@ SHORT = {
     "export_dir": "infer",
 }
 
-runtime.prepare(config.load(None, ["device=cpu", "threads=1"]))
+machine.prepare(config.load(None, ["device=cpu", "threads=1"]))
 
 
 def as_arguments(values: dict[str, Any]) -> list[str]:
@@ -149,7 +149,7 @@ def call(monkeypatch, capfd) -> Callable[..., Outcome]:
         monkeypatch.setattr(sys, "argv", [f"{module.__name__}.py", *map(str, arguments)])
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
-            config.command(module.main)
+            cli.command(module.main)
         code = ended.value.code
         return Outcome(code if isinstance(code, int) else int(bool(code)), *capfd.readouterr())
 

@@ -10,7 +10,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import config
-from config import UserError, load
+from config import load
+from system import cli
+from system.errors import UserError, problems
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -110,7 +112,7 @@ def test_problems_are_told_together():
 
 def test_only_the_first_ten_problems_are_told():
     """Guards against an error of ten thousand lines, and against one that hides how many there are."""
-    message = str(config.problems("here", [f"number {n} is wrong" for n in range(25)], "mend them"))
+    message = str(problems("here", [f"number {n} is wrong" for n in range(25)], "mend them"))
     assert "number 9 " in message and "number 10 " not in message and "15 more" in message
 
 
@@ -228,7 +230,7 @@ def test_settings_are_told_from_file_names(tmp_path, monkeypatch):
     """Guards against a picture called a=b.jpg that is taken for a setting."""
     monkeypatch.chdir(tmp_path)
     Path("a=b.jpg").touch()
-    assert config.split_overrides(["top_k=2", "a=b.jpg", "x/y=1.jpg", "c.d=1", "dog.jpg"]) == (
+    assert cli.split_overrides(["top_k=2", "a=b.jpg", "x/y=1.jpg", "c.d=1", "dog.jpg"]) == (
         ["top_k=2", "c.d=1"],
         ["a=b.jpg", "x/y=1.jpg", "dog.jpg"],
     )

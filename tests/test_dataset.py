@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from config import UserError
+from annotation.lists import read_split
 from dataset import BatchLoader, ListDataset, choose_workers
-from lists import read_split
-from pictures import read_image
-from transforms import EvalTransform, TrainTransform
+from imaging.images import read_image
+from imaging.transforms import EvalTransform, TrainTransform
+from system.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -111,12 +111,14 @@ def test_worker_processes_change_nothing(loader_for, training):
 
 BROKEN = """
 import sys; sys.path.insert(0, sys.argv[1])
-import config, runtime
-runtime.prepare(config.load(None, ["threads=1"]))
+import config
+from system import machine
+from system.errors import UserError
+machine.prepare(config.load(None, ["threads=1"]))
 import paddle
 from dataset import BatchLoader, ListDataset
-from lists import read_split
-from transforms import EvalTransform
+from annotation.lists import read_split
+from imaging.transforms import EvalTransform
 settings = config.load(None, sys.argv[3:])
 entries, class_names = read_split(settings, "train")
 for num_workers in (0, 2):
@@ -130,7 +132,7 @@ for num_workers in (0, 2):
         else:
             inputs = ((images.astype("float32"), labels) for images, labels in BatchLoader(dataset, 2, num_workers))
             model.evaluate(inputs, verbose=0)
-    except config.UserError as error:
+    except UserError as error:
         print(type(error).__name__, error)
 """
 

@@ -55,9 +55,7 @@ def _assert_equal(found: dict[str, list[float]], expected: dict[str, list[float]
 def test_predict_answers_as_it_did(archive, expected, command, name, kind, option):
     """Guards against a change of preprocessing, calibration or network that reaches old runs and exports."""
     out = f"{kind}-{name}.csv"
-    ended = command(
-        "predict.py", "data/test", f"{option}/{name}", "--out", out, "engine=onednn", *MACHINE, cwd=archive
-    )
+    ended = command("predict.py", "data/test", f"{option}/{name}", "--out", out, "engine=onednn", *MACHINE, cwd=archive)
     assert ended.status == 0, ended.err
     _assert_equal(_probabilities(archive / out), expected[name][kind])
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import config
-from lists import read_list
-from pictures import read_image
+from annotation.lists import read_list
+from imaging.images import read_image
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPE = (3, 40, 44)
@@ -85,7 +85,7 @@ def test_onednn_on_and_off_give_the_same_answers(walked, monkeypatch):
     """Guards against a release whose oneDNN kernels answer differently."""
     from paddle import inference
 
-    from transforms import EvalTransform
+    from imaging.transforms import EvalTransform
 
     monkeypatch.chdir(walked)
     entries = read_list(Path("图 片/test.txt"), 3)

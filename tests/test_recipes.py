@@ -6,9 +6,9 @@ import paddle
 import pytest
 
 import config
-import networks
-import optimization
 import training
+from models import networks
+from training import optim
 
 RECIPES = sorted((Path(config.__file__).parent / "recipes").glob("*.yaml"))
 
@@ -39,7 +39,7 @@ def test_the_two_cifar_recipes_train_one_network_equally_long():
 def step(settings: config.Settings, num_classes: int, pictures: int) -> tuple[float, dict[str, float]]:
     """Trains one step on noise; returns the loss and how far each weight moved."""
     network, _ = networks.build(settings, num_classes)
-    optimizer = optimization.make_optimizer(settings, network, optimization.Schedule(settings, 10))
+    optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 10))
     before = {key: weight.numpy().copy() for key, weight in network.named_parameters()}
     model = paddle.Model(network)
     model.prepare(optimizer, training.Loss(settings.label_smoothing), [training.Accuracy()])

@@ -1,7 +1,8 @@
-"""How the project is built: which module may import which, and that importing does nothing."""
+"""How the project is built: doors at the root, rooms behind them, one-way imports, and no work on import."""
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,132 +11,177 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A module imports only what stands before it. Folders are packages of one part each; what is inside one may import
-# each other. README.md shows the same order.
+# A room or module imports only what stands before it. README.md shows the same order.
 ORDER = """
-errors config runtime pictures lists checking annotate
-augmentation transforms cache dataset networks acceleration checkpoint
-metrics deployment inference plots optimization training
-report scoring evaluate train predict export serving serve
+system config imaging annotation dataset models inference evaluation training serving
+annotate train evaluate predict export serve
 """.split()
-# Modules that must be there before paddle is: they answer at once.
-WITHOUT_PADDLE = ["errors", "config", "runtime", "pictures", "lists", "annotate", "checking"]
-NOT_OURS_TO_ORDER = {"tests", "bench", "signs", "deployment_examples"}
+COMMANDS = ("annotate", "train", "evaluate", "predict", "export", "serve")
+# What has to answer at once, or has to work where paddle is not installed.
+WITHOUT_PADDLE = ("system", "config", "imaging", "annotation", *COMMANDS)
+# system.machine sets what must stand before paddle is imported, and then imports it.
+MAY_IMPORT_LATE = {"system.machine"}
+NO_ROOMS = {"tests", "bench", "signs"}
 
 
-def parts() -> dict[str, list[Path]]:
-    """Every part of the project with its files: modules at the root, and packages."""
-    found = {path.stem: [path] for path in ROOT.glob("*.py")}
-    for package in ROOT.glob("*/__init__.py"):
-        if package.parent.name not in NOT_OURS_TO_ORDER:
-            found[package.parent.name] = sorted(package.parent.rglob("*.py"))
+def modules() -> dict[str, Path]:
+    """Every module of the project by its dotted name: those at the root, and those in rooms."""
+    found = {path.stem: path for path in ROOT.glob("*.py")}
+    for init in ROOT.glob("*/__init__.py"):
+        if init.parent.name not in NO_ROOMS:
+            for path in init.parent.rglob("*.py"):
+                found[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
     return found
 
 
-def imports(file: Path, everywhere: bool = True) -> set[str]:
-    """First names of the modules that a file imports: anywhere in it, or only when it is imported itself."""
-    tree = ast.parse(file.read_text("utf-8"))
-    nodes = ast.walk(tree) if everywhere else _at_import(tree.body)
-    found = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
+MODULES = modules()
 
 
-def _at_import(body: list[ast.stmt]):
-    """Statements that run on import: none in functions, nor under `if __name__ == "__main__"`."""
+def tree_of(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text("utf-8"))
+
+
+def at_import(body: list[ast.stmt]):
+    """Statements that run on import: none in functions, nor under `if TYPE_CHECKING` or `if __name__`."""
     for node in body:
-        yield node
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and "__name__" not in ast.unparse(node)[:20]:
-            yield from _at_import([child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)])
+        late = isinstance(node, ast.If) and re.search("TYPE_CHECKING|__name__", ast.unparse(node.test))
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not late:
+            yield node
+            yield from at_import([child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)])
 
 
-def test_every_module_has_its_place():
-    """Guards against a new module that nobody has put into the order."""
-    assert sorted(set(parts()) - set(ORDER)) == []
-    assert len(set(ORDER)) == len(ORDER)
+def imports(name: str, everywhere: bool = True) -> set[str]:
+    """Names what a module imports: modules of ours in full, first names of others.
+
+    Args:
+        everywhere: Also what is imported in functions and for type checkers.
+    """
+    tree = tree_of(name)
+    found = set()
+    for node in ast.walk(tree) if everywhere else at_import(tree.body):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inner & MODULES.keys()) or {node.module}
+    return {one if one in MODULES else one.split(".")[0] for one in found}
 
 
-@pytest.mark.parametrize("name", sorted(parts()))
-def test_a_module_imports_only_what_stands_before_it(name):
-    """Guards against circles, and against nouns that import verbs."""
-    own = parts()
-    later = set(ORDER[ORDER.index(name) + 1 :])
-    for file in own[name]:
-        assert sorted(imports(file) & set(own) & later) == [], file
-
-
-def reachable(name: str, everywhere: bool) -> set[str]:
-    """Everything that importing a module imports, followed through the project."""
-    own, seen, waiting = parts(), set(), [name]
+def reachable(names: set[str], everywhere: bool = False) -> set[str]:
+    """Everything that importing some modules imports, followed through the project."""
+    seen, waiting = set(names), list(names)
     while waiting:
-        part = waiting.pop()
-        for file in own[part]:
-            for other in imports(file, everywhere) - seen:
-                seen.add(other)
-                if other in own:
-                    waiting.append(other)
+        for other in imports(waiting.pop(), everywhere) - seen:
+            seen.add(other)
+            if other in MODULES:
+                waiting.append(other)
     return seen
+
+
+def room(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def within(*rooms: str) -> set[str]:
+    return {name for name in MODULES if room(name) in rooms}
+
+
+def test_the_root_holds_the_doors_only():
+    """Guards against a first page of modules that nobody runs."""
+    assert {path.stem for path in ROOT.glob("*.py")} == {"config", "dataset", *COMMANDS}
+
+
+def test_every_module_has_its_place_in_the_order():
+    """Guards against a new room that nobody has put into the order, and against one that takes everything."""
+    assert {room(name) for name in MODULES} == set(ORDER)
+    assert not {"data", "core", "utils", "common", "helpers", "misc"} & set(ORDER)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_imports_only_what_stands_before_it(name):
+    """Guards against circles between rooms, for types too."""
+    later = set(ORDER[ORDER.index(room(name)) + 1 :])
+    assert sorted(other for other in imports(name) & MODULES.keys() if room(other) in later) == []
+
+
+def test_no_module_imports_itself_on_a_detour():
+    """Guards against circles within a room."""
+    graph = {name: imports(name) & MODULES.keys() - {name} for name in MODULES}
+    circles = [name for name in MODULES if name in reachable(graph[name], everywhere=True)]
+    assert circles == []
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_imports_from_a_command(name):
+    """Guards against commands that serve as libraries."""
+    assert imports(name) & set(COMMANDS) == set()
+
+
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - set(COMMANDS) - MAY_IMPORT_LATE))
+def test_modules_import_at_their_top(name):
+    """Guards against imports in functions; only commands import late, once the machine is prepared."""
+    tree = tree_of(name)
+    early = {id(node) for node in at_import(tree.body)} | {
+        id(inner) for node in tree.body if isinstance(node, ast.If) for inner in ast.walk(node)
+    }
+    late = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) and id(node) not in early]
+    assert [ast.unparse(node) for node in late] == []
 
 
 @pytest.mark.parametrize("name", WITHOUT_PADDLE)
 def test_paddle_is_not_imported_where_nobody_computes(name):
-    """Guards against commands that take seconds to say how they are used."""
-    assert "paddle" not in reachable(name, everywhere=name not in ("runtime",))
-
-
-@pytest.mark.parametrize("name", sorted({"train", "evaluate", "predict", "export"} & set(parts())))
-def test_commands_import_paddle_only_once_they_compute(name):
-    """Guards against a paddle that loads before runtime.prepare has set its threads, and a slow --help."""
-    assert "paddle" not in reachable(name, everywhere=False)
+    """Guards against a --help that takes seconds, and a paddle that is loaded before its threads are set."""
+    assert not {"paddle", "paddle.inference"} & reachable(within(name))
 
 
 def test_an_exported_model_needs_no_training_code():
     """Guards against a server that has to bring the networks and the training along."""
-    assert not reachable("inference", everywhere=True) & {
-        "networks", "checkpoint", "dataset", "cache", "acceleration", "optimization", "training", "report", "metrics"
-    }  # fmt: skip
+    own = within("inference")
+    assert {room(name) for name in reachable(own, everywhere=True)} & {
+        "models",
+        "dataset",
+        "training",
+        "evaluation",
+    } == set()
 
 
 def test_only_plots_imports_matplotlib():
     """Guards against figures drawn in the midst of other code."""
-    assert [name for name, files in parts().items() for file in files if "matplotlib" in imports(file)] == ["plots"]
+    assert [name for name in MODULES if "matplotlib" in imports(name)] == ["evaluation.plots"]
 
 
-def test_only_runtime_sets_environment_variables():
+def test_only_machine_sets_environment_variables():
     """Guards against settings of the machine that depend on the order of imports."""
-    setters = []
-    for files in parts().values():
-        for file in files:
-            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-                text = ast.unparse(node) if isinstance(node, (ast.Assign, ast.AugAssign, ast.Call)) else ""
-                sets = text.startswith(("os.putenv(", "os.environ.setdefault(", "os.environ.update("))
-                if sets or (isinstance(node, ast.Assign) and "os.environ[" in ast.unparse(node.targets[0])):
-                    setters.append(file.name)
-    assert set(setters) <= {"runtime.py"}
+    setters = set()
+    for name in MODULES:
+        for node in ast.walk(tree_of(name)):
+            text = ast.unparse(node) if isinstance(node, (ast.Assign, ast.AugAssign, ast.Call)) else ""
+            sets = text.startswith(("os.putenv(", "os.environ.setdefault(", "os.environ.update("))
+            if sets or (isinstance(node, ast.Assign) and "os.environ[" in ast.unparse(node.targets[0])):
+                setters.add(name)
+    assert setters <= {"system.machine"}
 
 
-def test_only_checkpoint_and_networks_read_or_write_weights():
+def test_only_models_reads_or_writes_weights():
     """Guards against a second place that knows how a run's weights are kept."""
     users = set()
-    for files in parts().values():
-        for file in files:
-            calls = {
-                ast.unparse(node.func)
-                for node in ast.walk(ast.parse(file.read_text("utf-8")))
-                if isinstance(node, ast.Call)
-            }
-            if calls & {"paddle.load", "paddle.save"}:
-                users.add(file.name)
-    assert users <= {"checkpoint.py", "networks.py"}
+    for name in MODULES:
+        calls = {ast.unparse(node.func) for node in ast.walk(tree_of(name)) if isinstance(node, ast.Call)}
+        if calls & {"paddle.load", "paddle.save"}:
+            users.add(room(name))
+    assert users == {"models"}
 
 
-def test_there_are_no_dumps():
-    """Guards against the module that takes everything nobody found a place for."""
-    assert not {"utils", "common", "helpers", "misc"} & set(parts())
+# Longest function, and longest module, in lines: what fits a screen, and what is read in one go.
+MOST_LINES, MOST_LINES_MODULE = 50, 300
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_functions_fit_a_screen(name):
+    """Guards against functions and modules that only their author can follow."""
+    assert len(MODULES[name].read_text("utf-8").splitlines()) <= MOST_LINES_MODULE
+    functions = [node for node in ast.walk(tree_of(name)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    assert [node.name for node in functions if node.end_lineno - node.lineno + 1 > MOST_LINES] == []
 
 
 @pytest.fixture
@@ -147,28 +193,29 @@ def no_paddle(tmp_path) -> dict[str, str]:
 
 
 def test_annotate_works_without_paddle(command, draw_data, no_paddle, tmp_path):
-    """Guards against a check of pictures that needs a gigabyte of framework."""
-    told = command("annotate.py", "--help", cwd=tmp_path, **no_paddle)
-    assert told.status == 0 and "usage:" in told.out
+    """Guards against a check of images that needs a gigabyte of framework."""
+    shown = command("annotate.py", "--help", cwd=tmp_path, **no_paddle)
+    assert shown.status == 0 and "usage:" in shown.out
     draw_data(tmp_path / "data", ["ox", "dog"], {"train": 3, "valid": 1, "test": 1}, (24, 24))
     ended = command("annotate.py", "data_dir=data", "scan_workers=1", cwd=tmp_path, **no_paddle)
     assert ended.status == 0, ended.err
     assert len((tmp_path / "data" / "train.txt").read_text().splitlines()) == 6
 
 
-@pytest.mark.parametrize("name", sorted({"train", "evaluate", "predict", "export", "serve"} & set(parts())))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"annotate"}))
 def test_help_works_without_paddle(command, no_paddle, tmp_path, name):
     """Guards against --help that takes seconds, or fails before the installation is complete."""
-    told = command(f"{name}.py", "--help", cwd=tmp_path, **no_paddle)
-    assert told.status == 0 and "usage:" in told.out, told.err
+    shown = command(f"{name}.py", "--help", cwd=tmp_path, **no_paddle)
+    assert shown.status == 0 and "usage:" in shown.out, shown.err
 
 
 IMPORT_ALL = """
 import os, sys, threading
 sys.path.insert(0, sys.argv[1])
 sys.dont_write_bytecode = True
-import config, runtime
-runtime.prepare(config.load(None, ["threads=1"]))
+import config
+from system import machine
+machine.prepare(config.load(None, ["threads=1"]))
 import numpy, paddle.inference, matplotlib.pyplot, sklearn.metrics, scipy.special
 before, threads = dict(os.environ), threading.active_count()
 for name in sys.argv[2:]:
@@ -181,17 +228,12 @@ assert threading.active_count() == threads
 
 def test_importing_does_nothing(tmp_path):
     """Guards against work on import: files read or written, words on the terminal, threads, environment variables."""
-    names = [
-        ".".join(file.relative_to(ROOT).with_suffix("").parts)
-        for files in parts().values()
-        for file in files
-        if file.name not in ("__init__.py", "worker.py", "__main__.py")
-    ]
     script = tmp_path / "imports.py"
     script.write_text(IMPORT_ALL)
     place = tmp_path / "empty"
     place.mkdir()
-    line = [sys.executable, "-W", "ignore", str(script), str(ROOT), *sorted(names, key=lambda name: name.split(".")[0])]
+    names = [name for name in MODULES if MODULES[name].name not in ("__init__.py", "__main__.py")]
+    line = [sys.executable, "-W", "ignore", str(script), str(ROOT), *sorted(names)]
     ended = subprocess.run(
         line, cwd=place, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ""}, timeout=240
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 import draw
 import pytest
 
+from annotation.lists import read_split
 from dataset import ListDataset
-from lists import read_split
-from transforms import EvalTransform
+from imaging.transforms import EvalTransform
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = ("train", "valid", "test")

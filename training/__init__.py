@@ -2,11 +2,11 @@
 
 import paddle
 
-from training.board import Board
-from training.fitting import Divergence, Keeper, Progress, Recorder, Steps
-from training.measures import Accuracy, Loss, MeanLoss, Recall
+from training.callbacks import Divergence, Keeper, Progress, Recorder, Steps
 from training.overview import show_batch, write_summary
+from training.running_metrics import Accuracy, Loss, MeanLoss, Recall
 from training.session import Session
+from training.visualdl import Board
 
 __all__ = ["Accuracy", "Keeper", "Loss", "MeanLoss", "Recall", "Session", "Steps", "callbacks", "write_summary"]
 

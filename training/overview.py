@@ -8,10 +8,10 @@ import numpy as np
 import paddle
 from PIL import Image
 
-import plots
 from config import Settings
-from lists import write_text
-from networks import Classifier
+from evaluation import plots
+from models.networks import Classifier
+from system.files import write_text
 from training.session import Session
 
 # Pictures of augmented.png, at most.

@@ -1,12 +1,13 @@
 """Where a training stands, and how it is saved and taken up again."""
 
-import optimization
-import runtime
-from checkpoint import BEST, LAST, Run
-from config import Settings, UserError
+from config import Settings
 from dataset import BatchLoader
-from networks import Classifier
-from training.measures import Mean
+from models.checkpoint import BEST, LAST, Run
+from models.networks import Classifier
+from system import machine
+from system.errors import UserError
+from training import optim
+from training.running_metrics import Mean
 
 
 class Session:
@@ -22,7 +23,7 @@ class Session:
     def __init__(self, settings: Settings, run: Run, loader: BatchLoader, optimizer, average=None):
         self.settings, self.run, self.loader = settings, run, loader
         self.optimizer, self.schedule, self.average = optimizer, optimizer._learning_rate, average
-        self.rank, self.processes = runtime.rank()
+        self.rank, self.processes = machine.rank()
         self.epoch, self.step = 1, 0
         self.best: dict[str, float] = {}
         self.started: dict[str, list[float]] = {}
@@ -88,6 +89,6 @@ class Session:
                 f"{self.run.path}: {'; '.join(changed)}; resume with the same lists, batch_size and processes"
             )
         self.run.restore(network, self.optimizer, self.average)
-        optimization.settle(self.optimizer)
+        optim.settle(self.optimizer)
         self.epoch, self.step = state["epoch"] + 1, state["step"]
         self.best, self.started = state["best"], state["sums"]

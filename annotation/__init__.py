@@ -1,0 +1,1 @@
+"""Label lists, and the checks that write them."""

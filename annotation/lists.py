@@ -1,0 +1,149 @@
+"""Label lists and the label map: their format, and the only code that reads or writes them.
+
+A list holds one `path<TAB>index` a line; labels.txt one class name a line, whose index is its line number from 0.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from config import Settings
+from system.errors import UserError, problems
+from system.files import finish_publishing, write_text
+
+SPLITS = ("train", "valid", "test")
+LABELS = "labels.txt"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a list: the path as written, where the file was found, and the index of its class."""
+
+    path: str
+    file: Path
+    label: int
+
+
+def name_fault(path: str) -> str:
+    """Says why a path or class name cannot stand in a list; "" where it can."""
+    # Nearly every name is told here, and a walk asks for each.
+    if path.isascii() and path.isprintable() and path.strip():
+        return ""
+    if any(character in path for character in "\t\n\r"):
+        return "a tab or a line break in its name"
+    if path.startswith("\ufeff"):
+        return "a byte order mark at the front of its name"
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return "a byte in its name that is not UTF-8"
+    return "" if path.strip() else "a blank name"
+
+
+def read_lines(path: str | os.PathLike) -> list[str]:
+    """Reads the lines of a UTF-8 text file, with or without a byte order mark.
+
+    Raises:
+        UserError: The file is missing or is not UTF-8.
+    """
+    finish_publishing(Path(path).parent)
+    try:
+        # Line ends are taken as they stand: a carriage return may be part of a name.
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `python annotate.py` first") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    # str.splitlines would also cut at form feeds and other characters that may stand in a file name.
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
+
+
+def read_labels(path: str | os.PathLike) -> list[str]:
+    """Reads the label map.
+
+    Returns:
+        Class names; the index of a class is its place.
+
+    Raises:
+        UserError: The file is missing or empty, or has a blank line, a tab, or a name twice.
+    """
+    names = read_lines(path)
+    if not names:
+        raise UserError(f"{path}: no class in it; write one class name a line")
+    wrong = [f"line {i} is blank" for i, name in enumerate(names, 1) if not name.strip()]
+    wrong += [f"line {i} holds a tab" for i, name in enumerate(names, 1) if "\t" in name]
+    wrong += [f"line {i} repeats {name}" for i, name in enumerate(names, 1) if name.strip() and name in names[: i - 1]]
+    if wrong:
+        raise problems(str(path), wrong, "write every class name once, one a line")
+    return names
+
+
+def read_list(path: str | os.PathLike, num_classes: int) -> list[Entry]:
+    """Reads a list and finds its files.
+
+    A relative path is looked for from the current folder, then from the list's folder, then from that folder's parent.
+
+    Args:
+        num_classes: Indices must be below it.
+
+    Raises:
+        UserError: A line has no tab or a wrong index, a file is missing, or the list is empty.
+    """
+    path = Path(path)
+    rows, wrong = [], []
+    for number, line in enumerate(read_lines(path), 1):
+        name, separator, index = line.rpartition("\t")
+        if not separator or not name:
+            wrong.append(f"line {number} is not PATH<TAB>INDEX")
+        elif not index.strip().isdecimal() or int(index) >= num_classes:
+            wrong.append(f"line {number} has index {index.strip()!r}, not 0 to {num_classes - 1}")
+        else:
+            rows.append((name, int(index)))
+    if wrong:
+        raise problems(str(path), wrong, "run `python annotate.py` anew or mend these lines")
+    if not rows:
+        raise UserError(f"{path}: no picture is listed; put pictures there and run `python annotate.py`")
+    return _locate(path, rows)
+
+
+def _locate(path: Path, rows: Sequence[tuple[str, int]]) -> list[Entry]:
+    places = (Path(), path.parent, path.parent.parent)
+    entries, missing = [], []
+    for name, label in rows:
+        file = next((place / name for place in places if (place / name).is_file()), None)
+        if file is None:
+            missing.append(f"{name} is missing")
+        else:
+            entries.append(Entry(name, file, label))
+    if missing:
+        raise problems(str(path), missing, "put the files back or run `python annotate.py` anew")
+    return entries
+
+
+def read_split(settings: Settings, split: str) -> tuple[list[Entry], list[str]]:
+    """Reads the list of one split and the label map it belongs to.
+
+    Returns:
+        The rows, in the order of the list, and the class names.
+
+    Raises:
+        UserError: A file is missing or malformed.
+    """
+    class_names = read_labels(settings.lists / LABELS)
+    return read_list(settings.lists / f"{split}.txt", len(class_names)), class_names
+
+
+def write_list(path: str | os.PathLike, rows: Iterable[tuple[str, int]]) -> None:
+    """Writes `path<TAB>index` rows, sorted by path, whole or not at all.
+
+    Raises:
+        UserError: The folder cannot be written to, or a path cannot stand in a list.
+    """
+    rows = sorted(rows)
+    wrong = [f"{name!r} has {name_fault(name)}" for name, _ in rows if name_fault(name)]
+    if wrong:
+        raise problems(str(path), wrong, "rename these files")
+    write_text(path, "".join(f"{name}\t{label}\n" for name, label in rows))

@@ -1,0 +1,102 @@
+"""What annotate prints: the counts, what was left out and why, and what to think about."""
+
+import unicodedata
+
+from annotation.lists import SPLITS
+from annotation.outputs import DUPLICATES, REJECTS, REMARKS
+from annotation.splits import Summary
+from annotation.walk import Layout
+from config import Settings
+
+CLASSES_SHOWN = 40
+IMBALANCE = 5  # times as many pictures in the largest class as in the smallest
+
+
+def print_summary(summary: Summary, layout: Layout, settings: Settings, decoded: int) -> None:
+    """Prints the table of classes and splits, and everything worth knowing below it."""
+    print("\n".join(_table(summary, layout.class_names)))
+    left_out = {reason: summary.reason_total(reason) for reason in summary.left_out}
+    print(f"{summary.files:,} files, {decoded:,} decoded now, {summary.files - decoded:,} remembered")
+    print(f"kept: {', '.join(f'{summary.total(split):,} {split}' for split in SPLITS)}")
+    if left_out:
+        print(f"left out: {_counts(left_out)} (see {settings.lists / REJECTS})")
+    if summary.remarks:
+        print(f"remarks on kept pictures: {_counts(summary.remarks)} (see {settings.lists / REMARKS})")
+    if summary.passed_over:
+        print(f"passed over: {_counts(summary.passed_over)}")
+    for line in advice(summary, layout, settings):
+        print(f"- {line}")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
+def _table(summary: Summary, class_names: list[str]) -> list[str]:
+    rows = []
+    for name in class_names:
+        gone = summary.left_out_of(name)
+        kept = [f"{summary.kept[split].get(name, 0):,}" for split in SPLITS]
+        rows.append([name, *kept, _counts(gone)])
+    hidden = len(rows) - CLASSES_SHOWN
+    if hidden > 1:
+        rows = [
+            *rows[:CLASSES_SHOWN],
+            [f"... {hidden:,} more classes", *("" for _ in SPLITS), "all are in annotate.html"],
+        ]
+    rows.append(["all", *(f"{summary.total(split):,}" for split in SPLITS), ""])
+    rows.insert(0, ["class", *SPLITS, "left out"])
+    widths = [max(columns(row[place]) for row in rows) for place in range(len(SPLITS) + 1)]
+    return [_line(row, widths) for row in rows]
+
+
+def _line(row: list[str], widths: list[int]) -> str:
+    name = row[0] + " " * (widths[0] - columns(row[0]))
+    counts = [text.rjust(width) for text, width in zip(row[1:-1], widths[1:], strict=True)]
+    return "  ".join([name, *counts, row[-1]]).rstrip()
+
+
+def columns(text: str) -> int:
+    """Counts the columns that a text takes in a terminal: Chinese characters take two, combining marks none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def advice(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
+    """Says in sentences what a user should know before training."""
+    said = [
+        f"{split}: no folder of its own, so {summary.total(split):,} pictures are taken from train "
+        f"({split}_fraction={share:g}, seed={settings.seed}); only lists say so, no picture moves"
+        for split, share in summary.made.items()
+    ]
+    if summary.convertible:
+        said.append(f"non_rgb=convert would keep {summary.convertible:,} more pictures")
+    said += _about_copies(summary, settings)
+    bare = [name for name in layout.class_names if not summary.kept["train"].get(name)]
+    if bare:
+        shown = ", ".join(bare[:10]) + (f" and {len(bare) - 10} more" if len(bare) > 10 else "")
+        said.append(f"no training picture is kept of {shown}: a network cannot learn what it never sees")
+    counts = {name: summary.kept["train"].get(name, 0) for name in layout.class_names if name not in bare}
+    if counts and max(counts.values()) >= IMBALANCE * min(counts.values()):
+        largest, smallest = max(counts, key=counts.get), min(counts, key=counts.get)
+        said.append(
+            f"train is lopsided: {counts[largest]:,} pictures of {largest}, {counts[smallest]:,} of {smallest}; "
+            "accuracy alone will flatter a network that guesses the large classes"
+        )
+    return said
+
+
+def _about_copies(summary: Summary, settings: Settings) -> list[str]:
+    said = []
+    if summary.copies:
+        kinds = {kind.replace("_", " "): count for kind, count in summary.copies.items()}
+        said.append(f"copies: {_counts(kinds)} (see {settings.lists / DUPLICATES})")
+    for pair, count in summary.leaks.items():
+        one, other = pair.split(" in ")
+        share = count / summary.total(one)
+        said.append(
+            f"leak: {count:,} of {summary.total(one):,} {one} pictures ({share:.1%}) have a copy in {other}"
+            + ("; on_leak=drop_from_train leaves those out of train" if other == "train" else "")
+        )
+    if summary.conflicts:
+        said.append(f"label conflict: groups of copies that lie in more than one class: {summary.conflicts:,}")
+    return said

@@ -1,0 +1,225 @@
+"""Finds the files of a data set: which folders are splits and classes, and what lies in them."""
+
+import hashlib
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from annotation.lists import LABELS, SPLITS, name_fault, read_labels
+from config import Settings
+from system.errors import UserError, problems
+
+FOLDER_NAMES = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
+WHOLE = "all"  # the split of a data folder that just holds class folders
+PASSED_OVER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "icon\r"})
+
+
+@dataclass
+class Layout:
+    """Where the pictures lie.
+
+    Attributes:
+        data_dir: The data folder as the settings give it.
+        folders: Split -> its folder, relative to data_dir; WHOLE -> "" where there are only class folders.
+        class_names: The label map; index = place.
+        labels_kept: True when labels.txt was there and decided the ids.
+    """
+
+    data_dir: Path
+    folders: dict[str, str]
+    class_names: list[str]
+    labels_kept: bool
+
+
+@dataclass
+class Found:
+    """One file: `path` is relative to the data folder, with `/`, in the file system's own bytes."""
+
+    path: bytes
+    split: str
+    class_name: str
+    size: int = 0
+    mtime_ns: int = 0
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass
+class Walk:
+    """What a walk has seen: counts of what it passed over, and a digest that changes with any file."""
+
+    passed_over: Counter = field(default_factory=Counter)
+    files: int = 0
+    digest: "hashlib._Hash" = field(default_factory=hashlib.sha1)
+
+
+def is_passed_over(name: str) -> bool:
+    """Tells hidden files and what operating systems leave behind from what somebody put there."""
+    return name.startswith(".") or name.lower() in PASSED_OVER
+
+
+def find_layout(settings: Settings) -> Layout:
+    """Tells splits and classes, and checks every split's class folders against the label map.
+
+    Raises:
+        UserError: The data folder is missing or empty, or its folders do not fit together.
+    """
+    data_dir = Path(settings.data_dir)
+    if name_fault(data_dir.as_posix()):
+        raise UserError(f"{data_dir}: there is {name_fault(data_dir.as_posix())}; rename the data folder")
+    if not data_dir.is_dir():
+        raise UserError(f"{data_dir}: no such folder; set data_dir=FOLDER to one that holds train/CLASS/")
+    folders = _split_folders(data_dir)
+    classes = {split: _classes(data_dir / folder) for split, folder in folders.items()}
+    first = WHOLE if WHOLE in folders else "train"
+    if not classes[first]:
+        raise UserError(f"{data_dir / folders[first]}: no class folder in it; put pictures into train/CLASS/")
+    labels_file = settings.lists / LABELS
+    labels_kept = labels_file.exists()
+    class_names = read_labels(labels_file) if labels_kept else sorted(classes[first])
+    _check_classes(data_dir, folders, classes, class_names, labels_file if labels_kept else None)
+    return Layout(data_dir, folders, class_names, labels_kept)
+
+
+def _folders_in(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir() and not is_passed_over(entry.name)]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); check the folder's rights") from None
+
+
+def _split_folders(data_dir: Path) -> dict[str, str]:
+    inside = set(_folders_in(data_dir))
+    found = {split: [name for name in FOLDER_NAMES[split] if name in inside] for split in SPLITS}
+    double = [names for names in found.values() if len(names) > 1]
+    if double:
+        raise UserError(f"{data_dir}: {' and '.join(double[0])} are the same split; keep one of them")
+    known = {names[0] for names in found.values() if names}
+    # A class may be called "train" (bus, plane, train): then it holds no folders, and others stand beside it.
+    if not known or (inside - known and not any(_folders_in(data_dir / name) for name in known)):
+        return {WHOLE: ""}
+    if not found["train"]:
+        raise UserError(f"{data_dir}: {', '.join(sorted(known))} but no train folder; name one train/")
+    return {split: names[0] for split, names in found.items() if names}
+
+
+def _classes(folder: Path) -> list[str]:
+    loose = _loose_pictures(folder)
+    if loose:
+        raise problems(str(folder), [f"{name} is in no class folder" for name in loose], "put each into CLASS/")
+    names = _folders_in(folder)
+    wrong = [f"class folder {name!r} has {name_fault(name)}" for name in sorted(names) if name_fault(name)]
+    if wrong:
+        raise problems(str(folder), wrong, "rename it; class names stand in labels.txt")
+    return names
+
+
+def _loose_pictures(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file() and not is_passed_over(entry.name)]
+    if not names:
+        return []
+    # Rarely needed, and a tenth of a second to load.
+    from imaging.images import suffixes
+
+    return sorted(name for name in names if name.lower().endswith(tuple(suffixes())))
+
+
+def _check_classes(
+    data_dir: Path, folders: dict[str, str], classes: dict[str, list[str]], class_names: list[str], labels: Path | None
+) -> None:
+    wrong = []
+    source = str(labels) if labels else "train"
+    for split, folder in folders.items():
+        missing = sorted(set(class_names) - set(classes[split]))
+        unknown = sorted(set(classes[split]) - set(class_names))
+        wrong += [f"{(data_dir / folder / name).as_posix()} is missing" for name in missing]
+        wrong += [f"{(data_dir / folder / name).as_posix()} is no class of {source}" for name in unknown]
+    if wrong:
+        remedy = "every split has the same class folders (an empty one will do outside train)"
+        raise problems(
+            str(data_dir), wrong, remedy + (f"; or delete {labels} to number the classes anew" if labels else "")
+        )
+
+
+def walk(layout: Layout, seen: Walk) -> Iterator[Found]:
+    """Finds every file of every class, folders within class folders included, nothing held in memory.
+
+    Args:
+        seen: Filled on the way.
+
+    Raises:
+        UserError: A class folder of the training split has no file at all.
+    """
+    empty = []
+    for split, folder in layout.folders.items():
+        # A link to one of these would bring the pictures of every class into one.
+        above = {(status.st_dev, status.st_ino) for status in map(os.stat, (layout.data_dir, layout.data_dir / folder))}
+        for class_name in layout.class_names:
+            place = os.path.join(folder, class_name)
+            before = seen.files
+            yield from _walk_folder(layout.data_dir, place, split, class_name, seen, set(above))
+            if seen.files == before and split in ("train", WHOLE):
+                empty.append(f"{(layout.data_dir / place).as_posix()} holds no picture")
+    if empty:
+        raise problems(str(layout.data_dir), empty, "put pictures there or remove the class folder everywhere")
+
+
+def _walk_folder(
+    data_dir: Path, folder: str, split: str, class_name: str, seen: Walk, visited: set[tuple[int, int]]
+) -> Iterator[Found]:
+    subfolders, prefix, fault = [], _bytes(folder) + b"/", name_fault(folder)
+    try:
+        status = os.stat(data_dir / folder)
+        # A link back to a folder above would never end; no folder is walked twice.
+        if (status.st_dev, status.st_ino) in visited:
+            seen.passed_over["linked folders seen already"] += 1
+            return
+        visited.add((status.st_dev, status.st_ino))
+        with os.scandir(data_dir / folder) as entries:
+            for entry in entries:
+                if is_passed_over(entry.name):
+                    seen.passed_over["hidden or left by an operating system"] += 1
+                elif entry.is_dir():
+                    subfolders.append(entry.name)
+                else:
+                    yield _count(seen, _found(prefix, entry, split, class_name, fault))
+    except OSError as error:
+        yield _count(seen, Found(_bytes(folder), split, class_name, reason="no_permission", detail=_unreadable(error)))
+    for name in sorted(subfolders):
+        yield from _walk_folder(data_dir, os.path.join(folder, name), split, class_name, seen, visited)
+
+
+def _unreadable(error: OSError) -> str:
+    return f"the folder cannot be read ({error.strerror}); check its rights"
+
+
+def _bytes(path: str) -> bytes:
+    return os.fsencode(path.replace(os.sep, "/"))
+
+
+def _found(prefix: bytes, entry: os.DirEntry, split: str, class_name: str, folder_fault: str) -> Found:
+    found = Found(prefix + os.fsencode(entry.name), split, class_name)
+    try:
+        status = entry.stat()
+        found.size, found.mtime_ns = status.st_size, status.st_mtime_ns
+        if not stat.S_ISREG(status.st_mode):
+            found.reason, found.detail = "not_a_file", "this is a pipe, a socket or a device; take it out"
+    except FileNotFoundError:
+        found.reason, found.detail = "missing", "a link to nothing, or a file that has just gone"
+    except OSError as error:
+        found.reason, found.detail = "unreadable", f"cannot be read ({error.strerror}); check the link"
+    fault = name_fault(entry.name) or folder_fault
+    if fault:
+        found.reason, found.detail = "bad_name", f"there is {fault}, which no list can hold; rename it"
+    return found
+
+
+def _count(seen: Walk, found: Found) -> Found:
+    seen.files += 1
+    seen.digest.update(b"%s\0%d\0%d\0" % (found.path, found.size, found.mtime_ns))
+    return found

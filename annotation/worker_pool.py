@@ -1,0 +1,172 @@
+"""Runs decoding in worker processes, so that no file can take the scan down."""
+
+import itertools
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+# The worker must find our modules whatever folder the command was started from.
+PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from annotation.worker import main; main()"
+TIMEOUT_SECONDS = 120  # for one batch, and for one file when it is tried alone
+BATCHES_WAITING = 4  # a worker: enough that none idles, few enough that memory stays flat
+
+
+class WorkerLost(Exception):  # noqa: N818 - what has happened, not what was done wrong
+    """A worker process ended in the middle of a batch; the text says how."""
+
+
+class Worker:
+    """One process and the pipe to it; it starts with the first batch and again after a loss."""
+
+    def __init__(self, folder: Path, max_pixels: int, timeout_seconds: float):
+        self.folder = folder
+        self.max_pixels = max_pixels
+        self.timeout_seconds = timeout_seconds
+        self.process: subprocess.Popen | None = None
+
+    def _start(self) -> subprocess.Popen:
+        # One thread a worker: there is a worker a core, and threads would count against the memory limit.
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(ROOT), str(self.max_pixels)],
+            cwd=self.folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            # Ctrl-C is for the command; it ends its workers itself.
+            start_new_session=True,
+        )
+
+    def ask(self, task: str, items: list, options: dict[str, Any]) -> list:
+        """Has one batch done.
+
+        Raises:
+            WorkerLost: The process ended or took too long; the next call starts another.
+        """
+        if self.process is None:
+            self.process = self._start()
+            self._await_ready()
+        timer = threading.Timer(self.timeout_seconds, self.process.kill)
+        timer.start()
+        try:
+            pickle.dump((task, items, options), self.process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            self.process.stdin.flush()
+            return pickle.load(self.process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            status = self.close()
+            timed_out = not timer.is_alive()
+            raise WorkerLost("timeout" if timed_out else _ending(status)) from None
+        finally:
+            timer.cancel()
+
+    def _await_ready(self) -> None:
+        try:
+            pickle.load(self.process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            raise WorkerLost(_ending(self.close())) from None
+
+    def close(self) -> int:
+        """Ends the process; returns its exit status (negative: the signal that killed it)."""
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        process.stdin.close() if not process.stdin.closed else None
+        try:
+            return process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+        finally:
+            process.stdout.close()
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"
+
+
+class Pool:
+    """Worker processes that share out batches.
+
+    Args:
+        workers: How many; they start when the first batch comes.
+        folder: Where the workers stand: paths are relative to it.
+        max_pixels: Largest width x height that they decode.
+        timeout_seconds: Longest time for one batch.
+    """
+
+    def __init__(self, workers: int, folder: Path, max_pixels: int, timeout_seconds: float = TIMEOUT_SECONDS):
+        self.size = workers
+        self._workers = [Worker(folder, max_pixels, timeout_seconds) for _ in range(workers)]
+        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._threads = ThreadPoolExecutor(workers)
+        self._closing = False
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for worker in self._workers:
+            if worker.process is not None:
+                worker.process.kill()
+        self._threads.shutdown(wait=True)
+        for worker in self._workers:
+            worker.close()
+
+    def run(
+        self, task: str, batches: Iterable[list], lost: Callable[[str], Any], **options: Any
+    ) -> Iterator[tuple[list, list]]:
+        """Has batches done in order.
+
+        Args:
+            task: Name of one of the worker's tasks.
+            batches: Lists of items; only a few of them are held at a time.
+            lost: Makes the result of an item whose worker ended: it is told how.
+
+        Yields:
+            Each batch with the list of its results.
+        """
+        waiting: deque = deque()
+        for batch in itertools.chain(batches, [None]):
+            while waiting and (batch is None or len(waiting) >= self.size * BATCHES_WAITING):
+                done, future = waiting.popleft()
+                yield done, future.result()
+            if batch is not None:
+                waiting.append((batch, self._threads.submit(self._do, task, batch, lost, options)))
+
+    def _do(self, task: str, batch: list, lost: Callable[[str], Any], options: dict[str, Any]) -> list:
+        worker = self._idle.get()
+        try:
+            return worker.ask(task, batch, options)
+        except WorkerLost:
+            if self._closing:
+                raise
+            # Some file of this batch did it: alone, each shows whether it was the one.
+            return [self._alone(worker, task, item, lost, options) for item in batch]
+        finally:
+            self._idle.put(worker)
+
+    def _alone(self, worker: Worker, task: str, item: Any, lost: Callable[[str], Any], options: dict[str, Any]) -> Any:
+        try:
+            return worker.ask(task, [item], options)[0]
+        except WorkerLost as error:
+            return lost(str(error))

@@ -1,1 +1,0 @@
-"""Checks of a data set: finding the files, judging them, copies, splits, lists and the report."""

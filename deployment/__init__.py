@@ -1,1 +1,0 @@
-"""What an exported folder holds, how it is run, and how it is checked against the run it came from."""

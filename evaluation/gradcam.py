@@ -1,0 +1,108 @@
+"""Grad-CAM: which parts of a picture speak for a class, for any convolutional network."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import paddle
+from paddle import nn
+from PIL import Image
+
+from evaluation import plots
+from models.networks import Classifier
+from system.errors import UserError
+
+# Pictures explained at once: every feature map of the network is held for them.
+BATCH = 8
+AUTO = "auto"
+# Maps with a shorter side, in pixels, say hardly where: small pictures leave 2x2 at the end, so an earlier map is read.
+TELLING = 5
+# How much of an overlay is the heat map, where it is hottest.
+OPACITY = 0.6
+
+
+def explain(classifier: Classifier, images: np.ndarray, class_indices: Sequence[int], layer: str = AUTO) -> np.ndarray:
+    """Computes how much each place of a picture speaks for a class.
+
+    Args:
+        classifier: In eval mode.
+        images: Raw pixels uint8 [N, 3, H, W].
+        class_indices: One class for each picture.
+        layer: Name of the layer whose output is read, as `Classifier.network.named_sublayers()` gives it; "auto": the
+            last feature map that the logits depend on and no pooling made, of at least TELLING pixels a side if there
+            is one, else of more than one pixel.
+
+    Returns:
+        float32 [N, H, W], 0..1, the strongest place of each picture 1; all 0 where nothing speaks for the class.
+
+    Raises:
+        UserError: There is no layer of that name, or its output is no feature map; or the network has none at all.
+
+    Source: Selvaraju et al. 2017, "Grad-CAM" (arXiv:1610.02391), equations 1 and 2.
+    """
+    parts = [slice(start, start + BATCH) for start in range(0, len(images), BATCH)]
+    indices = np.asarray(class_indices, np.int64)
+    return np.concatenate([_explain(classifier, images[part], indices[part], layer) for part in parts])
+
+
+def _explain(classifier: Classifier, images: np.ndarray, indices: np.ndarray, layer: str) -> np.ndarray:
+    pixels = paddle.to_tensor(images).astype("float32")
+    # Without it a frozen network would record nothing to differentiate.
+    pixels.stop_gradient = False
+    maps = _Maps(classifier.network, layer)
+    with paddle.enable_grad(), maps:
+        logits = classifier(pixels)
+        score = logits.take_along_axis(paddle.to_tensor(indices).unsqueeze(1), axis=1).sum()
+    features, gradients = maps.choose(score)
+    weights = gradients.mean(axis=[2, 3], keepdim=True)
+    heat = nn.functional.relu((weights * features).sum(axis=1, keepdim=True))
+    heat = nn.functional.interpolate(heat, size=images.shape[2:], mode="bilinear").squeeze(1).detach().numpy()
+    highest = heat.max(axis=(1, 2), keepdims=True)
+    return np.divide(heat, highest, out=np.zeros_like(heat), where=highest > 0)
+
+
+class _Maps:
+    """Collects a network's feature maps, in the order they are computed, while it runs."""
+
+    def __init__(self, network: nn.Layer, layer: str):
+        self.layers = dict(network.named_sublayers())
+        if layer != AUTO and layer not in self.layers:
+            close = ", ".join(name for name, one in self.layers.items() if isinstance(one, nn.Conv2D))
+            raise UserError(f"explain_layer={layer}: the network has no such layer; its convolutions are {close}")
+        self.named = layer
+        self.found: list[paddle.Tensor] = []
+
+    def __enter__(self) -> "_Maps":
+        chosen = [one for name, one in self.layers.items() if self.named in (AUTO, name)]
+        self.hooks = [one.register_forward_post_hook(self._keep) for one in chosen]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _keep(self, layer: nn.Layer, inputs: object, output: object) -> None:
+        # Pooling to a larger or to a single place would blur where the evidence stands.
+        pooled = "Pool" in type(layer).__name__ and self.named == AUTO
+        if isinstance(output, paddle.Tensor) and output.ndim == 4 and max(output.shape[2:]) > 1 and not pooled:
+            self.found.append(output)
+
+    def choose(self, score: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Gives the last feature map that the score depends on (auxiliary branches do not count), and its gradient."""
+        telling = [features for features in self.found if min(features.shape[2:]) >= TELLING]
+        for features in reversed(self.found if self.named != AUTO else [*self.found, *telling]):
+            (gradients,) = paddle.grad(score, features, retain_graph=True, allow_unused=True)
+            if gradients is not None:
+                return features, gradients
+        what = "the network" if self.named == AUTO else f"explain_layer={self.named}"
+        raise UserError(
+            f"{what}: no feature map of more than one pixel, so nothing can be explained; "
+            "name another explain_layer or use larger pictures"
+        )
+
+
+def overlay(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
+    """Lays a heat map float [h, w], 0..1, over an RGB picture of any size of the same section."""
+    small = Image.fromarray(np.uint8(np.rint(heatmap * 255)))
+    heat = np.asarray(small.resize(image.size, Image.BICUBIC), np.float64)[..., None] / 255
+    mixed = np.asarray(image, np.float64) * (1 - OPACITY * heat) + OPACITY * heat * plots.heat_colours(heat[..., 0])
+    return Image.fromarray(np.uint8(np.rint(mixed)))

@@ -1,0 +1,56 @@
+"""Small pictures for the page, as data URIs, cut as the network sees them."""
+
+import base64
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from annotation.lists import Entry
+from evaluation.gradcam import overlay
+from imaging.images import read_image
+from imaging.transforms import EvalTransform
+
+# Longer side, in pixels: sharp on a phone, a few kilobytes each.
+SIDE = 192
+
+
+class Thumbnails:
+    """Draws pictures of a list through the evaluation pipeline, larger than the network needs where it needs little."""
+
+    def __init__(self, transform: EvalTransform, max_pixels: int):
+        factor = SIDE / max(transform.height, transform.width)
+        short = None if transform.resize_short is None else max(1, round(transform.resize_short * factor))
+        height, width = (max(1, round(side * factor)) for side in (transform.height, transform.width))
+        self.transform = replace(transform, height=height, width=width, resize_short=short)
+        self.max_pixels = max_pixels
+        self.drawn: dict[Path, Image.Image] = {}
+
+    def image(self, entry: Entry) -> Image.Image:
+        """The section of a picture that the network sees, RGB."""
+        if entry.file not in self.drawn:
+            pixels = self.transform(read_image(entry.file, self.max_pixels))
+            self.drawn[entry.file] = Image.fromarray(pixels.transpose(1, 2, 0))
+        return self.drawn[entry.file]
+
+    def plain(self, entry: Entry) -> str:
+        """The picture as a data URI."""
+        return encode(self.image(entry))
+
+    def heated(self, entry: Entry, heatmap: np.ndarray) -> str:
+        """The picture under a heat map float [H, W], 0..1, as a data URI."""
+        return encode(overlay(self.image(entry), heatmap))
+
+
+def encode(image: Image.Image) -> str:
+    """Turns a picture into a JPEG data URI."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def embed(path: Path) -> str:
+    """Turns a PNG file into a data URI."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -1,0 +1,178 @@
+"""Decoded, shrunk pictures kept as bytes, in memory or in one file, so that an epoch need not decode them again."""
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from system.errors import UserError
+from system.machine import cores
+
+# Counted up when the file's layout or the way pictures are shrunk changes.
+LAYOUT = 1
+# Pixels, then a row (offset, height, width) a picture, then this: LAYOUT, number of rows, checksum of the rows.
+FOOTER = np.dtype([("layout", "<i8"), ("count", "<i8"), ("checksum", "<i8")])
+
+
+class PictureCache:
+    """Pictures uint8 [height, width, 3] by their place in a list.
+
+    Attributes:
+        table: int64 [N, 3]: offset of each picture's first byte, its height and its width.
+    """
+
+    def __init__(self, pixels: np.ndarray, table: np.ndarray):
+        self.pixels, self.table = pixels, table
+        self._stack: np.ndarray | None = None
+        if len(table) and (table[:, 1:] == table[0, 1:]).all():
+            height, width = table[0, 1:].tolist()
+            self._stack = pixels[: len(table) * height * width * 3].reshape(-1, height, width, 3)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """One picture, uint8 [height, width, 3]; not to be written to."""
+        offset, height, width = self.table[index].tolist()
+        return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Several pictures of one size, uint8 [N, height, width, 3], as a copy."""
+        return self._stack[indices]
+
+    def uniform(self, height: int, width: int) -> bool:
+        """Tells whether every picture has this size."""
+        return self._stack is not None and self._stack.shape[1:3] == (height, width)
+
+
+def key(files: Sequence[Path], how: str) -> str:
+    """Names what a cache holds: which files, as they are now, made small by which rule and library.
+
+    Raises:
+        UserError: A file is gone.
+    """
+    digest = hashlib.sha256(json.dumps([LAYOUT, how, PIL.__version__]).encode())
+    for file in files:
+        try:
+            state = file.stat()
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror}); run `python annotate.py` anew") from None
+        digest.update(f"{file.resolve()}\n{state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:20]
+
+
+def estimate(files: Sequence[Path], shrunk_size: Callable[[tuple[int, int]], tuple[int, int]]) -> int:
+    """Foretells a cache's bytes from at most 200 pictures' headers, spread over the list."""
+    sample = files[:: max(1, len(files) // 200)]
+    total = 0
+    for file in sample:
+        try:
+            with Image.open(file) as image:
+                width, height = shrunk_size(image.size)
+                total += width * height * 3
+        # What is wrong with the file is said when it is read.
+        except Exception:
+            continue
+    return round(total * len(files) / max(1, len(sample)))
+
+
+def free_memory() -> int:
+    """Bytes that can be had without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 4 << 30
+
+
+def build(files: Sequence[Path], read: Callable[[Path], np.ndarray]) -> PictureCache:
+    """Reads every picture into memory, with a thread a core (decoders let go of the interpreter).
+
+    Raises:
+        PictureError: A picture cannot be read.
+    """
+    with ThreadPoolExecutor(cores()) as pool:
+        images = list(pool.map(read, files))
+    return PictureCache(np.concatenate([image.reshape(-1) for image in images]), _table([i.shape for i in images]))
+
+
+def _table(shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
+    sides = np.asarray(shapes, np.int64).reshape(len(shapes), 3)[:, :2]
+    sizes = sides.prod(axis=1) * 3
+    return np.column_stack([np.cumsum(sizes) - sizes, sides])
+
+
+def on_disk(folder: str | os.PathLike, name: str, files: Sequence[Path], read: Callable, size: int) -> PictureCache:
+    """Maps the cache file `folder/name`, and writes it first where it is missing or torn.
+
+    Args:
+        size: Its bytes, foretold.
+
+    Raises:
+        UserError: The folder cannot be written to or has no room.
+        PictureError: A picture cannot be read.
+    """
+    file = Path(folder) / name
+    found = load(file, len(files))
+    if found is not None:
+        print(f"cache: {file} is up to date")
+        return found
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(file.parent).free
+        if size > free:
+            raise UserError(
+                f"cache_dir={folder}: the cache needs {size >> 20} MB, {free >> 20} MB are free; use cache=none"
+            )
+        _write(file, files, read)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror}); set cache_dir, or use cache=none") from None
+    return load(file, len(files))
+
+
+def _write(file: Path, files: Sequence[Path], read: Callable[[Path], np.ndarray]) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    shapes = []
+    try:
+        with open(temporary, "wb") as handle, ThreadPoolExecutor(cores()) as pool:
+            for start in range(0, len(files), 256):
+                for image in pool.map(read, files[start : start + 256]):
+                    handle.write(image.tobytes())
+                    shapes.append(image.shape)
+            rows = _table(shapes).astype("<i8").tobytes()
+            # The table stands on a multiple of 8 bytes, as a map of it must.
+            handle.write(b"\0" * (-handle.tell() % 8))
+            handle.write(rows)
+            handle.write(np.array([(LAYOUT, len(shapes), zlib.crc32(rows))], FOOTER).tobytes())
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(file: Path, count: int) -> PictureCache | None:
+    """Maps a cache file of `count` pictures; None where it is missing or torn."""
+    try:
+        content = np.memmap(file, np.uint8, "r")
+    except (OSError, ValueError):
+        return None
+    if len(content) < FOOTER.itemsize + 24 * count:
+        return None
+    footer = content[-FOOTER.itemsize :].view(FOOTER)[0]
+    rows = content[-FOOTER.itemsize - 24 * count : -FOOTER.itemsize]
+    if footer["layout"] != LAYOUT or footer["count"] != count or footer["checksum"] != zlib.crc32(rows.tobytes()):
+        return None
+    table = rows.view("<i8").reshape(count, 3).copy()
+    used = int(table[-1, 0] + table[-1, 1] * table[-1, 2] * 3) if count else 0
+    if used + -used % 8 + rows.nbytes + FOOTER.itemsize != len(content):
+        return None
+    return PictureCache(content, table)

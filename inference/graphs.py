@@ -1,0 +1,55 @@
+"""Writes the static graph: raw pixels in, probabilities out."""
+
+import os
+from pathlib import Path
+
+import paddle
+from paddle.pir_utils import DygraphOldIrGuard
+from paddle.static import InputSpec
+
+from inference.description import GRAPH, OLD_GRAPH, WEIGHTS
+from system.files import file_digest
+
+
+class Served(paddle.nn.Layer):
+    """Temperature and softmax are inside, because PaddleX and other clients only sort what the graph returns."""
+
+    def __init__(self, classifier: paddle.nn.Layer, temperature: float):
+        super().__init__()
+        self.classifier = classifier
+        self.temperature = float(temperature)
+
+    def forward(self, image: paddle.Tensor) -> paddle.Tensor:
+        """Raw pixels float32 [N, 3, H, W], 0..255, to probabilities float32 [N, C]."""
+        return paddle.nn.functional.softmax(self.classifier(image) / self.temperature, axis=-1)
+
+
+def write_graphs(
+    classifier: paddle.nn.Layer, image_shape: tuple[int, int, int], temperature: float, folder: Path
+) -> None:
+    """Writes the graph twice, as .json and as .pdmodel, over one weights file.
+
+    The OpenVINO and TensorRT engines of Paddle Inference and the quantiser know the old form only: given a .json, the
+    former say nothing and run without (3.2.2).
+
+    Raises:
+        RuntimeError: The two forms want different weights.
+    """
+    _save(classifier, image_shape, temperature, folder)
+    digest = file_digest(folder / WEIGHTS)
+    old = folder / "old"
+    with DygraphOldIrGuard():
+        _save(classifier, image_shape, temperature, old)
+    if file_digest(old / WEIGHTS) != digest:
+        raise RuntimeError(f"{GRAPH} and {OLD_GRAPH} do not share their weights")
+    os.replace(old / OLD_GRAPH, folder / OLD_GRAPH)
+    for left in old.iterdir():
+        left.unlink()
+    old.rmdir()
+
+
+def _save(classifier: paddle.nn.Layer, image_shape: tuple[int, int, int], temperature: float, folder: Path) -> None:
+    served = Served(classifier, temperature)
+    served.eval()
+    spec = InputSpec([None, *image_shape], "float32", "image")
+    paddle.jit.save(served, str(folder / "inference"), input_spec=[spec])

@@ -1,1 +1,0 @@
-"""What evaluate.py tells: calibrated confidence, explanations, mistakes, label suspects, comparisons, and the page."""

@@ -1,0 +1,193 @@
+"""The machine: device, threads, seeds. The only file that sets environment variables, before paddle loads."""
+
+import contextlib
+import ctypes
+import functools
+import io
+import os
+import platform
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from system.errors import UserError
+
+# mallopt's parameter numbers in glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+# Threads that network=cnn gains from: 1.1 times one with batches of 32, 1.3 with 128 (measured on 2 cores).
+MAX_THREADS_CNN = 2
+
+
+class MachineSettings(Protocol):
+    """The settings (config.Settings) that say how hard the machine works."""
+
+    @property
+    def device(self) -> str:
+        """Where paddle computes: auto, cpu, gpu or gpu:INDEX."""
+
+    @property
+    def threads(self) -> int | str:
+        """CPU threads a process, or auto."""
+
+    @property
+    def network(self) -> str:
+        """Name of the network: a small one gains from few threads only."""
+
+    @property
+    def cpu_speedups(self) -> bool:
+        """Whether layers and memory are made faster on a CPU."""
+
+
+def cores() -> int:
+    """Number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def rank() -> tuple[int, int]:
+    """Number of this process and how many train together, as `python -m paddle.distributed.launch` tells them."""
+    return int(os.environ.get("PADDLE_TRAINER_ID") or 0), int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
+
+
+def shares(count: int, threads: int) -> list[list[int]]:
+    """Gives each of several processes cores of its own, as many as it has threads; none where there are too few."""
+    if not hasattr(os, "sched_getaffinity") or count * threads > cores():
+        return [[] for _ in range(count)]
+    own = sorted(os.sched_getaffinity(0))
+    return [own[index * threads : (index + 1) * threads] for index in range(count)]
+
+
+def bind(own: Sequence[int]) -> None:
+    """Keeps this process on its cores.
+
+    OpenVINO binds a process of one thread to the first core it may use: several such processes would share one core.
+    """
+    if own and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, own)
+
+
+@functools.cache
+def is_amd() -> bool:
+    """Tells whether the processor is AMD's."""
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "AMD" in platform.processor()
+
+
+def threads(settings: MachineSettings) -> int:
+    """Number of CPU threads a process: the setting, or all cores shared among the processes of one machine.
+
+    The small network has too little work for many: they wait for each other longer than they compute.
+    """
+    if settings.threads != "auto":
+        return max(1, settings.threads)
+    local = int(os.environ.get("PADDLE_LOCAL_SIZE") or 1)
+    share = max(1, cores() // local)
+    return min(MAX_THREADS_CNN, share) if settings.network == "cnn" else share
+
+
+def prepare(settings: MachineSettings) -> None:
+    """Sets what must stand before paddle is imported, and imports it.
+
+    Every command that computes calls it first; once paddle is loaded, it changes nothing any more.
+    """
+    if "paddle" in sys.modules:
+        return
+    # Paddle would set 1 and leave every other core idle.
+    os.environ["OMP_NUM_THREADS"] = str(threads(settings))
+    if settings.cpu_speedups:
+        # Views save a transpose's copy and then pay for it twelvefold when a matrix product makes it (3.2.2, CPU).
+        os.environ.setdefault("FLAGS_use_stride_kernel", "0")
+        if is_amd():
+            # Paddle's MKL takes a slow path on AMD unless told that AVX2 is there: 2.6 times slower for ResNet50.
+            os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+        _keep_memory()
+    # Notes on which executor and which oneDNN run are for those who work on paddle; its warnings stay.
+    os.environ.setdefault("GLOG_minloglevel", "1")
+    # Paddle tells everybody with more than one thread to use one.
+    with contextlib.redirect_stderr(io.StringIO()):
+        import paddle  # noqa: F401
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, where it is the one whose allocator can be told how to behave."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+
+
+def _keep_memory() -> None:
+    """Lets the C library keep freed memory.
+
+    By default it returns every large block to the kernel and takes it back at the next operator: a page fault for
+    each 4 KiB of each activation, 12-15 % of a ResNet50 step on the CPU.
+    """
+    if libc := _glibc():
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def release_memory() -> None:
+    """Gives freed memory back to the system, all that `prepare` lets the C library keep."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+def share_one_heap() -> None:
+    """Lets all threads allocate from one heap; to be called before there are any.
+
+    By default the C library gives each its own, and every one keeps what its largest pictures needed, so that memory
+    grows over the first thousands of pictures: decoding alone peaked at 396 MiB that way and at 349 MiB this way.
+    """
+    if libc := _glibc():
+        libc.mallopt(M_ARENA_MAX, 1)
+
+
+def select_device(settings: MachineSettings) -> str:
+    """Makes paddle compute on the device of the settings.
+
+    Returns:
+        Its name, for example "cpu" or "gpu:0".
+
+    Raises:
+        UserError: A GPU is asked for and this paddle or machine has none.
+    """
+    import paddle
+
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    wanted = settings.device
+    if wanted == "auto":
+        wanted = "gpu" if gpus else "cpu"
+    if wanted.startswith("gpu"):
+        if not paddle.is_compiled_with_cuda():
+            raise UserError(
+                f"device={wanted}: this paddle is the CPU build; use device=cpu or install paddlepaddle-gpu"
+            )
+        index = int(wanted.partition(":")[2] or os.environ.get("FLAGS_selected_gpus") or 0)  # noqa: SIM112
+        if index >= gpus:
+            raise UserError(f"device={wanted}: paddle sees {gpus} GPUs here; use device=cpu or another index")
+        wanted = f"gpu:{index}"
+    paddle.set_device(wanted)
+    return wanted
+
+
+def describe(settings: MachineSettings, device: str) -> str:
+    """Says in a few words what the computing is done with."""
+    if device != "cpu":
+        return device
+    count = threads(settings)
+    told = f"cpu, {count} thread{'s' * (count > 1)}"
+    if not settings.cpu_speedups:
+        return f"{told}, plain paddle (cpu_speedups=false)"
+    return f"{told}, faster layers and memory" + (", MKL's fast path on AMD" if is_amd() else "")
+
+
+def seed_all(seed: int) -> None:
+    """Seeds Python, NumPy and paddle, so that the same settings give the same weights."""
+    import numpy as np
+    import paddle
+
+    random.seed(seed)
+    np.random.seed(seed)
+    paddle.seed(seed)

@@ -1,0 +1,126 @@
+"""Kept pictures: the same bytes as read ones, and never those of another file, size or release."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import config
+from imaging import cache
+from system.errors import UserError
+from train import make_loader
+
+
+@pytest.fixture
+def loader_of(data, settings_for):
+    """Builds a loader over the test's own pictures, with its cache in use, and says what was told."""
+
+    def build(split: str = "train", **changes):
+        settings = settings_for(data, **{"cache_dir": "kept", "cache": "none"} | changes)
+        loader = make_loader(settings, split, (data / "labels.txt").read_text().split(), "cpu")
+        return loader, loader.dataset.use_cache(settings, split)
+
+    return build
+
+
+def pixels(loader) -> np.ndarray:
+    return np.concatenate([images for images, _ in loader])
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk", "auto"])
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_cache_changes_no_pixel(loader_of, kind, split):
+    """Guards against cached training that gives other results than uncached training of the same seed."""
+    plain, _ = loader_of(split)
+    kept, _ = loader_of(split, cache=kind)
+    assert kept.dataset.cached is not None
+    for epoch in (1, 2):
+        plain.epoch = kept.epoch = epoch
+        np.testing.assert_array_equal(pixels(plain), pixels(kept))
+
+
+def test_flips_of_whole_batches_are_those_of_single_pictures(loader_of, plain):
+    """Guards against a fast path that draws other numbers than the one it stands for."""
+    changes = {"augment": plain | {"horizontal_flip": 0.5, "vertical_flip": 0.5}, "image_shape": [3, 40, 48]}
+    slow, _ = loader_of(**changes)
+    fast, _ = loader_of(cache="ram", **changes)
+    assert fast.dataset.transform.is_whole
+    assert fast.dataset.cached.uniform(40, 48)
+    np.testing.assert_array_equal(pixels(slow), pixels(fast))
+
+
+def test_training_pictures_are_kept_shrunk(loader_of):
+    """Guards against a cache of full photos, which fills the memory, and of finished ones, which nothing can crop."""
+    kept, _ = loader_of(cache="ram", image_shape=[3, 16, 16])
+    assert kept.dataset.cached[0].shape == (20, 24, 3)
+    kept, _ = loader_of("valid", cache="ram", image_shape=[3, 16, 16])
+    assert kept.dataset.cached[0].shape == (16, 16, 3)
+
+
+def test_a_changed_picture_is_read_anew(loader_of, data):
+    """Guards against a training on the pictures of last week."""
+    loader_of(cache="disk")
+    before = set(os.listdir("kept"))
+    loader_of(cache="disk")
+    assert set(os.listdir("kept")) == before
+    changed = next((data / "train").rglob("*.jpg"))
+    Image.new("RGB", (48, 40), "red").save(changed)
+    fresh, _ = loader_of(cache="disk")
+    uncached, _ = loader_of()
+    np.testing.assert_array_equal(pixels(fresh), pixels(uncached))
+    loader_of(cache="disk", image_shape=[3, 16, 16])
+    assert len(os.listdir("kept")) == 3
+
+
+@pytest.mark.parametrize("damage", ["cut", "cut rows", "changed table", "empty", "other layout"])
+def test_a_torn_cache_is_built_anew(loader_of, damage):
+    """Guards against noise as training pictures after a full disk or a killed copy."""
+    first, _ = loader_of(cache="disk")
+    expected = pixels(first)
+    (file,) = (entry.path for entry in os.scandir("kept"))
+    with open(file, "rb") as handle:
+        content = bytearray(handle.read())
+    changes = {
+        "cut": content[: len(content) // 2],
+        "cut rows": content[100:],
+        "changed table": content[:-40] + bytes([content[-40] ^ 1]) + content[-39:],
+        "empty": b"",
+        "other layout": content[:-24] + b"\x09" + content[-23:],
+    }
+    os.unlink(file)
+    with open(file, "wb") as handle:
+        handle.write(changes[damage])
+    again, _ = loader_of(cache="disk")
+    np.testing.assert_array_equal(pixels(again), expected)
+
+
+def test_what_has_no_room_is_refused_or_told(loader_of, monkeypatch):
+    """Guards against a machine that swaps for hours, and against a cache that is left out without a word."""
+    monkeypatch.setattr(cache, "free_memory", lambda: 1000)
+    with pytest.raises(UserError, match=r"cache=ram: .* use cache=disk or none"):
+        loader_of(cache="ram")
+    loader, told = loader_of(cache="auto")
+    assert loader.dataset.cached is None
+    assert "too many" in told
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
+    with pytest.raises(UserError, match=r"cache_dir=kept: .* use cache=none"):
+        loader_of(cache="disk")
+
+
+def test_the_size_is_foretold(loader_of):
+    """Guards against a promise that is off by the share of pixels that shrinking takes away."""
+    loader, _ = loader_of(cache="ram", image_shape=[3, 16, 16])
+    dataset = loader.dataset
+    assert cache.estimate([entry.file for entry in dataset.entries], dataset.transform.kept_size) == len(
+        dataset.cached.pixels
+    )
+
+
+def test_nothing_is_left_of_a_build_that_failed(loader_of, data):
+    """Guards against a half-written cache that looks like a whole one."""
+    (next((data / "train").rglob("*.jpg"))).write_bytes(b"no picture")
+    with pytest.raises(UserError, match="no picture format"):
+        loader_of(cache="disk")
+    assert os.listdir("kept") == []
+    assert config.load().cache == "auto"

@@ -1,0 +1,154 @@
+"""Pictures become pixels in one way, and what is no picture says why."""
+
+import io
+import random
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imaging.images import PictureError, open_image, read_image
+
+LIMIT = 10_000
+
+
+def encode(image: Image.Image, form: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def two_colours(mode: str = "RGB") -> Image.Image:
+    """Left half red, right half blue, 40 x 20."""
+    image = Image.new("RGB", (40, 20), (255, 0, 0))
+    image.paste((0, 0, 255), (20, 0, 40, 20))
+    return image.convert(mode)
+
+
+def reason(data: bytes, limit: int = LIMIT) -> str:
+    with pytest.raises(PictureError) as caught:
+        open_image(data, limit, "it.jpg")
+    assert str(caught.value).startswith("it.jpg: ")
+    return caught.value.reason
+
+
+def test_every_kind_of_broken_file_has_its_reason():
+    """Guards against a bad file that is called by another one's name, or that comes through."""
+    jpeg = encode(two_colours(), "JPEG")
+    png = encode(Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)), "PNG")
+    broken_stream = bytearray(png)
+    broken_stream[len(png) // 2] ^= 0xFF
+    assert reason(b"") == "empty"
+    assert reason(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n") == "lfs_pointer"
+    assert reason(b"console.log(1)") == "not_a_picture"
+    assert reason(jpeg[:-30]) == "truncated"
+    # Pillow shows what it decoded of a PNG whose data is broken in the middle: a picture, marked as damaged.
+    assert open_image(bytes(broken_stream), 10**6).info["damaged"]
+    assert reason(b"GIF89a\0\0\0\0") == "corrupt"
+    # Cut short, these are still pictures that somebody should copy anew, not files that do not belong here.
+    for form in ("WEBP", "AVIF", "ICO"):
+        assert reason(encode(two_colours(), form)[:100]) in ("truncated", "corrupt")
+    assert reason(encode(two_colours(), "WEBP", lossless=True)[:-9]) == "truncated"
+    assert reason(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "unsupported_format"
+    assert reason(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "unsupported_format"
+    assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n") == "unsupported_format"
+    assert reason(jpeg, limit=799) == "too_large"
+
+
+def test_too_large_names_the_number_to_set():
+    """Guards against a limit that the user cannot find out how to lift."""
+    data = encode(two_colours(), "JPEG")
+    with pytest.raises(PictureError, match="max_pixels=800 "):
+        open_image(data, 799)
+    assert open_image(data, 800).size == (40, 20)
+
+
+def test_a_bomb_is_refused_before_it_is_decoded():
+    """Guards against a header of 65,000 x 65,000 pixels that fills the memory."""
+    header = struct.pack(">II5B", 65000, 65000, 8, 2, 0, 0, 0)
+    data = encode(two_colours(), "PNG")
+    assert reason(data[:16] + header + data[29:]) in ("too_large", "corrupt")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_picture_stands_upright(orientation):
+    """Guards against phone photos that lie on their side."""
+    turns = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    upright = Image.new("RGB", (40, 20), "red")
+    upright.paste("blue", (20, 0, 40, 20))
+    upright.paste("green", (0, 10, 10, 20))
+    stored = upright if turns[orientation] is None else upright.transpose(Image.Transpose(turns[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = read_image(encode(stored, "PNG", exif=exif.tobytes()), LIMIT)
+    assert np.array_equal(np.asarray(turned), np.asarray(upright))
+
+
+def test_every_mode_becomes_rgb():
+    """Guards against transparency that turns black, and 16 bits that turn white."""
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    assert read_image(encode(clear, "PNG"), LIMIT).getpixel((0, 0)) == (255, 255, 255)
+    grey = Image.fromarray(np.full((4, 4), 0x8080, np.uint16))
+    assert read_image(encode(grey, "PNG"), LIMIT).getpixel((0, 0)) == (128, 128, 128)
+    for mode, form in (("L", "PNG"), ("P", "GIF"), ("1", "PNG"), ("CMYK", "JPEG"), ("LA", "PNG")):
+        assert read_image(encode(two_colours().convert(mode), form), LIMIT).mode == "RGB"
+
+
+def test_a_broken_exif_block_costs_no_picture():
+    """Guards against a picture lost for its metadata."""
+    data = encode(two_colours(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\xff" * 40)
+    assert read_image(data, LIMIT).size == (40, 20)
+
+
+def broken_jpegs() -> Iterator[bytes]:
+    """JPEGs of every kind, cut short, with bytes changed, lost or overwritten."""
+    draw = random.Random(4)
+    blobs = Image.fromarray(np.random.default_rng(4).integers(0, 256, (12, 16, 3), np.uint8))
+    photo = blobs.resize((208, 156), Image.Resampling.BICUBIC)
+    for number in range(240):
+        options = {"quality": (30, 95)[number % 2], "progressive": number % 3 == 0, "subsampling": number % 5 % 3}
+        data = bytearray(encode(photo.convert(("RGB", "L", "CMYK")[number % 7 % 3]), "JPEG", **options))
+        place, length = draw.randrange(4, len(data)), draw.randrange(1, 300)
+        if number % 4 == 0:
+            del data[place:]
+        elif number % 4 == 1:
+            data[place] ^= draw.randrange(1, 256)
+        elif number % 4 == 2:
+            del data[place : place + length]
+        else:
+            data[place : place + length] = bytes(length)
+        yield bytes(data)
+
+
+def test_a_jpeg_decoded_small_is_broken_exactly_when_it_is_broken_whole():
+    """Guards against a check that passes, at an eighth of the size, what training cannot decode in full."""
+    ends = []
+    for data in broken_jpegs():
+        told = []
+        for least in (None, 64, 8):
+            try:
+                open_image(data, 10**6, "it.jpg", least)
+                told.append(("kept", ""))
+            except PictureError as error:
+                told.append((error.reason, "" if error.reason == "not_a_picture" else error.detail))
+        assert told[0] == told[1] == told[2]
+        ends.append(told[0][0])
+    assert ends.count("kept") > 20 and ends.count("truncated") > 60 and ends.count("corrupt") > 5
+
+
+def test_a_jpeg_decoded_small_still_says_its_size():
+    """Guards against the size of a preview in the reports."""
+    image = open_image(encode(two_colours().resize((400, 200)), "JPEG"), 10**6, least=64)
+    assert image.size == (200, 100) and image.info["stored_size"] == (400, 200)
+
+
+def test_a_missing_file_is_told_from_a_forbidden_one(tmp_path):
+    """Guards against one word for two troubles."""
+    with pytest.raises(PictureError) as caught:
+        open_image(tmp_path / "none.jpg", LIMIT)
+    assert caught.value.reason == "missing"
+    with pytest.raises(PictureError) as caught:
+        open_image(tmp_path, LIMIT)
+    assert caught.value.reason == "unreadable"

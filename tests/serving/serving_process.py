@@ -1,0 +1,62 @@
+"""A real serve.py for tests: started on a free port, asked over HTTP, ended with SIGTERM."""
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ServeProcess:
+    """A running serve.py; `http` asks it, `lines` holds what it has said."""
+
+    def __init__(self, folder: Path, *options: str, **environment: str):
+        line = [
+            sys.executable,
+            str(ROOT / "serve.py"),
+            str(folder),
+            "--port",
+            "0",
+            "threads=1",
+            "engine=onednn",
+            *options,
+        ]
+        self.process = subprocess.Popen(
+            line, cwd=folder.parent, env=os.environ | environment, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+        self.lines: list[str] = []
+        self._news: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        self.address = re.search(r"http://\S+:\d+", self.wait_for("on http://")).group()
+        self.http = httpx.Client(base_url=self.address, timeout=60)
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            self.lines.append(line)
+            self._news.put(line)
+
+    def wait_for(self, words: str, seconds: float = 120) -> str:
+        """Waits until the server says a line with these words."""
+        end = time.monotonic() + seconds
+        while words not in (line := self._news.get(timeout=max(0.1, end - time.monotonic()))):
+            pass
+        return line
+
+    def children(self) -> list[int]:
+        """Process ids of the workers."""
+        told = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
+        return [int(pid) for pid in told.stdout.split()]
+
+    def end(self) -> int:
+        """Ends it as a service manager does; gives the exit status."""
+        self.http.close()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)

@@ -1,0 +1,188 @@
+"""How weights move: rates by step, what decays, balance of classes, averages, thawing."""
+
+import math
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+import config
+import train
+import training
+from dataset import BatchLoader
+from system.errors import UserError
+from training import optim
+
+
+def settings(**values) -> config.Settings:
+    return config.load(None, [f"{key}={value}" for key, value in values.items()])
+
+
+def rates(steps_per_epoch: int = 10, **values) -> list[float]:
+    schedule = optim.Schedule(settings(learning_rate=1.0, **values), steps_per_epoch)
+    found = []
+    for _ in range(schedule.total):
+        found.append(schedule.get_lr())
+        schedule.step()
+    return found
+
+
+def test_the_rate_warms_up_and_follows_its_schedule():
+    """Guards against a rate that starts at its highest, never reaches it, or is stepped by epoch instead of step."""
+    cosine = rates(epochs=4, schedule="cosine", warmup_epochs=1)
+    assert cosine[0] == pytest.approx(1 / 11)
+    assert cosine[10] == 1
+    assert cosine[25] == pytest.approx(0.5)
+    assert 0 < cosine[-1] < 0.01
+    assert rates(epochs=2, schedule="constant", warmup_epochs=0) == [1.0] * 20
+    step = rates(epochs=4, schedule="step", warmup_epochs=0, decay_epochs=2, decay_factor=0.5)
+    assert step == [1.0] * 20 + [0.5] * 20
+    cycle = rates(epochs=4, schedule="one_cycle")
+    assert cycle[0] == pytest.approx(1 / 25)
+    assert cycle.index(max(cycle)) == 12
+    assert max(cycle) == 1
+    assert cycle[-1] == pytest.approx(1 / 25 / 1e4)
+
+
+def test_plateau_lowers_the_rate_that_weights_move_with():
+    """Guards against paddle's own plateau, which shows a lower rate and goes on moving weights at the old one."""
+    schedule = optim.Schedule(settings(learning_rate=1.0, schedule="plateau", warmup_epochs=0, decay_epochs=2), 5)
+    weight = paddle.create_parameter([1], "float32", default_initializer=nn.initializer.Constant(0.0))
+    optimizer = paddle.optimizer.SGD(schedule, [weight])
+    moved = []
+    for better in (True, False, False, False, True):
+        before = float(weight)
+        weight.sum().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        schedule.step()
+        schedule.judge(better)
+        moved.append(before - float(weight))
+    np.testing.assert_allclose(moved, [1, 1, 1, 0.1, 0.1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "momentum"])
+def test_norms_and_biases_do_not_decay(name):
+    """Guards against decay of weights that are meant to scale and shift."""
+    network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1D(3))
+    chosen = settings(optimizer=name, learning_rate=0.1, weight_decay=0.5, schedule="constant", warmup_epochs=0)
+    optimizer = optim.make_optimizer(chosen, network, optim.Schedule(chosen, 1))
+    before = {key: weight.numpy() for key, weight in network.named_parameters() if not weight.stop_gradient}
+    (network(paddle.ones([4, 3])).sum() * 0).backward()
+    optimizer.step()
+    moved = {
+        key: np.abs(weight.numpy() - before[key]).max() for key, weight in network.named_parameters() if key in before
+    }
+    assert moved.pop("0.weight") > 1e-3
+    assert max(moved.values()) < 1e-7
+
+
+def test_clipping_bounds_the_norm_over_all_weights():
+    """Guards against gradients that are clipped weight by weight, or not at all."""
+    network = nn.Linear(4, 2)
+    constant = {"schedule": "constant", "warmup_epochs": 0, "learning_rate": 1, "weight_decay": 0}
+    chosen = settings(optimizer="momentum", momentum=0, clip_norm=0.5, **constant)
+    optimizer = optim.make_optimizer(chosen, network, optim.Schedule(chosen, 1))
+    before = [weight.numpy() for weight in network.parameters()]
+    (network(paddle.ones([4, 4])).sum() * 100).backward()
+    optimizer.step()
+    moved = [np.square(weight.numpy() - old).sum() for weight, old in zip(network.parameters(), before, strict=True)]
+    assert math.sqrt(sum(moved)) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_class_weights_make_rare_classes_count_as_much():
+    """Guards against weights that change the size of the loss as well, or that break on an empty class."""
+    labels = np.array([0] * 6 + [1] * 2)
+    weights = optim.class_weights(labels, 2)
+    np.testing.assert_allclose(weights, [8 / 12, 8 / 4])
+    assert weights[labels].mean() == pytest.approx(1)
+    logits, several = paddle.randn([8, 2]), paddle.to_tensor(labels)
+    plain = nn.functional.cross_entropy(logits, several, reduction="none").numpy().flatten()
+    expected = (plain * weights[labels]).mean()
+    assert float(training.Loss(0.0, weights)(logits, several)) == pytest.approx(expected, rel=1e-5)
+    soft = nn.functional.one_hot(several, 2)
+    assert float(training.Loss(0.0, weights)(logits, soft)) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(UserError, match="no training picture of class 2"):
+        optim.class_weights(labels, 3)
+
+
+class Labelled(paddle.io.Dataset):
+    """Labels without pictures."""
+
+    seed = 3
+
+    def __init__(self, labels):
+        super().__init__()
+        self.labels = np.asarray(labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def test_balanced_sampling_draws_every_class_as_often():
+    """Guards against an epoch that changes its length, or that repeats one picture while another waits."""
+    loader = BatchLoader(Labelled([0] * 30 + [1] * 6), 6, shuffle=True, balanced=True)
+    drawn = np.concatenate(loader.batches())
+    assert len(drawn) == 36
+    assert np.bincount(loader.dataset.labels[drawn]).tolist() == [18, 18]
+    assert np.bincount(drawn)[30:].tolist() == [3] * 6
+    assert np.bincount(drawn)[:30].max() == 1
+    loader.epoch = 2
+    assert np.concatenate(loader.batches()).tolist() != drawn.tolist()
+
+
+def test_accumulated_steps_move_weights_as_one_large_batch(drawn, settings_for, plain, tmp_path):
+    """Guards against the sum of gradients, which would be a rate several times too high."""
+    common = {"augment": plain, "epochs": 1, "optimizer": "momentum", "learning_rate": 0.05, "schedule": "constant"}
+    runs = [
+        train.train(settings_for(drawn, **common, **changes, output_dir=str(tmp_path), run_name=str(number)))
+        for number, changes in enumerate(({"batch_size": 18}, {"batch_size": 5, "accumulate": 4}))
+    ]
+    weights = [paddle.load(str(run.path / "last.pdparams")) for run in runs]
+    for key, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][key].numpy(), value.numpy(), atol=1e-5, err_msg=key)
+
+
+def test_the_average_follows_the_weights_and_can_be_put_in_their_place():
+    """Guards against averages that share memory with the weights they should lag behind."""
+    network = nn.Linear(1, 1)
+    network.weight.set_value(paddle.zeros([1, 1]))
+    average = optim.MovingAverage(network, 0.9)
+    network.weight.set_value(paddle.ones([1, 1]))
+    average.update()
+    assert float(average.weights()["weight"]) == pytest.approx(0.9)  # 1 / 10 of the beginning is kept at first
+    average.exchange()
+    assert float(network.weight) == pytest.approx(0.9)
+    average.exchange()
+    assert float(network.weight) == 1
+
+
+def test_a_thawed_body_moves_slowly_and_not_before_its_epoch(drawn, settings_for, tmp_path):
+    """Guards against a body that stays frozen for ever, or that moves as fast as its new head."""
+    common = {"network": "squeezenet1_1", "image_shape": [3, 32, 32], "freeze": True, "unfreeze_epoch": 2,
+              "optimizer": "adam", "schedule": "constant", "weight_decay": 0, "body_rate": 0.01}  # fmt: skip
+    saved = []
+    for epochs in (1, 2):
+        run = train.train(settings_for(drawn, **common, epochs=epochs, output_dir=str(tmp_path), run_name=str(epochs)))
+        weights = paddle.load(str(run.path / "last.pdparams"))
+        saved.append({key: value.numpy() for key, value in weights.items()})
+    moved = {key: np.abs(saved[1][key] - value).max() for key, value in saved[0].items()}
+    head = max(value for key, value in moved.items() if key.startswith("_conv9"))
+    body = max(value for key, value in moved.items() if not key.startswith("_conv9"))
+    assert 0 < body < head / 10
+
+
+def test_thawing_leaves_the_statistics_of_batch_norm_alone():
+    """Guards against an optimiser that decays or moves running means, which paddle lists among the parameters."""
+    network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1D(3))
+    for weight in network.parameters():
+        weight.stop_gradient = True
+    optim.unfreeze(network)
+    still = {name for name, weight in network.named_parameters() if weight.stop_gradient}
+    assert still == {"1._mean", "1._variance"}
+
+
+def test_mixed_precision_is_refused_on_a_cpu(call, drawn, arguments_for):
+    """Guards against a setting that does nothing, silently."""
+    call(train, *arguments_for(drawn, amp="O1")).refused("amp=O1", "GPUs only")

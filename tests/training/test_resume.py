@@ -1,0 +1,268 @@
+"""An interrupted training goes on as if nothing had happened, and no interruption costs the last good point."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+import config
+import train
+import training
+from models import checkpoint
+from models.checkpoint import Run
+from system.errors import UserError
+
+ROOT = Path(train.__file__).parent
+# Everything that has a state of its own: moments, averages, a schedule with memory, dropout, mixing, groups of steps.
+RICH = {
+    "network": "shufflenet_v2_x0_25",
+    "image_shape": [3, 32, 32],
+    "epochs": 3,
+    "batch_size": 3,
+    "optimizer": "adamw",
+    "schedule": "plateau",
+    "decay_epochs": 1,
+    "ema": 0.9,
+    "accumulate": 2,
+    "augment": {"mixup": 0.4, "cutmix": 1.0, "rand_operations": 1, "erase": 0.3},
+}
+
+
+def files_of(run: Run) -> dict[str, dict[str, np.ndarray]]:
+    """Every number of every file that a run keeps, by file and name."""
+    kept = {}
+    for name in ("best.pdparams", "last.pdparams", "last.pdopt", "last.pdema"):
+        content = paddle.load(str(run.path / name)) if (run.path / name).exists() else {}
+        flat = {key: value for key, value in content.items() if not isinstance(value, dict)}
+        flat |= content.get("LR_Scheduler", {})
+        kept[name] = {key: np.asarray(value) for key, value in flat.items()}
+    return kept
+
+
+def check_equal(one: Run, other: Run) -> None:
+    """Compares two runs bit for bit: weights, optimiser, averages, state and history."""
+    first, second = files_of(one), files_of(other)
+    for name, content in first.items():
+        assert content.keys() == second[name].keys(), name
+        for key, value in content.items():
+            np.testing.assert_array_equal(value, second[name][key], err_msg=f"{name}: {key}")
+    assert one.state == other.state
+    assert one.history() == other.history()
+
+
+@pytest.fixture(scope="module")
+def whole(drawn, tmp_path_factory, settings_for) -> Run:
+    """A training that nothing interrupted."""
+    return train.train(settings_for(drawn, **RICH, output_dir=str(tmp_path_factory.mktemp("whole"))))
+
+
+class BrokenOffError(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.mark.parametrize("moments", [[(1, 2)], [(2, 4), (3, 6)]])
+def test_a_training_that_broke_off_goes_on_bit_for_bit(whole, drawn, tmp_path, settings_for, monkeypatch, moments):
+    """Guards against any state that a resumed training begins anew: moments, rate, average, dropout, order, sums."""
+    settings = settings_for(drawn, **RICH, output_dir=str(tmp_path))
+    original = training.Keeper.on_train_batch_end
+    left = list(moments)
+
+    def break_off(keeper, step, logs=None):
+        reached = left and (keeper.session.epoch, keeper.session.step) == left[0]
+        if reached:
+            keeper.saved = float("-inf")
+        original(keeper, step, logs)
+        if reached:
+            raise BrokenOffError
+
+    monkeypatch.setattr(training.Keeper, "on_train_batch_end", break_off)
+    while left:
+        with pytest.raises(BrokenOffError):
+            train.train(settings.model_copy(update={"resume": left != moments}))
+        del left[0]
+    check_equal(whole, train.train(settings.model_copy(update={"resume": True})))
+
+
+def test_dropout_and_thawed_weights_go_on_bit_for_bit(drawn, tmp_path, settings_for, monkeypatch):
+    """Guards against dropout masks that are drawn anew, and against moments that unfrozen weights never had saved."""
+    frozen = {"network": "squeezenet1_1", "image_shape": [3, 32, 32], "freeze": True, "unfreeze_epoch": 2, "epochs": 3}
+    settings = settings_for(drawn, **frozen, optimizer="adamw", output_dir=str(tmp_path))
+    whole = train.train(settings.model_copy(update={"run_name": "whole"}))
+    original = training.Keeper.on_eval_end
+
+    def break_off(keeper, logs=None):
+        original(keeper, logs)
+        raise BrokenOffError
+
+    monkeypatch.setattr(training.Keeper, "on_eval_end", break_off)
+    for resume in (False, True):
+        with pytest.raises(BrokenOffError):
+            train.train(settings.model_copy(update={"resume": resume}))
+    monkeypatch.undo()
+    check_equal(whole, train.train(settings.model_copy(update={"resume": True})))
+
+
+def kill_until_done(arguments: list[str], folder: Path, kills: int, number: int) -> None:
+    """Runs `train.py resume=true` again and again, each time killed at a random moment after some progress."""
+    chance = random.Random(kills)
+    state = folder / "output" / "short" / "state.json"
+    line = [sys.executable, str(ROOT / "train.py"), *arguments, "resume=true", f"output_dir={folder / 'output'}"]
+    for _ in range(kills):
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        process = subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.6))
+        process.send_signal(number)
+        told = process.communicate(timeout=240)[1]
+        assert process.returncode in (0, -number, 128 + number), told
+    subprocess.run(line, cwd=folder, check=True, timeout=240, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("kills", "number"),
+    [
+        (3, signal.SIGKILL),
+        pytest.param(12, signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param(5, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
+def test_a_training_that_is_killed_at_any_moment_ends_bit_for_bit(
+    drawn, tmp_path, arguments_for, settings_for, kills, number
+):
+    """Guards against a moment, such as between two files of a point, at which a kill costs or changes something."""
+    rich = RICH | {"network": "cnn", "epochs": 3 + kills, "save_every_minutes": 1e-6}
+    whole = train.train(settings_for(drawn, **rich, output_dir=str(tmp_path / "whole")))
+    kill_until_done(arguments_for(drawn, **rich), tmp_path, kills, number)
+    check_equal(whole, Run(tmp_path / "output" / "short"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_first_and_says_how_to_go_on(drawn, tmp_path, settings_for, monkeypatch, capfd, number, status):
+    """Guards against the loss of up to save_every_minutes of work when a machine is shut down in good order."""
+    settings = settings_for(drawn, output_dir=str(tmp_path), epochs=3)
+    original = training.Steps.on_train_batch_end
+
+    def be_told(steps, step, logs=None):
+        original(steps, step, logs)
+        if (steps.session.epoch, steps.session.step) == (2, 1):
+            os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    monkeypatch.setattr(training.Steps, "on_train_batch_end", be_told)
+    with pytest.raises(SystemExit) as ended:
+        train.train(settings)
+    assert ended.value.code == status
+    assert signal.getsignal(number) is handler
+    state = Run(settings.run).state
+    assert (state["epoch"], state["step"], state["finished"]) == (1, 1, False)
+    assert "resume=true" in capfd.readouterr().err
+
+
+def test_a_point_is_old_or_new_whenever_the_process_ends(trained, tmp_path):
+    """Guards against weights of one moment beside an optimiser or a state of another."""
+    network = trained.load_network()
+    run = Run(tmp_path)
+
+    def save(value: int) -> None:
+        weights = {key: paddle.full_like(weight, value) for key, weight in network.network.state_dict().items()}
+        run.save({"last": weights, "best": weights}, {"moment": paddle.to_tensor(value)}, None, {"value": value})
+
+    save(1)
+    seen = set()
+    for moment in range(30):
+        child = os.fork()
+        if child == 0:
+            _end_at_replacement(moment)
+            save(2 + moment)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        point = Run(tmp_path)
+        files = (paddle.load(str(tmp_path / f"{kind}.pdparams")) for kind in ("last", "best"))
+        values = {float(next(iter(weights.values())).flatten()[0]) for weights in files}
+        values |= {float(paddle.load(str(tmp_path / "last.pdopt"))["moment"]), float(point.state["value"])}
+        assert len(values) == 1, (moment, values)
+        seen |= values
+        if status == 0:
+            break
+    assert status == 0 and moment >= 4
+    assert len(seen) > 1
+
+
+def _end_at_replacement(moment: int) -> None:
+    replace, count = os.replace, [0]
+
+    def counted(*paths):
+        if count[0] == moment:
+            os._exit(9)
+        count[0] += 1
+        return replace(*paths)
+
+    os.replace = counted
+
+
+def test_a_full_disk_costs_nothing(trained, tmp_path):
+    """Guards against a checkpoint that is destroyed by the attempt to write a newer one."""
+    weights = trained.load_network().network.state_dict()
+    run = Run(tmp_path)
+    run.save({"last": weights}, state={"value": 1})
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            run.save({"last": weights}, state={"value": 2})
+        except UserError as error:
+            os._exit(0 if "free some space" in str(error) else 2)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_run_is_resumed_with_its_own_settings_only(trained, drawn, tmp_path, settings_for):
+    """Guards against a training that goes on with another rate or on other pictures and still calls itself one run."""
+    output = str(trained.path.parent)
+    with pytest.raises(UserError, match=r"learning_rate was .*, is 0.5; resume with the run's settings"):
+        train.train(settings_for(drawn, output_dir=output, resume=True, learning_rate=0.5))
+    shorter = tmp_path / "lists"
+    shorter.mkdir()
+    for name in ("labels.txt", "train.txt", "valid.txt"):
+        rows = (drawn / name).read_text().splitlines()
+        (shorter / name).write_text("".join(f"{row}\n" for row in (rows[1:] if name == "train.txt" else rows)))
+    settings = settings_for(drawn, output_dir=str(tmp_path / "output"))
+    train.train(settings)
+    state = json.loads((settings.run / "state.json").read_text())
+    (settings.run / "state.json").write_text(json.dumps(state | {"pictures": 99, "epoch": 1}))
+    with pytest.raises(UserError, match="pictures was 99, is 18"):
+        train.train(settings.model_copy(update={"resume": True}))
+
+
+def test_a_finished_run_stays_and_can_be_made_longer(drawn, tmp_path, settings_for, capfd):
+    """Guards against a resume that trains a finished run anew, or that cannot add epochs to it."""
+    settings = settings_for(drawn, output_dir=str(tmp_path), schedule="constant")
+    run = train.train(settings)
+    weights = (run.path / "last.pdparams").read_bytes()
+    train.train(settings.model_copy(update={"resume": True}))
+    assert "all 2 epochs are done" in capfd.readouterr().out
+    assert (run.path / "last.pdparams").read_bytes() == weights
+    train.train(settings.model_copy(update={"resume": True, "epochs": 4}))
+    whole = train.train(settings.model_copy(update={"epochs": 4, "run_name": "whole"}))
+    check_equal(whole, run)
+
+
+def test_resume_without_a_saved_point_trains_from_the_start(drawn, tmp_path, settings_for):
+    """Guards against a job script with resume=true that fails at its first start or after a very early kill."""
+    settings = settings_for(drawn, output_dir=str(tmp_path), resume=True, epochs=1)
+    Run.create(settings, (drawn / checkpoint.LABELS).read_text().split())
+    assert train.train(settings).state["finished"]
+    assert config.load(base=settings.run / "config.yaml").resume

@@ -1,0 +1,191 @@
+"""How weights move: the learning rate by step, which weights decay or wait, and their moving average."""
+
+import math
+
+import numpy as np
+import paddle
+
+from config import Settings
+from system.errors import UserError
+
+# One cycle: the rate starts at 1/25 of its highest, peaks after 30 % of the steps and ends 10,000 times below the
+# start. Source: the defaults of Smith & Topin 2017 (arXiv:1708.07120) as common frameworks set them.
+CYCLE_START, CYCLE_PEAK, CYCLE_END = 1 / 25, 0.3, 1 / 25e4
+
+
+class Schedule(paddle.optimizer.lr.LRScheduler):
+    """The learning rate by step: a linear warm-up, then what `schedule` names.
+
+    Plateau is told about scores with `judge`; paddle's own ReduceLROnPlateau changes nothing under paddle.Model.
+
+    Attributes:
+        reduction: Factor that plateau has reached.
+        waited: Epochs without a better score since plateau last lowered the rate.
+
+    Source: Loshchilov & Hutter 2017 (arXiv:1608.03983) for the cosine; Goyal et al. 2017 (arXiv:1706.02677) for
+        the warm-up.
+    """
+
+    def __init__(self, settings: Settings, steps_per_epoch: int):
+        self.settings = settings
+        self.steps_per_epoch = steps_per_epoch
+        self.total = settings.epochs * steps_per_epoch
+        self.warmup = min(round(settings.warmup_epochs * steps_per_epoch), self.total - 1)
+        self.reduction, self.waited = 1.0, 0
+        super().__init__(settings.learning_rate)
+
+    def state_keys(self) -> None:
+        """Names what a checkpoint keeps; paddle asks before it saves."""
+        self.keys = ["last_epoch", "last_lr", "reduction", "waited"]
+
+    def get_lr(self) -> float:
+        """The rate of step `last_epoch`, as paddle calls its count of steps, which begins at 0."""
+        return self.base_lr * self.factor(self.last_epoch)
+
+    def factor(self, step: int) -> float:
+        """Share of the highest rate at a step, counted from 0."""
+        settings = self.settings
+        if settings.schedule == "one_cycle":
+            return self._cycle(step)
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        if settings.schedule == "step":
+            return settings.decay_factor ** (step // (settings.decay_epochs * self.steps_per_epoch))
+        if settings.schedule == "plateau":
+            return self.reduction
+        if settings.schedule == "constant":
+            return 1.0
+        return _half_cosine(1.0, 0.0, (step - self.warmup) / max(1, self.total - self.warmup))
+
+    def _cycle(self, step: int) -> float:
+        peak = max(1, round(CYCLE_PEAK * (self.total - 1)))
+        if step < peak:
+            return _half_cosine(CYCLE_START, 1.0, step / peak)
+        return _half_cosine(1.0, CYCLE_END, min(1.0, (step - peak) / max(1, self.total - 1 - peak)))
+
+    def judge(self, better: bool) -> None:
+        """Takes note of an epoch's score; plateau lowers the rate when decay_epochs brought no better one."""
+        self.waited = 0 if better else self.waited + 1
+        if self.settings.schedule == "plateau" and self.waited >= self.settings.decay_epochs:
+            self.reduction *= self.settings.decay_factor
+            self.waited = 0
+            self.last_lr = self.get_lr()
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def make_optimizer(settings: Settings, network: paddle.nn.Layer, schedule: Schedule) -> paddle.optimizer.Optimizer:
+    """Builds the optimiser; biases and norm weights do not decay.
+
+    A frozen body that will be unfrozen is given to it from the start, with its lower rate.
+    """
+    weights = _weights(network)
+    if not (settings.freeze and settings.unfreeze_epoch):
+        weights = [weight for weight in weights if not weight.stop_gradient]
+    for weight in weights:
+        if weight.stop_gradient:
+            weight.optimize_attr["learning_rate"] = settings.body_rate
+    decayed = {weight.name for weight in weights if weight.ndim > 1}
+    clip = paddle.nn.ClipGradByGlobalNorm(settings.clip_norm) if settings.clip_norm else None
+    # hapi's minimize takes no parameter groups, so what decays is told by name or by weight.
+    if settings.optimizer == "adamw":
+        return paddle.optimizer.AdamW(
+            schedule,
+            parameters=weights,
+            weight_decay=settings.weight_decay,
+            apply_decay_param_fun=lambda name: name in decayed,
+            grad_clip=clip,
+        )
+    for weight in weights:
+        if settings.weight_decay and weight.name in decayed:
+            weight.regularizer = paddle.regularizer.L2Decay(settings.weight_decay)
+    if settings.optimizer == "momentum":
+        return paddle.optimizer.Momentum(schedule, settings.momentum, weights, grad_clip=clip)
+    return paddle.optimizer.Adam(schedule, parameters=weights, grad_clip=clip)
+
+
+def settle(optimizer: paddle.optimizer.Optimizer) -> None:
+    """Gives loaded moments to their weights at once; weights that were frozen when they were saved start without.
+
+    By itself paddle waits for the first step, and then demands moments for every weight that moves.
+    """
+    loaded = optimizer._accumulators_holder
+    known = [weight for weight in optimizer._parameter_list if any(key.startswith(f"{weight.name}_") for key in loaded)]
+    optimizer._create_accumulators(paddle.static.default_main_program().global_block(), known)
+    optimizer._accumulators_holder = {}
+
+
+def unfreeze(network: paddle.nn.Layer) -> bool:
+    """Lets every weight train from now on; tells whether there were any that did not."""
+    frozen = [weight for weight in _weights(network) if weight.stop_gradient]
+    for weight in frozen:
+        weight.stop_gradient = False
+    return bool(frozen)
+
+
+def _weights(network: paddle.nn.Layer) -> list[paddle.Tensor]:
+    # Paddle counts the statistics of batch norm among the parameters; no gradient is meant for them.
+    named = network.named_parameters()
+    return [weight for name, weight in named if name.rpartition(".")[2] not in ("_mean", "_variance")]
+
+
+def class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Weights float32 [C] in inverse proportion to the classes' counts; their mean over the pictures is 1.
+
+    Raises:
+        UserError: A class has no picture.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    if not counts.all():
+        missing = ", ".join(str(index) for index in np.flatnonzero(counts == 0)[:10])
+        raise UserError(f"class_balance: no training picture of class {missing}; add some, or use class_balance=none")
+    return (len(labels) / (num_classes * counts)).astype(np.float32)
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights and of the statistics of its norms.
+
+    Its memory grows with the steps made, min(decay, (1 + steps) / (10 + steps)), so that short runs are not averaged
+    with their random beginning.
+
+    Attributes:
+        steps: Updates seen.
+    """
+
+    def __init__(self, network: paddle.nn.Layer, decay: float):
+        self.decay = decay
+        self.steps = 0
+        self._own = network.state_dict()
+        self._averaged = {name: weight.detach().clone() for name, weight in self._own.items()}
+
+    @paddle.no_grad()
+    def update(self) -> None:
+        """Takes the weights in after an update."""
+        keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        self.steps += 1
+        for name, averaged in self._averaged.items():
+            averaged.lerp_(self._own[name].detach(), 1 - keep)
+
+    @paddle.no_grad()
+    def exchange(self) -> None:
+        """Swaps the network's weights and the averages; a second call swaps them back."""
+        for name, averaged in self._averaged.items():
+            own = self._own[name].detach().clone()
+            self._own[name].set_value(averaged)
+            averaged.set_value(own)
+
+    def weights(self) -> dict[str, paddle.Tensor]:
+        """The averages by name."""
+        return self._averaged
+
+    def state_dict(self) -> dict[str, paddle.Tensor | int]:
+        """What a checkpoint keeps."""
+        return {**self._averaged, "steps": self.steps}
+
+    def set_state_dict(self, state: dict[str, paddle.Tensor | int]) -> None:
+        """Takes back what a checkpoint kept."""
+        self.steps = state["steps"]
+        for name, averaged in self._averaged.items():
+            averaged.set_value(state[name])
