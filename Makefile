@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 .PHONY: help demo test test-slow lint serve board clean
 help:
-	@echo "make demo       check, train, evaluate, predict and export on the pictures in signs/"
+	@echo "make demo       check, train, evaluate, predict and export on the images in signs/"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make lint       style checks"
@@ -24,7 +24,7 @@ demo: .venv/run-time
 	$(BIN)/python predict.py signs/test --model infer/signs-resnet50 --out output/predictions.csv --show output/predictions.png \
 		> output/predictions.txt
 	@head -n 3 output/predictions.txt
-	@echo "all answers: output/predictions.csv, as a picture: output/predictions.png"
+	@echo "all answers: output/predictions.csv, as an image: output/predictions.png"
 	@echo "look at: output/signs-resnet50/report.html"
 
 test: .venv/development

@@ -1,7 +1,7 @@
-"""Checks a folder of pictures and writes the lists that training reads.
+"""Checks a folder of images and writes the lists that training reads.
 
-It decodes every picture, leaves out what cannot be trained on and says why, finds copies and copies across splits,
-makes splits that are missing, and writes a report to look at. The pictures themselves are never touched.
+It decodes every image, leaves out what cannot be trained on and says why, finds copies and copies across splits,
+makes splits that are missing, and writes a report to look at. The images themselves are never touched.
 """
 
 import argparse
@@ -76,8 +76,8 @@ def lost(how: str) -> "Verdict":
     from annotation.verdicts import Verdict
 
     if how == "timeout":
-        return Verdict("decoder_timeout", "its decoder did not come to an end; save the picture anew")
-    return Verdict("decoder_crash", f"its decoder crashed ({how}); save the picture anew")
+        return Verdict("decoder_timeout", "its decoder did not come to an end; save the image anew")
+    return Verdict("decoder_crash", f"its decoder crashed ({how}); save the image anew")
 
 
 def judge_files(store: Store, pool: "Pool") -> int:

@@ -41,7 +41,7 @@ class Section(BaseModel):
 
 
 class Augment(Section):
-    """Random changes to training pictures."""
+    """Random changes to training images."""
 
     crop_scale: Range
     crop_ratio: Range
@@ -135,7 +135,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
         if self.image_shape[0] != 3:
-            raise ValueError(f"image_shape: {self.image_shape[0]} channels; pictures are read as RGB, write [3, H, W]")
+            raise ValueError(f"image_shape: {self.image_shape[0]} channels; images are read as RGB, write [3, H, W]")
         if min(self.std) <= 0:
             raise ValueError("std must be above 0 in every channel")
         return self

@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 from PIL import Image
 
-from annotation.lists import Entry
+from annotation.lists import Sample
 from config import Settings
 from imaging import cache
 from imaging.images import read_image
@@ -20,7 +20,7 @@ from system.errors import UserError
 from system.machine import cores
 
 # Distinguishes the random streams that are drawn from one seed.
-ORDER_STREAM, PICTURE_STREAM, MIX_STREAM = 0, 1, 2
+ORDER_STREAM, IMAGE_STREAM, MIX_STREAM = 0, 1, 2
 # Label of a row that only makes batches of several processes equally large; no score counts it.
 PADDING = -1
 # What workers send where all is well; paddle refuses arrays without elements.
@@ -30,35 +30,35 @@ AHEAD = 2
 
 
 class ListDataset(paddle.io.Dataset):
-    """Pictures of a list: item i is (image uint8 [3, H, W], label int64).
+    """Images of a list: item i is (image uint8 [3, H, W], label int64).
 
-    With a TrainTransform the changes to picture i depend on seed, epoch and i alone: not on the order of reading, on
+    With a TrainTransform the changes to image i depend on seed, epoch and i alone: not on the order of reading, on
     which process reads, or on whether there is a cache. Set `epoch` before each pass.
 
     Attributes:
-        cached: Pictures as far as chance has no part in them; None: files are read.
+        cached: Images as far as chance has no part in them; None: files are read.
     """
 
     def __init__(
-        self, entries: Sequence[Entry], transform: EvalTransform | TrainTransform, max_pixels: int, seed: int = 0
+        self, samples: Sequence[Sample], transform: EvalTransform | TrainTransform, max_pixels: int, seed: int = 0
     ):
         super().__init__()
-        self.entries = list(entries)
-        self.labels = np.asarray([entry.label for entry in self.entries], np.int64)
+        self.samples = list(samples)
+        self.labels = np.asarray([sample.label for sample in self.samples], np.int64)
         self.transform = transform
         self.max_pixels = max_pixels
         self.seed = seed
         self.epoch = 0
-        self.cached: cache.PictureCache | None = None
+        self.cached: cache.ImageCache | None = None
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.samples)
 
     def read(self, file: Path) -> np.ndarray:
-        """Reads a picture as a cache keeps it: uint8 [height, width, 3], shrunk, or finished where nothing is random.
+        """Reads an image as a cache keeps it: uint8 [height, width, 3], shrunk, or finished where nothing is random.
 
         Raises:
-            PictureError: It cannot be read; a UserError that names the file.
+            ImageError: It cannot be read; a UserError that names the file.
         """
         image = read_image(file, self.max_pixels)
         if isinstance(self.transform, TrainTransform):
@@ -66,8 +66,8 @@ class ListDataset(paddle.io.Dataset):
         return self.transform(image).transpose(1, 2, 0)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
-        """Raises PictureError (a UserError that names the file) when the picture cannot be read."""
-        pixels = self.read(self.entries[index].file) if self.cached is None else self.cached[index]
+        """Raises ImageError (a UserError that names the file) when the image cannot be read."""
+        pixels = self.read(self.samples[index].file) if self.cached is None else self.cached[index]
         if isinstance(self.transform, TrainTransform):
             return self.transform.vary(Image.fromarray(pixels), self._generator(index)), self.labels[index]
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)), self.labels[index]
@@ -84,27 +84,27 @@ class ListDataset(paddle.io.Dataset):
         return images, labels
 
     def _generator(self, index: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, PICTURE_STREAM, self.epoch, index))
+        return np.random.default_rng((self.seed, IMAGE_STREAM, self.epoch, index))
 
     def use_cache(self, settings: Settings, name: str) -> str:
-        """Reads every picture once and keeps it, where the settings want that and there is room.
+        """Reads every image once and keeps it, where the settings want that and there is room.
 
         Returns:
             One line that says what was done, with its size.
 
         Raises:
-            UserError: There is no room for what was asked, or a picture cannot be read.
+            UserError: There is no room for what was asked, or an image cannot be read.
         """
         if settings.cache == "none":
-            return f"cache: none, {name} pictures are read from their files"
-        files = [entry.file for entry in self.entries]
+            return f"cache: none, {name} images are read from their files"
+        files = [sample.file for sample in self.samples]
         size, free = cache.estimate(files, self.transform.kept_size), cache.free_memory()
-        told = f"{len(self)} {name} pictures, about {size / 2**20:.0f} MB"
+        told = f"{len(self)} {name} images, about {size / 2**20:.0f} MB"
         if settings.cache == "disk":
             print(f"cache: {told} in {settings.cache_dir}", flush=True)
             file = f"{name}-{cache.key(files, self.transform.kept)}.pixels"
             self.cached = cache.on_disk(settings.cache_dir, file, files, self.read, size)
-            return f"cache: {name} pictures are mapped from {settings.cache_dir}"
+            return f"cache: {name} images are mapped from {settings.cache_dir}"
         if settings.cache == "auto" and size > free / 4:
             return f"cache: {told}, too many for the {free >> 20} MB that are free; files are read, or set cache=disk"
         if size > free:
@@ -118,7 +118,7 @@ class ListDataset(paddle.io.Dataset):
 class BatchLoader:
     """Yields batches (images uint8 [N, 3, H, W], labels int64 [N]), which paddle.Model turns into tensors.
 
-    A picture that cannot be read raises its own error here, whatever the number of workers: paddle.io.DataLoader
+    An image that cannot be read raises its own error here, whatever the number of workers: paddle.io.DataLoader
     alone hangs (no workers) or hides the error (workers) when a data set raises.
 
     Attributes:
@@ -152,7 +152,7 @@ class BatchLoader:
         """Batches of a whole epoch, equal in every process."""
         count = len(self.dataset)
         if self.shuffle:
-            # Each process gets a picture at least.
+            # Each process gets an image at least.
             return max(1, min(-(-count // (self.batch_size * self.processes)), count // self.processes))
         return -(-count // (self.batch_size * self.processes))
 
@@ -161,15 +161,15 @@ class BatchLoader:
         return self.steps - self.first_step
 
     def sizes(self) -> list[int]:
-        """Pictures of each step of an epoch, all processes together."""
+        """Images of each step of an epoch, all processes together."""
         return [len(part) for part in np.array_split(np.arange(len(self.dataset)), self.steps)]
 
     def batches(self) -> list[np.ndarray]:
-        """Indices of each batch of this epoch, for this process: every picture once in one of the processes.
+        """Indices of each batch of this epoch, for this process: every image once in one of the processes.
 
-        A shuffled pass makes its batches equally large, to within one, so that none is left with a picture or two,
+        A shuffled pass makes its batches equally large, to within one, so that none is left with an image or two,
         over which batch norm would compute useless statistics. A plain pass is padded with PADDING until every
-        process has as many pictures.
+        process has as many images.
         """
         if self.shuffle:
             return [part[self.rank :: self.processes] for part in np.array_split(self._order(), self.steps)]
@@ -186,7 +186,7 @@ class BatchLoader:
         drawn = []
         for label, share in zip(classes, shares, strict=True):
             members = np.flatnonzero(self.dataset.labels == label)
-            # Whole rounds through a class before one of its pictures comes again.
+            # Whole rounds through a class before one of its images comes again.
             rounds = [generator.permutation(members) for _ in range(-(-share // len(members)))]
             drawn.append(np.concatenate(rounds)[:share])
         return generator.permutation(np.concatenate(drawn))

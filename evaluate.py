@@ -1,6 +1,6 @@
 """Scores a trained run, or an exported model, on a list: numbers, calibrated confidence, mistakes, one page of it all.
 
-With several runs it compares them on the same pictures.
+With several runs it compares them on the same images.
 """
 
 import argparse
@@ -15,19 +15,6 @@ from system import cli, machine
 from system.errors import UserError
 
 
-def run_settings(run, overrides: list[str]) -> Settings:
-    """Reads a run's own settings and lays the changeable overrides over them.
-
-    Raises:
-        UserError: An override would change what the network is or sees.
-    """
-    keys = {argument.partition("=")[0].lower() for argument in overrides}
-    fixed = sorted(keys - config.CHANGEABLE & set(config.known_keys()))
-    if fixed:
-        raise UserError(f"{fixed[0]}: this belongs to the run {run.path} and cannot be changed now; train anew with it")
-    return config.load(base=run.path / "config.yaml", overrides=overrides)
-
-
 def evaluate(
     run,
     settings: Settings,
@@ -40,13 +27,13 @@ def evaluate(
     """Scores a run or an exported model on one split and writes everything told of it into a folder.
 
     The folder then holds metrics.json, predictions.tsv, suspects.tsv, the figures and report.html; the run
-    calibration.json, fitted on its valid pictures, which predict.py and export.py use.
+    calibration.json, fitted on its valid images, which predict.py and export.py use.
 
     Args:
         run: checkpoint.Run or inference.ExportedModel.
         settings: The run's settings with overrides, or for an exported model where the lists are.
         split: "train", "valid" or "test".
-        foreign: Folder of pictures of something else, to measure how many are turned away.
+        foreign: Folder of images of something else, to measure how many are turned away.
         train_suspects: Also look for wrong labels in train, which costs a pass over it.
         folder: Where the files go; the run's folder, or `evaluation` in that of an exported model.
         command: What the page names as the command that made it.
@@ -57,7 +44,7 @@ def evaluate(
         `folder`, where the files are.
 
     Raises:
-        UserError: The lists are missing, their label map is not the run's, or a picture cannot be read.
+        UserError: The lists are missing, their label map is not the run's, or an image cannot be read.
     """
     machine.prepare(settings)
     from evaluation import report
@@ -66,7 +53,7 @@ def evaluate(
     from inference.predictor import ExportedModel
 
     if foreign is not None and not Path(foreign).is_dir():
-        raise UserError(f"{foreign}: no such folder; name a folder of foreign pictures")
+        raise UserError(f"{foreign}: no such folder; name a folder of foreign images")
     device = machine.select_device(settings)
     model = ExportModel(run, settings) if isinstance(run, ExportedModel) else RunModel(run, settings)
     scored = {split: answer(model, split, device)}
@@ -84,7 +71,7 @@ def evaluate(
 def print_report(report: dict) -> None:
     """Prints the table of per-class scores, the headline and what the confidence is worth."""
     width = max(len("class"), *(len(row["name"]) for row in report["classes"]))
-    print(f"{'class':<{width}}  precision  recall      f1  pictures")
+    print(f"{'class':<{width}}  precision  recall      f1  images")
     for row in report["classes"]:
         cells = ["-" if row[key] is None else f"{row[key]:.4f}" for key in ("precision", "recall", "f1")]
         print(f"{row['name']:<{width}}  {cells[0]:>9}  {cells[1]:>6}  {cells[2]:>6}  {row['support']:>8}")
@@ -92,7 +79,7 @@ def print_report(report: dict) -> None:
     print(
         f"{report['split']} accuracy {report['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
         f"top-{report['top_k']} {report['top_k_accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}, "
-        f"loss {report['loss']:.4f} on {report['num_pictures']} pictures"
+        f"loss {report['loss']:.4f} on {report['num_pictures']} images"
     )
     told, before, after = report["confidence"], report["confidence"]["before"], report["confidence"]["after"]
     print(
@@ -106,7 +93,7 @@ def print_report(report: dict) -> None:
         )
     if outside := report["foreign"]:
         print(
-            f"foreign pictures: {outside['turned_away']:.1%} of {outside['num_pictures']} turned away "
+            f"foreign images: {outside['turned_away']:.1%} of {outside['num_pictures']} turned away "
             f"({outside['known_turned_away']:.1%} of {report['split']})"
         )
     for remark in report["remarks"]:
@@ -114,7 +101,7 @@ def print_report(report: dict) -> None:
 
 
 def compare(runs: list, overrides: list[str], split: str, folder: str | Path | None, command: str) -> dict:
-    """Scores several runs on the same pictures; two are compared picture by picture.
+    """Scores several runs on the same images; two are compared image by image.
 
     Writes comparison.json and comparison.html, and for two runs disagreements.tsv.
 
@@ -132,6 +119,7 @@ def compare(runs: list, overrides: list[str], split: str, folder: str | Path | N
         UserError: The runs do not share one label map and one list.
     """
     from evaluation import comparison_report
+    from models.checkpoint import run_settings
 
     return comparison_report.compare(runs, lambda run: run_settings(run, overrides), split, folder, command)
 
@@ -165,9 +153,9 @@ def main() -> None:
                         help="run folder (the one trained last), several to compare them, and settings")  # fmt: skip
     parser.add_argument("--split", default="test", choices=("train", "valid", "test"), help="which list (test)")
     parser.add_argument("--model", metavar="FOLDER", help="score a model that export.py made instead of a run")
-    parser.add_argument("--foreign", metavar="FOLDER", help="pictures of something else: how many are turned away?")
+    parser.add_argument("--foreign", metavar="FOLDER", help="images of something else: how many are turned away?")
     parser.add_argument("--train-suspects", action="store_true",
-                        help="look for wrong labels among the training pictures too")  # fmt: skip
+                        help="look for wrong labels among the training images too")  # fmt: skip
     parser.add_argument("--out", metavar="FOLDER", help="where the files go (into the run's folder)")
     arguments = parser.parse_intermixed_args()
     overrides, named = cli.split_overrides(arguments.arguments)
@@ -179,7 +167,7 @@ def main() -> None:
             parser.error("--foreign and --train-suspects look at one run at a time")
         _compare_command(arguments, overrides, named, command)
         return
-    run, settings = _open_export(arguments, overrides) if arguments.model else open_run(parser, arguments)
+    run, settings = _open_export(arguments, overrides) if arguments.model else _open_run(arguments, overrides, named)
     report = evaluate(
         run, settings, arguments.split, arguments.foreign, arguments.train_suspects, arguments.out, command
     )
@@ -189,7 +177,7 @@ def main() -> None:
     print(f"look at: {folder / 'report.html'}")
     if not arguments.model:
         name = shlex.quote(str(run.path))
-        print(f"next: python predict.py PICTURE --run {name}, or python export.py {name}")
+        print(f"next: python predict.py IMAGE --run {name}, or python export.py {name}")
 
 
 def _compare_command(arguments: argparse.Namespace, overrides: list[str], named: list[str], command: str) -> None:
@@ -212,26 +200,12 @@ def _open_export(arguments: argparse.Namespace, overrides: list[str]):
     return ExportedModel(arguments.model, device, machine.threads(settings)), settings
 
 
-def open_run(parser: argparse.ArgumentParser, arguments: argparse.Namespace):
-    """Finds the run a command line names, or the one trained last, and its settings.
-
-    Returns:
-        The run (checkpoint.Run) and its Settings with the changeable overrides laid over.
-
-    Raises:
-        UserError: There is no such run, or an override is not changeable.
-    """
-    overrides, rest = cli.split_overrides(arguments.arguments)
-    if len(rest) > 1:
-        parser.error(f"one run at a time: {' '.join(rest)}")
+def _open_run(arguments: argparse.Namespace, overrides: list[str], named: list[str]):
     given = config.load(arguments.config, overrides)
     machine.prepare(given)
-    from models.checkpoint import find
+    from models.checkpoint import open_run
 
-    run = find(rest[0] if rest else None, given.output_dir)
-    if not rest:
-        print(f"run: {run.path} (the one trained last)")
-    return run, run_settings(run, overrides)
+    return open_run(named[0] if named else None, given.output_dir, overrides)
 
 
 if __name__ == "__main__":

@@ -5,20 +5,20 @@ import json
 import shlex
 from pathlib import Path
 
+import config
 from config import Settings
-from evaluate import open_run
 from system import cli, machine
 from system.errors import UserError
 
-# How many pictures example.json holds.
+# How many images example.json holds.
 EXAMPLES = 3
 
 
-def gate_entries(settings: Settings, run) -> tuple[str, list]:
-    """Reads the pictures the gate looks at: the valid list, or the test list where there is no other.
+def gate_samples(settings: Settings, run) -> tuple[str, list]:
+    """Reads the images the gate looks at: the valid list, or the test list where there is no other.
 
     Returns:
-        The split and its entries.
+        The split and its samples.
 
     Raises:
         UserError: Neither list is there, or its label map is not the run's.
@@ -28,27 +28,27 @@ def gate_entries(settings: Settings, run) -> tuple[str, list]:
 
     for split in ("valid", "test"):
         if (settings.lists / f"{split}.txt").is_file():
-            entries, class_names = read_split(settings, split)
+            samples, class_names = read_split(settings, split)
             check_labels(run, class_names, settings.lists / LABELS)
-            return split, entries
+            return split, samples
     raise UserError(f"{settings.lists}: no valid.txt or test.txt to check the export with; run `python annotate.py`")
 
 
 def calibration_images(settings: Settings, transform):
-    """Reads training pictures for the quantiser, evenly from the whole list: uint8 [N, 3, H, W].
+    """Reads training images for the quantiser, evenly from the whole list: uint8 [N, 3, H, W].
 
     Raises:
-        UserError: There is no train list, or a picture cannot be read.
+        UserError: There is no train list, or an image cannot be read.
     """
     import numpy as np
 
     from annotation.lists import read_split
     from imaging.images import read_image
-    from inference.quantisation import CALIBRATION_PICTURES
+    from inference.quantisation import CALIBRATION_IMAGES
 
-    entries, _ = read_split(settings, "train")
-    chosen = np.unique(np.linspace(0, len(entries) - 1, CALIBRATION_PICTURES).round().astype(int))
-    return np.stack([transform(read_image(entries[i].file, settings.max_pixels)) for i in chosen.tolist()])
+    samples, _ = read_split(settings, "train")
+    chosen = np.unique(np.linspace(0, len(samples) - 1, CALIBRATION_IMAGES).round().astype(int))
+    return np.stack([transform(read_image(samples[i].file, settings.max_pixels)) for i in chosen.tolist()])
 
 
 def probabilities_of(network, temperature: float):
@@ -64,7 +64,7 @@ def probabilities_of(network, temperature: float):
     return answer
 
 
-def write_example(answer, entries, transform, settings: Settings, class_names: list[str], path: Path) -> None:
+def write_example(answer, samples, transform, settings: Settings, class_names: list[str], path: Path) -> None:
     """Writes what a client in any language can check itself with.
 
     Args:
@@ -76,13 +76,13 @@ def write_example(answer, entries, transform, settings: Settings, class_names: l
     from inference.engines import pattern
 
     examples = []
-    for entry in entries[:EXAMPLES]:
-        data = read_file(entry.file, entry.path)
-        pixels = transform(read_image(data, settings.max_pixels, entry.path))
+    for sample in samples[:EXAMPLES]:
+        data = read_file(sample.file, sample.path)
+        pixels = transform(read_image(data, settings.max_pixels, sample.path))
         row = answer(pixels[None])[0]
         examples.append(
             {
-                "picture": entry.path,
+                "picture": sample.path,
                 "file_sha256": hashlib.sha256(data).hexdigest(),
                 "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
                 "probabilities": {name: float(p) for name, p in zip(class_names, row, strict=True)},
@@ -91,7 +91,7 @@ def write_example(answer, entries, transform, settings: Settings, class_names: l
     values = answer(pattern(1, settings.image_shape).astype(np.uint8))[0]
     content = {
         "about": "pixels_sha256: of the uint8 pixels [3, height, width] in C order, after resize and crop. pattern: a "
-        "picture that needs no file; in C order its value i is floor(i * 40503 / 64) modulo 256.",
+        "image that needs no file; in C order its value i is floor(i * 40503 / 64) modulo 256.",
         "shape": list(settings.image_shape),
         "pattern": {"probabilities": [float(p) for p in values]},
         "examples": examples,
@@ -130,12 +130,11 @@ def _fill(folder: Path, run, settings: Settings, onnx: bool, int8: bool) -> None
 
     from imaging.transforms import EvalTransform
     from inference import description, graphs
-    from inference.predictor import calibration_of
 
     device = machine.select_device(settings)
-    (split, entries), class_names = gate_entries(settings, run), run.class_names
+    (split, samples), class_names = gate_samples(settings, run), run.class_names
     transform = EvalTransform.from_settings(settings)
-    temperature, threshold = calibration_of(run)
+    temperature, threshold = run.temperature, run.threshold
     network = run.load_network()
     answer = probabilities_of(network, temperature)
     graphs.write_graphs(network, settings.image_shape, temperature, folder)
@@ -147,16 +146,16 @@ def _fill(folder: Path, run, settings: Settings, onnx: bool, int8: bool) -> None
         from inference.quantisation import quantise
 
         quantise(folder, calibration_images(settings, transform))
-    write_example(answer, entries, transform, settings, class_names, folder / description.EXAMPLE)
+    write_example(answer, samples, transform, settings, class_names, folder / description.EXAMPLE)
     content = description.compose(transform, class_names, settings.top_k, temperature, threshold)
     description.seal(folder, content, paddle.__version__)
-    measured = _pass_gate(folder, answer, transform, class_names, split, entries, settings, device)
+    measured = _pass_gate(folder, answer, transform, class_names, split, samples, settings, device)
     description.seal(folder, content | measured, paddle.__version__)
     _write_card(folder, run, settings)
 
 
 def _pass_gate(
-    folder: Path, answer, transform, class_names, split: str, entries, settings: Settings, device: str
+    folder: Path, answer, transform, class_names, split: str, samples, settings: Settings, device: str
 ) -> dict:
     """Compares every engine that is offered here with the run, and times them.
 
@@ -164,7 +163,7 @@ def _pass_gate(
         The groups Checks and Engines of inference.yml.
 
     Raises:
-        UserError: An engine answers otherwise; the message names picture, engine and gap.
+        UserError: An engine answers otherwise; the message names image, engine and gap.
     """
     from tqdm import tqdm
 
@@ -173,8 +172,8 @@ def _pass_gate(
 
     threads = machine.threads(settings)
     models = {name: ExportedModel(folder, device, threads, name) for name in engines.offered(folder, device)}
-    batches = (entries[at : at + settings.batch_size] for at in range(0, len(entries), settings.batch_size))
-    total = -(-len(entries) // settings.batch_size)
+    batches = (samples[at : at + settings.batch_size] for at in range(0, len(samples), settings.batch_size))
+    total = -(-len(samples) // settings.batch_size)
     with tqdm(batches, total=total, unit=" batches", desc=f"check on {split}", leave=False, disable=None) as bar:
         accuracy, tallies = verification.compare(answer, transform, class_names, models, bar, settings.max_pixels)
     verification.judge(accuracy, tallies)
@@ -191,7 +190,7 @@ def _pass_gate(
     }
     times = {name: row["milliseconds"] for name, row in seen.items()}
     return {
-        "Checks": {"split": split, "pictures": len(entries), "accuracy": round(accuracy, 6), "engines": seen},
+        "Checks": {"split": split, "pictures": len(samples), "accuracy": round(accuracy, 6), "engines": seen},
         "Engines": {"processor": engines.processor(), "threads": threads, "milliseconds": times},
     }
 
@@ -199,8 +198,8 @@ def _pass_gate(
 def _tell(split: str, accuracy: float, tallies: dict, milliseconds: dict[str, float]) -> None:
     width = max(map(len, tallies))
     for name, tally in tallies.items():
-        line = f"{name:<{width}}  same first class on {tally.same_class} of {tally.pictures} {split} pictures, "
-        line += f"probabilities differ by {tally.largest_difference:.1e} at most, {milliseconds[name]:.2f} ms a picture"
+        line = f"{name:<{width}}  same first class on {tally.same_class} of {tally.images} {split} images, "
+        line += f"probabilities differ by {tally.largest_difference:.1e} at most, {milliseconds[name]:.2f} ms an image"
         if name == "int8":
             lost = 100 * (accuracy - tally.accuracy)
             line += f"; accuracy {tally.accuracy:.4f}, the run's {accuracy:.4f} ({lost:+.2f} points lost)"
@@ -235,10 +234,17 @@ def main() -> None:
         "--int8", action="store_true", help="write an 8-bit graph for the CPU too, if it keeps the accuracy"
     )
     arguments = parser.parse_intermixed_args()
-    run, settings = open_run(parser, arguments)
+    overrides, named = cli.split_overrides(arguments.arguments)
+    if len(named) > 1:
+        parser.error(f"one run at a time: {' '.join(named)}")
+    given = config.load(arguments.config, overrides)
+    machine.prepare(given)
+    from models.checkpoint import open_run
+
+    run, settings = open_run(named[0] if named else None, given.output_dir, overrides)
     folder = export(run, settings, arguments.onnx, arguments.int8)
     print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
-    print(f"next: python predict.py PICTURE --model {shlex.quote(str(folder))}")
+    print(f"next: python predict.py IMAGE --model {shlex.quote(str(folder))}")
 
 
 if __name__ == "__main__":

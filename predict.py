@@ -1,4 +1,4 @@
-"""Names what pictures show: with a trained run, or with an exported model on the fastest engine."""
+"""Names what images show: with a trained run, or with an exported model on the fastest engine."""
 
 import argparse
 import os
@@ -7,61 +7,20 @@ from collections.abc import Iterable, Iterator
 
 import config
 from evaluation.gallery import SHOWN, Gallery
-from imaging.images import PictureError
-from inference.sources import find_pictures
+from imaging.images import ImageError
+from inference.sources import find_images
 from system import cli, machine
 from system.errors import UserError
 
 
-class RunModel:
-    """A trained run behind the interface of inference.ExportedModel."""
-
-    def __init__(self, run, settings):
-        from imaging.transforms import EvalTransform
-        from inference.predictor import calibration_of
-
-        self.run = run
-        self.class_names = run.class_names
-        self.transform = EvalTransform.from_settings(settings)
-        self.temperature, self.threshold = calibration_of(run)
-        self.network = run.load_network()
-
-    @property
-    def identity(self) -> str:
-        """What tells this model from every other: the digest of its weights, and the calibration."""
-        from system.files import file_digest
-
-        digest = file_digest(self.run.path / f"{self.run.weights_kind()}.pdparams")
-        return f"{digest} {self.temperature} {self.threshold}"
-
-    def predict(self, images):
-        """Computes probabilities float32 [N, C] of raw pixels uint8 [N, 3, H, W]."""
-        import paddle
-
-        with paddle.no_grad():
-            logits = self.network(paddle.to_tensor(images)) / self.temperature
-            return paddle.nn.functional.softmax(logits, axis=-1).numpy()
-
-
-def ranking(probabilities, class_names: list[str], top_k: int) -> list[tuple[str, float]]:
-    """Sorts classes by probability, the likeliest first, at most top_k."""
-    order = (-probabilities).argsort(kind="stable")[:top_k]
-    return [(class_names[i], float(probabilities[i])) for i in order]
-
-
 def answer_text(probabilities, model, top_k: int) -> str:
-    """Says what a picture shows, in one line: the likeliest classes, after "none of these" where none is likely."""
-    from evaluation.metrics import NONE_OF_THESE
+    """Says what an image shows, in one line: the likeliest classes, after "none of these" where none is likely."""
+    from inference.predictor import NONE_OF_THESE, rank_classes
 
-    best = ranking(probabilities, model.class_names, top_k)
+    best = rank_classes(probabilities, model.class_names, top_k)
     refused = model.threshold is not None and best[0][1] < model.threshold
     named = ", ".join(f"{name} {p:.4f}" for name, p in best)
     return f"{NONE_OF_THESE} ({named})" if refused else named
-
-
-def share() -> tuple[int, int]:
-    """Tells which process of how many this is, as python -m paddle.distributed.launch says."""
-    return int(os.environ.get("PADDLE_TRAINER_ID") or 0), int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
 
 
 def score(items: Iterable[tuple[int, str]], model, settings, bar) -> Iterator[list]:
@@ -75,23 +34,23 @@ def score(items: Iterable[tuple[int, str]], model, settings, bar) -> Iterator[li
 
 
 def print_answers(named: list[str], model, settings, gallery: Gallery) -> tuple[int, int]:
-    """Answers for every picture on the terminal.
+    """Answers for every image on the terminal.
 
     Returns:
-        Number of pictures, and of those that could not be read.
+        Number of images, and of those that could not be read.
     """
     done = failed = 0
-    for batch in score(enumerate(find_pictures(named)), model, settings, progress(named, hidden=True)):
+    for batch in score(enumerate(find_images(named)), model, settings, progress(named, hidden=True)):
         for _, path, answer in batch:
             done += 1
             failed += _print(path, answer, model, settings.top_k)
-            if not isinstance(answer, PictureError):
+            if not isinstance(answer, ImageError):
                 gallery.add(path, answer)
     return done, failed
 
 
 def _print(path: str, answer, model, top_k: int) -> bool:
-    if isinstance(answer, PictureError):
+    if isinstance(answer, ImageError):
         print(answer, file=sys.stderr)
         return True
     print(f"{path}: {answer_text(answer, model, top_k)}")
@@ -99,51 +58,51 @@ def _print(path: str, answer, model, top_k: int) -> bool:
 
 
 def progress(named: list[str], hidden: bool = False):
-    """Makes a progress bar on stderr; pictures are counted only when somebody can see it."""
+    """Makes a progress bar on stderr; images are counted only when somebody can see it."""
     from tqdm import tqdm
 
     hidden = hidden or not sys.stderr.isatty()
-    return tqdm(total=None if hidden else sum(1 for _ in find_pictures(named)), unit=" pictures", disable=hidden)
+    return tqdm(total=None if hidden else sum(1 for _ in find_images(named)), unit=" images", disable=hidden)
 
 
 def write_answers(named: list[str], model, settings, out: str, gallery: Gallery, quiet: bool) -> int:
     """Scores this process's share into its part; the process that ends last merges the parts into one file.
 
     Returns:
-        Number of pictures that could not be read, of this process's share (all of them where it merged).
+        Number of images that could not be read, of this process's share (all of them where it merged).
     """
-    from evaluation.metrics import NONE_OF_THESE
     from inference.batch import writers
     from inference.batch.parts import Parts, Row
+    from inference.predictor import NONE_OF_THESE
 
-    rank, world = share()
+    rank, world = machine.rank()
     job = {"model": model.identity, "pictures": named, "max_pixels": settings.max_pixels}
     parts = Parts(out, job, rank, world)
     failed = 0
     quiet = quiet or world > 1
     with progress(named, hidden=not quiet or rank > 0) as bar:
-        for batch in score(parts.left(find_pictures(named)), model, settings, bar):
+        for batch in score(parts.left(find_images(named)), model, settings, bar):
             rows = [_row(Row, *item) for item in batch]
             parts.add(rows)
             failed += sum(bool(row.error) for row in rows)
             for _, path, answer in batch:
                 if not quiet:
                     _print(path, answer, model, settings.top_k)
-                if not isinstance(answer, PictureError):
+                if not isinstance(answer, ImageError):
                     gallery.add(path, answer)
     if parts.found:
-        print(f"{out}: {parts.found} pictures had been scored earlier, none of them was scored again", file=sys.stderr)
+        print(f"{out}: {parts.found} images had been scored earlier, none of them was scored again", file=sys.stderr)
     if parts.finish():
         count, failed = writers.write(parts.out, parts.rows(), model.class_names, model.threshold, NONE_OF_THESE)
         if count != parts.total:
-            raise RuntimeError(f"{count} rows were written for {parts.total} pictures")
+            raise RuntimeError(f"{count} rows were written for {parts.total} images")
         parts.remove()
-        print(f"{out}: {count} rows for {parts.total} pictures, {failed} of them could not be read", file=sys.stderr)
+        print(f"{out}: {count} rows for {parts.total} images, {failed} of them could not be read", file=sys.stderr)
     return failed
 
 
 def _row(make, index: int, path: str, answer):
-    if isinstance(answer, PictureError):
+    if isinstance(answer, ImageError):
         return make(index, path, f"{answer.reason}: {answer.detail}", ())
     return make(index, path, "", tuple(answer.tolist()))
 
@@ -162,16 +121,13 @@ def open_model(arguments: argparse.Namespace, overrides: list[str]):
 
         device = machine.select_device(settings)
         model = ExportedModel(arguments.model, device, machine.threads(settings), settings.engine)
-        if model.reason and share()[0] == 0:
+        if model.reason and machine.rank()[0] == 0:
             print(f"{arguments.model}: engine {model.engine} ({model.reason})", file=sys.stderr)
         return model, settings
-    from evaluate import run_settings
-    from models.checkpoint import find
+    from evaluation.predictors import RunModel
+    from models.checkpoint import open_run
 
-    run = find(arguments.run, settings.output_dir)
-    if not arguments.run:
-        print(f"run: {run.path} (the one trained last)", file=sys.stderr)
-    settings = run_settings(run, overrides)
+    run, settings = open_run(arguments.run, settings.output_dir, overrides)
     machine.select_device(settings)
     return RunModel(run, settings), settings
 
@@ -186,7 +142,7 @@ def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
     parser.add_argument(
         "arguments",
         nargs="+",
-        metavar="PICTURE|FOLDER|PATTERN|LIST.txt|KEY=VALUE",
+        metavar="IMAGE|FOLDER|PATTERN|LIST.txt|KEY=VALUE",
         help="what to look at, and settings",
     )
     source = parser.add_mutually_exclusive_group()
@@ -195,17 +151,17 @@ def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
     parser.add_argument("--out", metavar="FILE", help="write all probabilities to FILE.csv, .tsv, .json or .parquet; "
                         "the same command goes on where a killed one stopped")  # fmt: skip
     parser.add_argument(
-        "--show", metavar="FILE", help=f"draw the pictures (the first {SHOWN}) with their answers into FILE.png"
+        "--show", metavar="FILE", help=f"draw the images (the first {SHOWN}) with their answers into FILE.png"
     )
     parser.add_argument(
         "--explain", metavar="FILE", help="likewise under a heat map of what speaks for the answer; needs a run"
     )
-    parser.add_argument("--quiet", action="store_true", help="with --out: no line a picture, a progress bar instead")
+    parser.add_argument("--quiet", action="store_true", help="with --out: no line an image, a progress bar instead")
     arguments = parser.parse_intermixed_args()
     overrides, named = cli.split_overrides(arguments.arguments)
     if not named:
-        parser.error("name at least one picture, folder or list")
-    if share()[1] > 1 and not arguments.out:
+        parser.error("name at least one image, folder or list")
+    if machine.rank()[1] > 1 and not arguments.out:
         parser.error("several processes need --out FILE, where their answers come together")
     if arguments.explain and arguments.model:
         parser.error("--explain needs a run (--run FOLDER): an exported graph has no gradients")
@@ -230,11 +186,11 @@ def main() -> int:
         failed = write_answers(named, model, settings, arguments.out, gallery, arguments.quiet)
         gallery.draw(model, settings)
         # Several processes share one exit status: their failures stand in the file.
-        return 1 if failed and share()[1] == 1 else 0
+        return 1 if failed and machine.rank()[1] == 1 else 0
     done, failed = print_answers(named, model, settings, gallery)
     gallery.draw(model, settings)
     if failed:
-        print(f"{done - failed} pictures answered for, {failed} could not be read", file=sys.stderr)
+        print(f"{done - failed} images answered for, {failed} could not be read", file=sys.stderr)
     return 1 if failed else 0
 
 

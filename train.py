@@ -23,9 +23,9 @@ def make_loader(settings: Settings, split: str, class_names: list[str], device: 
     from imaging.transforms import EvalTransform, TrainTransform
 
     training = split == "train"
-    entries = read_list(settings.lists / f"{split}.txt", len(class_names))
+    samples = read_list(settings.lists / f"{split}.txt", len(class_names))
     transform = (TrainTransform if training else EvalTransform).from_settings(settings)
-    dataset = ListDataset(entries, transform, settings.max_pixels, settings.seed)
+    dataset = ListDataset(samples, transform, settings.max_pixels, settings.seed)
     workers, (rank, processes) = choose_workers(settings, device), machine.rank()
     balanced = training and settings.class_balance == "sampling"
     loader = BatchLoader(dataset, settings.batch_size, workers, training, balanced, rank, processes)
@@ -108,7 +108,7 @@ def _introduce(settings: Settings, device: str, run, class_names: list[str], loa
     rank, processes = machine.rank()
     counts = " and ".join(f"{len(loader.dataset)} {split}" for split, loader in loaders.items())
     computing = f"{machine.describe(settings, device)}, {processes} process{'es' * (processes > 1)}"
-    say(f"{run.path}: {counts} pictures, {len(class_names)} classes; {computing}")
+    say(f"{run.path}: {counts} images, {len(class_names)} classes; {computing}")
     say(told)
     for split, loader in loaders.items():
         say(loader.dataset.use_cache(settings, split))

@@ -1,6 +1,6 @@
-"""Finds pictures that are copies of each other: same bytes, same pixels, or nearly the same picture.
+"""Finds images that are copies of each other: same bytes, same pixels, or nearly the same image.
 
-Pictures with the same bytes are one *content*. Contents are joined into groups; within a group every content but the
+Images with the same bytes are one *content*. Contents are joined into groups; within a group every content but the
 first is the copy of another one, so that a group of n contents is told by n - 1 pairs.
 """
 
@@ -20,18 +20,18 @@ FLIPS = 2  # bits of a key that may differ
 # Up to BANDS * (FLIPS + 1) - 1 = 11 differing bits some band has FLIPS at most, and every pair is found; of the pairs
 # a little further apart, most are.
 RADIUS = 14
-NEIGHBOURS = 16  # candidates kept a picture, nearest first: a burst of frames stays linear, not quadratic
+NEIGHBOURS = 16  # candidates kept an image, nearest first: a burst of frames stays linear, not quadratic
 PIECE = 1 << 19  # pairs weighed at once
 MOST_FOUND = 1 << 19  # pairs held before all but the nearest are dropped
-LEAST_CONTRAST = 5  # below it a picture is one flat colour, and its hash is noise
-MARK_DIFFERENCE = 0.1  # 1 - correlation of the miniatures above which two pictures are not laid over each other
-NEAR = 0.06  # overlay difference up to which two pictures are copies
-UNLIKE = 9.0  # the difference from a picture that cannot be decoded any more
+LEAST_CONTRAST = 5  # below it an image is one flat colour, and its hash is noise
+MARK_DIFFERENCE = 0.1  # 1 - correlation of the miniatures above which two images are not laid over each other
+NEAR = 0.06  # overlay difference up to which two images are copies
+UNLIKE = 9.0  # the difference from an image that cannot be decoded any more
 BATCH = 32
 
 
 def near_pairs(hashes: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """Finds pairs of pictures whose hashes differ in few bits, without comparing all of them.
+    """Finds pairs of images whose hashes differ in few bits, without comparing all of them.
 
     Multi-index hashing: hashes that differ in few bits agree, but for FLIPS bits, in one of BANDS keys, so that those
     under each key need only be compared with those under the keys that FLIPS flipped bits make of it.
@@ -159,15 +159,13 @@ class Forest:
 
 
 def find_copies(store: Store, pool: Pool, how: str, progress: Callable[[list, str], Iterable]) -> None:
-    """Groups the kept pictures that are copies of each other and writes the groups into the store.
+    """Groups the kept images that are copies of each other and writes the groups into the store.
 
     Args:
         how: "none", "exact" (same bytes or pixels) or "near" (near-copies as well).
         progress: Wraps a list of batches that take time, as tqdm does; it is told what is counted.
     """
-    store.sql(
-        "UPDATE picture SET copies = NULL, copy_of = NULL, kind = NULL, difference = NULL WHERE copies IS NOT NULL"
-    )
+    store.sql("UPDATE image SET copies = NULL, copy_of = NULL, kind = NULL, difference = NULL WHERE copies IS NOT NULL")
     if how == "none":
         return
     _list_contents(store)
@@ -185,22 +183,22 @@ def _list_contents(store: Store) -> None:
     """Numbers the contents from 0 in the order of their first path, the same on every machine."""
     store.sql("DROP TABLE IF EXISTS temp.content")
     store.sql(
-        """CREATE TEMP TABLE content(number INTEGER PRIMARY KEY, digest BLOB UNIQUE, picture INTEGER, path BLOB,
-        phash INTEGER, contrast INTEGER, mark BLOB, pixels BLOB, jpeg INTEGER, shape TEXT, pictures INTEGER)"""
+        """CREATE TEMP TABLE content(number INTEGER PRIMARY KEY, digest BLOB UNIQUE, image INTEGER, path BLOB,
+        phash INTEGER, contrast INTEGER, mark BLOB, pixels BLOB, jpeg INTEGER, shape TEXT, images INTEGER)"""
     )
     # SQLite takes the columns beside min() from the row that holds the minimum.
     store.sql(
         """INSERT INTO content SELECT row_number() OVER (ORDER BY path) - 1, digest, id, path, phash, contrast, mark,
-        pixels, jpeg, shape, pictures FROM (SELECT digest, id, min(path) AS path, phash, contrast, mark, pixels,
-        format = 'JPEG' AS jpeg, min(width, height) || 'x' || max(width, height) AS shape, count(*) AS pictures
-        FROM picture WHERE outcome = '' GROUP BY digest) ORDER BY path"""
+        pixels, jpeg, shape, images FROM (SELECT digest, id, min(path) AS path, phash, contrast, mark, pixels,
+        format = 'JPEG' AS jpeg, min(width, height) || 'x' || max(width, height) AS shape, count(*) AS images
+        FROM image WHERE outcome = '' GROUP BY digest) ORDER BY path"""
     )
 
 
 def _list_alike(store: Store, candidates: np.ndarray) -> None:
     """Lists contents that may have the same pixels as another: those with the same hash and miniature.
 
-    JPEGs are hashed from fewer pixels than other formats (pictures.open_image), so that the hashes of the same picture
+    JPEGs are hashed from fewer pixels than other formats (images.open_image), so that the hashes of the same image
     in two formats may differ in a few bits; between a JPEG and another format of its size, nearness is enough.
     """
     for name in ("near", "alike"):
@@ -226,7 +224,7 @@ def _join_same_pixels(store: Store, pool: Pool, forest: Forest) -> None:
     for batch, digests in pool.run("pixel_digests", _cut(undone), lambda how: b""):
         rows = list(zip(digests, batch, strict=True))
         store.connection.executemany("UPDATE alike SET pixels = ? WHERE path = ?", rows)
-        store.connection.executemany("UPDATE picture SET pixels = ? WHERE path = ?", rows)
+        store.connection.executemany("UPDATE image SET pixels = ? WHERE path = ?", rows)
     rows = store.sql("SELECT number, min(number) OVER (PARTITION BY pixels) FROM alike WHERE pixels <> x''")
     for number, first in sorted(rows):
         forest.join(first, number, "same_pixels", 0.0)
@@ -239,7 +237,7 @@ def _cut(items: list) -> Iterator[list]:
 def _join_near_copies(
     store: Store, pool: Pool, forest: Forest, candidates: np.ndarray, progress: Callable[[list, str], Iterable]
 ) -> None:
-    """Joins contents whose pictures nearly cover each other, the most alike first."""
+    """Joins contents whose images nearly cover each other, the most alike first."""
     for distance in range(RADIUS + 1):
         here = candidates[candidates[:, 2] == distance]
         pairs = [(one, two) for one, two, _ in here.tolist() if forest.root(one) != forest.root(two)]
@@ -287,14 +285,14 @@ def _write_groups(store: Store, forest: Forest) -> None:
     )
     store.connection.executemany("INSERT INTO link VALUES(?, ?, ?, ?, ?)", forest.links())
     store.sql("INSERT OR IGNORE INTO link SELECT DISTINCT root, root, root, '', 0 FROM link")
-    store.sql("INSERT OR IGNORE INTO link SELECT number, number, number, '', 0 FROM content WHERE pictures > 1")
-    # The first picture of a content is the copy of another content's first; its twins are copies of it.
+    store.sql("INSERT OR IGNORE INTO link SELECT number, number, number, '', 0 FROM content WHERE images > 1")
+    # The first image of a content is the copy of another content's first; its twins are copies of it.
     store.sql(
-        """UPDATE picture SET copies = link.root,
-        copy_of = CASE WHEN id <> mine.picture THEN mine.picture WHEN link.kind <> '' THEN theirs.picture END,
-        kind = CASE WHEN id <> mine.picture THEN 'same_bytes' WHEN link.kind <> '' THEN link.kind END,
-        difference = CASE WHEN id <> mine.picture THEN 0 WHEN link.kind <> '' THEN link.difference END
+        """UPDATE image SET copies = link.root,
+        copy_of = CASE WHEN id <> mine.image THEN mine.image WHEN link.kind <> '' THEN theirs.image END,
+        kind = CASE WHEN id <> mine.image THEN 'same_bytes' WHEN link.kind <> '' THEN link.kind END,
+        difference = CASE WHEN id <> mine.image THEN 0 WHEN link.kind <> '' THEN link.difference END
         FROM content AS mine JOIN link ON link.number = mine.number
         JOIN content AS theirs ON theirs.number = link.origin
-        WHERE picture.outcome = '' AND picture.digest = mine.digest"""
+        WHERE image.outcome = '' AND image.digest = mine.digest"""
     )

@@ -17,7 +17,7 @@ LABELS = "labels.txt"
 
 
 @dataclass(frozen=True)
-class Entry:
+class Sample:
     """One row of a list: the path as written, where the file was found, and the index of its class."""
 
     path: str
@@ -81,7 +81,7 @@ def read_labels(path: str | os.PathLike) -> list[str]:
     return names
 
 
-def read_list(path: str | os.PathLike, num_classes: int) -> list[Entry]:
+def read_list(path: str | os.PathLike, num_classes: int) -> list[Sample]:
     """Reads a list and finds its files.
 
     A relative path is looked for from the current folder, then from the list's folder, then from that folder's parent.
@@ -105,25 +105,25 @@ def read_list(path: str | os.PathLike, num_classes: int) -> list[Entry]:
     if wrong:
         raise problems(str(path), wrong, "run `python annotate.py` anew or mend these lines")
     if not rows:
-        raise UserError(f"{path}: no picture is listed; put pictures there and run `python annotate.py`")
+        raise UserError(f"{path}: no image is listed; put images there and run `python annotate.py`")
     return _locate(path, rows)
 
 
-def _locate(path: Path, rows: Sequence[tuple[str, int]]) -> list[Entry]:
+def _locate(path: Path, rows: Sequence[tuple[str, int]]) -> list[Sample]:
     places = (Path(), path.parent, path.parent.parent)
-    entries, missing = [], []
+    samples, missing = [], []
     for name, label in rows:
         file = next((place / name for place in places if (place / name).is_file()), None)
         if file is None:
             missing.append(f"{name} is missing")
         else:
-            entries.append(Entry(name, file, label))
+            samples.append(Sample(name, file, label))
     if missing:
         raise problems(str(path), missing, "put the files back or run `python annotate.py` anew")
-    return entries
+    return samples
 
 
-def read_split(settings: Settings, split: str) -> tuple[list[Entry], list[str]]:
+def read_split(settings: Settings, split: str) -> tuple[list[Sample], list[str]]:
     """Reads the list of one split and the label map it belongs to.
 
     Returns:

@@ -69,7 +69,7 @@ def write_lists(open_new: Opener, store: Store, layout: Layout) -> None:
 def _rows(store: Store, layout: Layout, split: str) -> Iterator[tuple[str, int]]:
     indices = {name: index for index, name in enumerate(layout.class_names)}
     rows = store.connection.cursor().execute(
-        "SELECT path, class FROM picture WHERE outcome = '' AND split = ? ORDER BY path", (split,)
+        "SELECT path, class FROM image WHERE outcome = '' AND split = ? ORDER BY path", (split,)
     )
     return ((path.decode("utf-8"), indices[class_name]) for path, class_name in rows)
 
@@ -83,7 +83,7 @@ def write_paddlex_lists(open_new: Opener, store: Store, layout: Layout, folder: 
     start = os.path.relpath(os.path.realpath(layout.data_dir), os.path.realpath(folder)).replace(os.sep, "/")
     start = "" if start == "." else start + "/"
     spaced = [f"{start!r}"] if " " in start else []
-    rows = store.sql("SELECT path FROM picture WHERE outcome = '' AND instr(path, x'20') ORDER BY path LIMIT 10")
+    rows = store.sql("SELECT path FROM image WHERE outcome = '' AND instr(path, x'20') ORDER BY path LIMIT 10")
     spaced += [repr(path.decode("utf-8")) for (path,) in rows]
     if spaced:
         why = "PaddleX and PaddleClas split a line at its space; rename them, or use this project's own lists"
@@ -119,7 +119,7 @@ def _left_out(store: Store, where: str) -> Iterator[tuple[str, ...]]:
         detail,
     ) in store.connection.cursor().execute(
         f"""SELECT path, split, class, outcome, remarks, non_rgb, format, mode, width, height, detail
-            FROM picture WHERE {where} ORDER BY path"""
+            FROM image WHERE {where} ORDER BY path"""
     ):
         codes = outcome or ",".join(code for code in (non_rgb, remarks) if code)
         size = f"{width}x{height}" if width else ""
@@ -148,14 +148,14 @@ def explain(outcome: str, detail: str, remarks: str, mode: str, width: int, heig
 
 
 def copies(store: Store, limit: int = -1, leaks_first: bool = False) -> Iterator[dict[str, object]]:
-    """Yields the pairs of copies, a picture and the one it is a copy of, by group."""
+    """Yields the pairs of copies, an image and the one it is a copy of, by group."""
     first = "leak + conflict DESC, mine.kind = 'same_bytes'," if leaks_first else ""
     rows = store.connection.cursor().execute(
         f"""SELECT mine.copies, mine.kind, mine.difference, mine.path, mine.split, mine.class,
         theirs.path, theirs.split, theirs.class, leak, conflict
-        FROM picture mine JOIN picture theirs ON theirs.id = mine.copy_of
+        FROM image mine JOIN image theirs ON theirs.id = mine.copy_of
         JOIN (SELECT copies, min(split) <> max(split) AS leak, min(class) <> max(class) AS conflict
-        FROM picture WHERE copies IS NOT NULL GROUP BY copies) USING (copies)
+        FROM image WHERE copies IS NOT NULL GROUP BY copies) USING (copies)
         ORDER BY {first} mine.copies, mine.path LIMIT ?""",
         (limit,),
     )
@@ -164,7 +164,7 @@ def copies(store: Store, limit: int = -1, leaks_first: bool = False) -> Iterator
 
 
 def write_copies(open_new: Opener, store: Store, layout: Layout) -> None:
-    """Writes duplicates.tsv: every picture that is a copy, beside the one it is a copy of."""
+    """Writes duplicates.tsv: every image that is a copy, beside the one it is a copy of."""
     file = open_new(DUPLICATES)
     file.write("\t".join(COPY_COLUMNS) + "\n")
     last, number = None, 0
@@ -183,12 +183,10 @@ def refuse_leaks(summary: Summary, folder: Path) -> None:
     """Stops the run for on_leak=error.
 
     Raises:
-        UserError: A picture of one split has a copy in another.
+        UserError: An image of one split has a copy in another.
     """
     if summary.leaks:
-        found = [
-            f"{count} {pair.replace(' in ', ' pictures have a copy in ')}" for pair, count in summary.leaks.items()
-        ]
+        found = [f"{count} {pair.replace(' in ', ' images have a copy in ')}" for pair, count in summary.leaks.items()]
         raise problems(
             str(folder / DUPLICATES), found, "take them out, or set on_leak=drop_from_train; the lists are as they were"
         )

@@ -37,7 +37,7 @@ RATIOS = ((1.05, "square"), (1.29, "5:4"), (1.42, "4:3"), (1.64, "3:2"), (1.85, 
 
 @dataclass
 class Tile:
-    """A picture of the page: where it is, a line about it, and its thumbnail as a data URI ("" for none)."""
+    """An image of the page: where it is, a line about it, and its thumbnail as a data URI ("" for none)."""
 
     path: bytes
     name: str
@@ -81,7 +81,7 @@ def render(store: Store, pool: Pool, layout: Layout, settings: Settings, summary
         short_sides=_short_sides(store),
         ratios=_ratios(store),
         formats=store.sql(
-            "SELECT format, count(*) FROM picture WHERE outcome = '' GROUP BY 1 ORDER BY 2 DESC"
+            "SELECT format, count(*) FROM image WHERE outcome = '' GROUP BY 1 ORDER BY 2 DESC"
         ).fetchall(),
         least_to_split=LEAST_TO_SPLIT,
     )
@@ -92,19 +92,17 @@ def _tile(path: bytes, said: str = "") -> Tile:
 
 
 def _samples(store: Store, layout: Layout, seed: int) -> dict[str, list[Tile]]:
-    """A few training pictures of each class, by lot."""
+    """A few training images of each class, by lot."""
     each = max(1, min(SAMPLES_A_CLASS, SAMPLES // len(layout.class_names)))
     sql_function(store, "lot", 1, lambda path: draw(seed, path))
-    query = (
-        """SELECT path FROM picture WHERE outcome = '' AND split = 'train' AND class = ? ORDER BY lot(path) LIMIT ?"""
-    )
+    query = """SELECT path FROM image WHERE outcome = '' AND split = 'train' AND class = ? ORDER BY lot(path) LIMIT ?"""
     found = layout.class_names[:SAMPLES]
     return {name: [_tile(path) for (path,) in store.sql(query, (name, each))] for name in found}
 
 
 def _left_out(store: Store, code: str) -> list[Tile]:
     rows = store.sql(
-        """SELECT path, outcome, detail, remarks, mode, width, height FROM picture WHERE outcome = ?
+        """SELECT path, outcome, detail, remarks, mode, width, height FROM image WHERE outcome = ?
         ORDER BY path LIMIT ?""",
         (code, FILES_A_REASON),
     )
@@ -112,13 +110,13 @@ def _left_out(store: Store, code: str) -> list[Tile]:
 
 
 def _draw(pool: Pool, tiles: Iterable[Tile]) -> None:
-    """Gives the tiles their thumbnails; each picture is decoded once."""
+    """Gives the tiles their thumbnails; each image is decoded once."""
     paths = list(dict.fromkeys(tile.path for tile in tiles))
     batches = (paths[i : i + BATCH] for i in range(0, len(paths), BATCH))
     drawn: dict[bytes, str] = {}
-    for batch, pictures in pool.run("thumbnails", batches, lambda how: b"", side=SIDE):
-        for path, picture in zip(batch, pictures, strict=True):
-            drawn[path] = "data:image/jpeg;base64," + base64.b64encode(picture).decode() if picture else ""
+    for batch, images in pool.run("thumbnails", batches, lambda how: b"", side=SIDE):
+        for path, image in zip(batch, images, strict=True):
+            drawn[path] = "data:image/jpeg;base64," + base64.b64encode(image).decode() if image else ""
     for tile in tiles:
         tile.source = drawn[tile.path]
 
@@ -126,7 +124,7 @@ def _draw(pool: Pool, tiles: Iterable[Tile]) -> None:
 def _histogram(store: Store, value: str, bounds: Iterable[float], names: list[str]) -> list[tuple[str, int]]:
     cases = " ".join(f"WHEN {value} < {bound} THEN {place}" for place, bound in enumerate(bounds))
     rows = dict(
-        store.sql(f"SELECT CASE {cases} ELSE {len(names) - 1} END, count(*) FROM picture WHERE outcome = '' GROUP BY 1")
+        store.sql(f"SELECT CASE {cases} ELSE {len(names) - 1} END, count(*) FROM image WHERE outcome = '' GROUP BY 1")
     )
     return [(name, rows.get(place, 0)) for place, name in enumerate(names)]
 

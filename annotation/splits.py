@@ -9,33 +9,33 @@ from annotation.store import Store, sql_function
 from annotation.walk import WHOLE, Layout
 from config import Settings
 
-LEAST_TO_SPLIT = 3  # a class with fewer pictures stays in train whole
+LEAST_TO_SPLIT = 3  # a class with fewer images stays in train whole
 
 
 def decide_kept(store: Store, settings: Settings) -> None:
     """Marks every file kept ("") or left out (the reason's code), and gives it the split of its folder."""
     store.sql(
-        """UPDATE picture SET split = CASE folder WHEN ? THEN 'train' ELSE folder END, outcome = CASE
+        """UPDATE image SET split = CASE folder WHEN ? THEN 'train' ELSE folder END, outcome = CASE
         WHEN reason <> '' THEN reason WHEN width * height > ? THEN 'too_large' WHEN ? THEN non_rgb ELSE '' END""",
         (WHOLE, settings.max_pixels, settings.non_rgb == "skip"),
     )
 
 
 def draw(seed: int, path: bytes) -> int:
-    """Draws a picture's lot, 0 to 2**63 - 1: it depends on the seed and its own path, on no other picture."""
+    """Draws an image's lot, 0 to 2**63 - 1: it depends on the seed and its own path, on no other image."""
     return int.from_bytes(hashlib.sha1(b"%d\0%s" % (seed, path), usedforsecurity=False).digest()[:8], "big") >> 1
 
 
 def split_pool(layout: Layout, settings: Settings) -> dict[str, float]:
-    """Says which splits have no folder, and which share of the training pictures each gets."""
+    """Says which splits have no folder, and which share of the training images each gets."""
     fractions = {"valid": settings.valid_fraction, "test": settings.test_fraction}
     return {split: share for split, share in fractions.items() if split not in layout.folders and share}
 
 
 def decide_splits(store: Store, fractions: dict[str, float], seed: int) -> None:
-    """Takes pictures out of train for the splits that have no folder.
+    """Takes images out of train for the splits that have no folder.
 
-    In each class the pictures are ordered by lot, and the first ones go: one more picture moves at most one other.
+    In each class the images are ordered by lot, and the first ones go: one more image moves at most one other.
     Copies of each other go together; those that would reach into another class or folder stay in train.
     """
     if not fractions:
@@ -43,18 +43,18 @@ def decide_splits(store: Store, fractions: dict[str, float], seed: int) -> None:
     sql_function(store, "draw", 1, lambda path: draw(seed, path))
     store.sql("DROP TABLE IF EXISTS temp.unit")
     store.sql(
-        """CREATE TEMP TABLE unit AS SELECT coalesce(copies, -id) AS unit, min(class) AS class, count(*) AS pictures,
+        """CREATE TEMP TABLE unit AS SELECT coalesce(copies, -id) AS unit, min(class) AS class, count(*) AS images,
         min(draw(path)) AS lot, min(class) = max(class) AND min(split) = 'train' AND max(split) = 'train' AS free
-        FROM picture WHERE outcome = '' GROUP BY 1"""
+        FROM image WHERE outcome = '' GROUP BY 1"""
     )
     store.sql("DROP TABLE IF EXISTS temp.moved")
     store.sql("CREATE TEMP TABLE moved(unit INTEGER PRIMARY KEY, split TEXT)")
-    sizes = dict(store.sql("SELECT class, count(*) FROM picture WHERE outcome = '' AND split = 'train' GROUP BY class"))
+    sizes = dict(store.sql("SELECT class, count(*) FROM image WHERE outcome = '' AND split = 'train' GROUP BY class"))
     for class_name, size in sizes.items():
         store.connection.executemany("INSERT INTO moved VALUES(?, ?)", _moves(store, class_name, size, fractions))
     store.sql(
-        """UPDATE picture SET split = moved.split FROM moved
-        WHERE picture.outcome = '' AND coalesce(picture.copies, -picture.id) = moved.unit"""
+        """UPDATE image SET split = moved.split FROM moved
+        WHERE image.outcome = '' AND coalesce(image.copies, -image.id) = moved.unit"""
     )
 
 
@@ -63,21 +63,21 @@ def _moves(store: Store, class_name: str, size: int, fractions: dict[str, float]
         return
     wanted = {split: max(1, round(share * size)) for split, share in fractions.items()}
     rows = store.connection.cursor().execute(
-        "SELECT unit, pictures FROM unit WHERE free AND class = ? ORDER BY lot", (class_name,)
+        "SELECT unit, images FROM unit WHERE free AND class = ? ORDER BY lot", (class_name,)
     )
-    for unit, pictures in rows:
+    for unit, images in rows:
         # A group that is too big for what is left of a split goes to the next one, in the end to train.
-        split = next((split for split, left in wanted.items() if pictures <= left), None)
+        split = next((split for split, left in wanted.items() if images <= left), None)
         if split:
-            wanted[split] -= pictures
+            wanted[split] -= images
             yield unit, split
 
 
 def drop_leaks(store: Store) -> None:
-    """Leaves training pictures out that have a copy in valid or test."""
+    """Leaves training images out that have a copy in valid or test."""
     store.sql(
-        """UPDATE picture SET outcome = 'leak' WHERE outcome = '' AND split = 'train' AND copies IN
-        (SELECT copies FROM picture WHERE outcome = '' AND split <> 'train' AND copies IS NOT NULL)"""
+        """UPDATE image SET outcome = 'leak' WHERE outcome = '' AND split = 'train' AND copies IN
+        (SELECT copies FROM image WHERE outcome = '' AND split <> 'train' AND copies IS NOT NULL)"""
     )
 
 
@@ -86,12 +86,12 @@ class Summary:
     """Numbers of a run; plain types only, so that the store can remember them.
 
     Attributes:
-        kept: Split -> class -> pictures in its list.
+        kept: Split -> class -> images in its list.
         left_out: Reason -> split -> class -> files.
-        remarks: Code -> pictures in the lists.
+        remarks: Code -> images in the lists.
         convertible: How many more non_rgb=convert would keep.
-        leaks: "test in train" and the like -> pictures of the first split with a copy in the second.
-        copies: Kind -> pictures that are a copy of another one.
+        leaks: "test in train" and the like -> images of the first split with a copy in the second.
+        copies: Kind -> images that are a copy of another one.
         conflicts: Groups of copies with more than one class.
         made: Splits that were taken out of train -> their share.
     """
@@ -108,7 +108,7 @@ class Summary:
     made: dict[str, float] = field(default_factory=dict)
 
     def total(self, split: str) -> int:
-        """Counts the pictures of a list."""
+        """Counts the images of a list."""
         return sum(self.kept.get(split, {}).values())
 
     def reason_total(self, reason: str) -> int:
@@ -132,33 +132,33 @@ def summarise(store: Store, made: dict[str, float], passed_over: dict[str, int])
     kept: dict = {split: {} for split in SPLITS}
     left_out: dict = {}
     for outcome, split, class_name, count in store.sql(
-        "SELECT outcome, split, class, count(*) FROM picture GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        "SELECT outcome, split, class, count(*) FROM image GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     ):
         place = kept if outcome == "" else left_out.setdefault(outcome, {})
         place.setdefault(split, {})[class_name] = count
     remarks: dict = {}
     for codes, count in store.sql(
-        "SELECT remarks, count(*) FROM picture WHERE outcome = '' AND remarks <> '' GROUP BY 1"
+        "SELECT remarks, count(*) FROM image WHERE outcome = '' AND remarks <> '' GROUP BY 1"
     ):
         for code in codes.split(","):
             remarks[code] = remarks.get(code, 0) + count
-    convertible = store.sql("SELECT count(*) FROM picture WHERE outcome <> '' AND outcome = non_rgb").fetchone()[0]
-    kinds = store.sql("SELECT kind, count(*) FROM picture WHERE kind IS NOT NULL GROUP BY 1 ORDER BY 1").fetchall()
+    convertible = store.sql("SELECT count(*) FROM image WHERE outcome <> '' AND outcome = non_rgb").fetchone()[0]
+    kinds = store.sql("SELECT kind, count(*) FROM image WHERE kind IS NOT NULL GROUP BY 1 ORDER BY 1").fetchall()
     conflicts = store.sql(
-        """SELECT count(*) FROM (SELECT 1 FROM picture WHERE copies IS NOT NULL GROUP BY copies
+        """SELECT count(*) FROM (SELECT 1 FROM image WHERE copies IS NOT NULL GROUP BY copies
         HAVING min(class) <> max(class))"""
     ).fetchone()[0]
-    files = store.sql("SELECT count(*) FROM picture").fetchone()[0]
+    files = store.sql("SELECT count(*) FROM image").fetchone()[0]
     return Summary(kept, left_out, remarks, convertible, leaks(store), dict(kinds), conflicts, passed_over, files, made)
 
 
 def leaks(store: Store) -> dict[str, int]:
-    """Counts the listed pictures of one split that have a copy listed in another."""
+    """Counts the listed images of one split that have a copy listed in another."""
     found = {}
     for one, other in (("test", "train"), ("valid", "train"), ("test", "valid")):
         found[f"{one} in {other}"] = store.sql(
-            """SELECT count(*) FROM picture WHERE outcome = '' AND split = ? AND copies IN
-            (SELECT copies FROM picture WHERE outcome = '' AND split = ? AND copies IS NOT NULL)""",
+            """SELECT count(*) FROM image WHERE outcome = '' AND split = ? AND copies IN
+            (SELECT copies FROM image WHERE outcome = '' AND split = ? AND copies IS NOT NULL)""",
             (one, other),
         ).fetchone()[0]
     return {pair: count for pair, count in found.items() if count}

@@ -25,7 +25,7 @@ FORMAT = 2  # raise it when verdicts come to mean something else: older memories
 CACHE_KIBIBYTES = 32 * 1024
 TABLES = """
 CREATE TABLE IF NOT EXISTS fact(name TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE IF NOT EXISTS picture(
+CREATE TABLE IF NOT EXISTS image(
     id INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL, folder TEXT, class TEXT, size INTEGER, mtime_ns INTEGER,
     run INTEGER,
     reason TEXT, detail TEXT, format TEXT, mode TEXT, width INTEGER, height INTEGER, non_rgb TEXT, remarks TEXT,
@@ -60,7 +60,7 @@ class Store:
 
     def forget(self) -> None:
         """Forgets every verdict."""
-        for table in ("picture", "compared", "fact"):
+        for table in ("image", "compared", "fact"):
             self.sql(f"DELETE FROM {table}")
 
     def note(self, files: Iterable[Found]) -> None:
@@ -69,7 +69,7 @@ class Store:
         same = "size = excluded.size AND mtime_ns = excluded.mtime_ns AND excluded.reason IS NULL"
         keep = ", ".join(f"{name} = CASE WHEN {same} THEN {name} ELSE NULL END" for name in (*JUDGED[2:], "pixels"))
         self.connection.executemany(
-            f"""INSERT INTO picture(path, folder, class, size, mtime_ns, run, reason, detail) VALUES(?,?,?,?,?,?,?,?)
+            f"""INSERT INTO image(path, folder, class, size, mtime_ns, run, reason, detail) VALUES(?,?,?,?,?,?,?,?)
             ON CONFLICT(path) DO UPDATE SET {keep},
             reason = CASE WHEN {same} THEN reason ELSE excluded.reason END,
             detail = CASE WHEN {same} THEN detail ELSE excluded.detail END,
@@ -77,30 +77,30 @@ class Store:
             run = excluded.run""",
             ((f.path, f.split, f.class_name, f.size, f.mtime_ns, run, f.reason or None, f.detail) for f in files),
         )
-        self.sql("DELETE FROM picture WHERE run <> ?", (run,))
+        self.sql("DELETE FROM image WHERE run <> ?", (run,))
         self.set_fact("run", run)
 
     def reconsider(self, max_pixels: int) -> None:
         """Takes back verdicts that say nothing about the file as it is now: another limit, or a passing trouble."""
         self.sql(
-            f"""UPDATE picture SET reason = NULL WHERE reason IN {PASSING}
+            f"""UPDATE image SET reason = NULL WHERE reason IN {PASSING}
             OR (reason = 'too_large' AND width * height <= ?)""",
             (max_pixels,),
         )
 
     def passing_troubles(self) -> int:
         """Counts the files whose trouble may pass without their changing."""
-        return self.sql(f"SELECT count(*) FROM picture WHERE reason IN {PASSING}").fetchone()[0]
+        return self.sql(f"SELECT count(*) FROM image WHERE reason IN {PASSING}").fetchone()[0]
 
     def unjudged(self) -> int:
         """Counts the files without a verdict."""
-        return self.sql("SELECT count(*) FROM picture WHERE reason IS NULL").fetchone()[0]
+        return self.sql("SELECT count(*) FROM image WHERE reason IS NULL").fetchone()[0]
 
     def unjudged_batches(self, files: int, size_bytes: int) -> Iterator[list[tuple[int, bytes]]]:
         """Cuts the files without a verdict into batches of (id, path): so many files or so many bytes at most."""
         batch, filled, last = [], 0, 0
         while rows := self.sql(
-            "SELECT id, path, size FROM picture WHERE reason IS NULL AND id > ? ORDER BY id LIMIT 4096", (last,)
+            "SELECT id, path, size FROM image WHERE reason IS NULL AND id > ? ORDER BY id LIMIT 4096", (last,)
         ).fetchall():
             last = rows[-1][0]
             for number, path, size in rows:
@@ -116,7 +116,7 @@ class Store:
         """Writes verdicts down."""
         columns = ", ".join(f"{name} = ?" for name in JUDGED)
         self.connection.executemany(
-            f"UPDATE picture SET {columns} WHERE id = ?",
+            f"UPDATE image SET {columns} WHERE id = ?",
             ((*(getattr(verdict, name) for name in JUDGED), number) for number, verdict in rows),
         )
 

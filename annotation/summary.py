@@ -9,7 +9,7 @@ from annotation.walk import Layout
 from config import Settings
 
 CLASSES_SHOWN = 40
-IMBALANCE = 5  # times as many pictures in the largest class as in the smallest
+IMBALANCE = 5  # times as many images in the largest class as in the smallest
 
 
 def print_summary(summary: Summary, layout: Layout, settings: Settings, decoded: int) -> None:
@@ -21,7 +21,7 @@ def print_summary(summary: Summary, layout: Layout, settings: Settings, decoded:
     if left_out:
         print(f"left out: {_counts(left_out)} (see {settings.lists / REJECTS})")
     if summary.remarks:
-        print(f"remarks on kept pictures: {_counts(summary.remarks)} (see {settings.lists / REMARKS})")
+        print(f"remarks on kept images: {_counts(summary.remarks)} (see {settings.lists / REMARKS})")
     if summary.passed_over:
         print(f"passed over: {_counts(summary.passed_over)}")
     for line in advice(summary, layout, settings):
@@ -64,22 +64,22 @@ def columns(text: str) -> int:
 def advice(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
     """Says in sentences what a user should know before training."""
     said = [
-        f"{split}: no folder of its own, so {summary.total(split):,} pictures are taken from train "
-        f"({split}_fraction={share:g}, seed={settings.seed}); only lists say so, no picture moves"
+        f"{split}: no folder of its own, so {summary.total(split):,} images are taken from train "
+        f"({split}_fraction={share:g}, seed={settings.seed}); only lists say so, no image moves"
         for split, share in summary.made.items()
     ]
     if summary.convertible:
-        said.append(f"non_rgb=convert would keep {summary.convertible:,} more pictures")
+        said.append(f"non_rgb=convert would keep {summary.convertible:,} more images")
     said += _about_copies(summary, settings)
     bare = [name for name in layout.class_names if not summary.kept["train"].get(name)]
     if bare:
         shown = ", ".join(bare[:10]) + (f" and {len(bare) - 10} more" if len(bare) > 10 else "")
-        said.append(f"no training picture is kept of {shown}: a network cannot learn what it never sees")
+        said.append(f"no training image is kept of {shown}: a network cannot learn what it never sees")
     counts = {name: summary.kept["train"].get(name, 0) for name in layout.class_names if name not in bare}
     if counts and max(counts.values()) >= IMBALANCE * min(counts.values()):
         largest, smallest = max(counts, key=counts.get), min(counts, key=counts.get)
         said.append(
-            f"train is lopsided: {counts[largest]:,} pictures of {largest}, {counts[smallest]:,} of {smallest}; "
+            f"train is lopsided: {counts[largest]:,} images of {largest}, {counts[smallest]:,} of {smallest}; "
             "accuracy alone will flatter a network that guesses the large classes"
         )
     return said
@@ -94,7 +94,7 @@ def _about_copies(summary: Summary, settings: Settings) -> list[str]:
         one, other = pair.split(" in ")
         share = count / summary.total(one)
         said.append(
-            f"leak: {count:,} of {summary.total(one):,} {one} pictures ({share:.1%}) have a copy in {other}"
+            f"leak: {count:,} of {summary.total(one):,} {one} images ({share:.1%}) have a copy in {other}"
             + ("; on_leak=drop_from_train leaves those out of train" if other == "train" else "")
         )
     if summary.conflicts:

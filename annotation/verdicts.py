@@ -1,4 +1,4 @@
-"""What is known of one picture file: the worker processes run this code, and only they decode."""
+"""What is known of one image file: the worker processes run this code, and only they decode."""
 
 import hashlib
 import io
@@ -9,18 +9,18 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageFile
 
-from imaging.images import PictureError, open_image, read_file, read_image, suffixes, to_rgb, upright
+from imaging.images import ImageError, open_image, read_file, read_image, suffixes, to_rgb, upright
 
-HASHED = 32  # side of the grey picture that is hashed
+HASHED = 32  # side of the grey image that is hashed
 KEPT_FREQUENCIES = 8  # lowest frequencies a side that make the hash: 8 x 8 = 64 bits
-MARK = 4  # side of the tiny colour picture kept beside the hash
-LEAST_SIDE = 64  # of a picture that is about to be shrunk to HASHED or COMPARED
-COMPARED = 32  # side at which two pictures are laid over each other
+MARK = 4  # side of the tiny colour image kept beside the hash
+LEAST_SIDE = 64  # of an image that is about to be shrunk to HASHED or COMPARED
+COMPARED = 32  # side at which two images are laid over each other
 ANIMATED_FORMATS = frozenset({"GIF", "WEBP", "PNG", "TIFF", "AVIF"})
-# One file format under several names: a camera's MPO is a JPEG with a second picture behind the first.
+# One file format under several names: a camera's MPO is a JPEG with a second image behind the first.
 FAMILIES = {"MPO": "JPEG", "DIB": "BMP"}
 
-# Why a picture that is not stored as RGB is left out under non_rgb=skip, by Pillow's mode.
+# Why an image that is not stored as RGB is left out under non_rgb=skip, by Pillow's mode.
 NON_RGB = {
     "1": "greyscale",
     "L": "greyscale",
@@ -45,12 +45,12 @@ class Verdict:
 
     Attributes:
         reason: Code of what keeps the file out whatever the settings; "" for none.
-        non_rgb: Code of what keeps it out under non_rgb=skip; "" for a picture stored as RGB.
-        remarks: Codes of what is worth knowing about a readable picture, joined by commas.
+        non_rgb: Code of what keeps it out under non_rgb=skip; "" for an image stored as RGB.
+        remarks: Codes of what is worth knowing about a readable image, joined by commas.
         digest: SHA-1 of the file's bytes.
-        phash: Perceptual hash, a signed 64-bit integer, of the upright picture.
-        contrast: Standard deviation of the hashed grey picture, 0 to 127.
-        mark: MARK x MARK x 3 bytes, the upright picture in miniature.
+        phash: Perceptual hash, a signed 64-bit integer, of the upright image.
+        contrast: Standard deviation of the hashed grey image, 0 to 127.
+        mark: MARK x MARK x 3 bytes, the upright image in miniature.
     """
 
     reason: str = ""
@@ -70,16 +70,16 @@ class Verdict:
 def judge(paths: list[bytes], max_pixels: int) -> list[Verdict]:
     """Decodes every file fully and says what it is; hashes are computed for all of them at once."""
     judged = [_look(path, max_pixels) for path in paths]
-    pictured = [(verdict, small) for verdict, small in judged if small]
-    if pictured:
-        # On one sheet: on a picture of 32 px every call costs more than its work.
-        sheet = Image.new("RGB", (HASHED, HASHED * len(pictured)))
-        for place, (_, small) in enumerate(pictured):
+    imaged = [(verdict, small) for verdict, small in judged if small]
+    if imaged:
+        # On one sheet: on an image of 32 px every call costs more than its work.
+        sheet = Image.new("RGB", (HASHED, HASHED * len(imaged)))
+        for place, (_, small) in enumerate(imaged):
             sheet.paste(small, (0, HASHED * place))
         greys = np.asarray(sheet.convert("L")).reshape(-1, HASHED, HASHED)
         hashes, contrasts = perceptual_hashes(greys).tolist(), _contrasts(greys).tolist()
-        marks = np.asarray(sheet.reduce(HASHED // MARK)).reshape(len(pictured), -1)
-        for place, (verdict, _) in enumerate(pictured):
+        marks = np.asarray(sheet.reduce(HASHED // MARK)).reshape(len(imaged), -1)
+        for place, (verdict, _) in enumerate(imaged):
             verdict.phash, verdict.contrast, verdict.mark = hashes[place], contrasts[place], marks[place].tobytes()
     return [verdict for verdict, _ in judged]
 
@@ -91,7 +91,7 @@ def _contrasts(greys: np.ndarray) -> np.ndarray:
 
 
 def _look(path: bytes, max_pixels: int) -> tuple[Verdict, Image.Image | None]:
-    """Judges one file; returns its picture at HASHED x HASHED as well, None where it has none."""
+    """Judges one file; returns its image at HASHED x HASHED as well, None where it has none."""
     try:
         data = read_file(path)
         # SHA-1 is the fastest that processors have an instruction for; it guards against chance, not against forgers.
@@ -104,7 +104,7 @@ def _look(path: bytes, max_pixels: int) -> tuple[Verdict, Image.Image | None]:
             small = small.resize((HASHED, HASHED), Image.Resampling.LANCZOS, reducing_gap=1.0)
         verdict.remarks = ",".join(_remarks(path, image))
         return verdict, small
-    except PictureError as error:
+    except ImageError as error:
         image = error.image
         known = (image.format or "", image.mode, *_stored_size(image)) if image else ()
         return Verdict(error.reason, error.detail, *known), None
@@ -117,12 +117,12 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
 
 
 def shrink(image: Image.Image, least: int = LEAST_SIDE) -> Image.Image:
-    """Makes an upright RGB picture whose short side is at least `least` px where the picture has as many."""
+    """Makes an upright RGB image whose short side is at least `least` px where the image has as many."""
     if image.mode not in ("RGB", "L"):
         image = to_rgb(image)
     factor = min(image.size) // least
     small = image.reduce(factor) if factor > 1 else image
-    # reduce() drops the EXIF block that says how to turn the picture.
+    # reduce() drops the EXIF block that says how to turn the image.
     if "exif" in image.info:
         small.info["exif"] = image.info["exif"]
     small = upright(small) if "exif" in small.info else small
@@ -155,7 +155,7 @@ def upright_orientation(image: Image.Image) -> int:
     """Reads the EXIF orientation, 1 (upright) to 8; 1 where the block is broken."""
     try:
         return image.getexif().get(0x0112, 1)
-    # Pillow's EXIF reader raises many types on a broken block; such a picture is taken as it lies.
+    # Pillow's EXIF reader raises many types on a broken block; such an image is taken as it lies.
     except Exception:
         return 1
 
@@ -176,17 +176,17 @@ def _cosines() -> np.ndarray:
 
 
 def perceptual_hashes(greys: np.ndarray) -> np.ndarray:
-    """Hashes pictures by their lowest frequencies, bit for bit as `imagehash.phash` does, but a batch at once.
+    """Hashes images by their lowest frequencies, bit for bit as `imagehash.phash` does, but a batch at once.
 
-    One picture takes imagehash longer than decoding a small JPEG does; a batch costs next to nothing.
+    One image takes imagehash longer than decoding a small JPEG does; a batch costs next to nothing.
 
     Args:
         greys: [N, HASHED, HASHED], 0 to 255.
 
     Returns:
-        int64 [N]; the number of bits that differ tells how unlike two pictures are.
+        int64 [N]; the number of bits that differ tells how unlike two images are.
 
-    Source: imagehash.phash of the ImageHash package (DCT of a 32 x 32 picture, 8 x 8 lowest frequencies, median).
+    Source: imagehash.phash of the ImageHash package (DCT of a 32 x 32 image, 8 x 8 lowest frequencies, median).
     """
     rows = greys.reshape(-1, HASHED).astype(np.float64) @ _cosines().T
     low = (_cosines() @ rows.reshape(len(greys), HASHED, -1)).reshape(len(greys), -1)
@@ -204,25 +204,25 @@ def pixel_digests(paths: list[bytes], max_pixels: int) -> list[bytes]:
 def _pixel_digest(path: bytes, max_pixels: int) -> bytes:
     try:
         image = read_image(os.fsdecode(path), max_pixels)
-    except (PictureError, MemoryError):
+    except (ImageError, MemoryError):
         return b""
     return hashlib.sha1(repr(image.size).encode() + image.tobytes(), usedforsecurity=False).digest()
 
 
 def differences(pairs: list[tuple[bytes, bytes]], max_pixels: int) -> list[float]:
-    """Says how unlike the pictures of each pair are when laid over each other, 0 (the same) to 1 or more."""
+    """Says how unlike the images of each pair are when laid over each other, 0 (the same) to 1 or more."""
     return [_difference(first, second, max_pixels) for first, second in pairs]
 
 
 def _difference(first: bytes, second: bytes, max_pixels: int) -> float:
     try:
         pair = [shrink(open_image(os.fsdecode(path), max_pixels, least=LEAST_SIDE)) for path in (first, second)]
-    except (PictureError, MemoryError):
+    except (ImageError, MemoryError):
         return 9.0
     return overlay_difference(*pair)
 
 
-# Windows on a picture, as shares of its sides (left, top, right, bottom), that a slightly cropped copy may show.
+# Windows on an image, as shares of its sides (left, top, right, bottom), that a slightly cropped copy may show.
 WINDOWS = [(0.0, 0.0, 1.0, 1.0)] + [
     (x * cut, y * cut, 1 - (1 - x) * cut, 1 - (1 - y) * cut)
     for cut in (0.05, 0.1, 0.15)
@@ -239,7 +239,7 @@ def _views(image: Image.Image) -> np.ndarray:
 
 
 def overlay_difference(first: Image.Image, second: Image.Image) -> float:
-    """Lays each picture over windows of the other and measures the best fit.
+    """Lays each image over windows of the other and measures the best fit.
 
     Returns:
         1 - r, where r is the correlation of all pixels and channels, brightness and contrast taken out.
@@ -264,14 +264,14 @@ def _channels() -> np.ndarray:
 
 
 def thumbnails(paths: list[bytes], max_pixels: int, side: int) -> list[bytes]:
-    """Makes small JPEGs of pictures; b"" of what cannot be decoded."""
+    """Makes small JPEGs of images; b"" of what cannot be decoded."""
     return [_thumbnail(path, max_pixels, side) for path in paths]
 
 
 def _thumbnail(path: bytes, max_pixels: int, side: int) -> bytes:
     try:
         image = shrink(_as_far_as_it_goes(path, max_pixels, side), side)
-    # A broken picture may break anything here; it then has no thumbnail, as its verdict has said already.
+    # A broken image may break anything here; it then has no thumbnail, as its verdict has said already.
     except Exception:
         return b""
     image.thumbnail((side, side))
@@ -281,10 +281,10 @@ def _thumbnail(path: bytes, max_pixels: int, side: int) -> bytes:
 
 
 def _as_far_as_it_goes(path: bytes, max_pixels: int, least: int) -> Image.Image:
-    """Opens a picture; of a broken one, what can still be seen."""
+    """Opens an image; of a broken one, what can still be seen."""
     try:
         return open_image(os.fsdecode(path), max_pixels, least=least)
-    except PictureError as error:
+    except ImageError as error:
         if error.image is None or error.reason not in ("truncated", "corrupt"):
             raise
     ImageFile.LOAD_TRUNCATED_IMAGES = True

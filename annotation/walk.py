@@ -19,7 +19,7 @@ PASSED_OVER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", 
 
 @dataclass
 class Layout:
-    """Where the pictures lie.
+    """Where the images lie.
 
     Attributes:
         data_dir: The data folder as the settings give it.
@@ -76,7 +76,7 @@ def find_layout(settings: Settings) -> Layout:
     classes = {split: _classes(data_dir / folder) for split, folder in folders.items()}
     first = WHOLE if WHOLE in folders else "train"
     if not classes[first]:
-        raise UserError(f"{data_dir / folders[first]}: no class folder in it; put pictures into train/CLASS/")
+        raise UserError(f"{data_dir / folders[first]}: no class folder in it; put images into train/CLASS/")
     labels_file = settings.lists / LABELS
     labels_kept = labels_file.exists()
     class_names = read_labels(labels_file) if labels_kept else sorted(classes[first])
@@ -108,7 +108,7 @@ def _split_folders(data_dir: Path) -> dict[str, str]:
 
 
 def _classes(folder: Path) -> list[str]:
-    loose = _loose_pictures(folder)
+    loose = _loose_images(folder)
     if loose:
         raise problems(str(folder), [f"{name} is in no class folder" for name in loose], "put each into CLASS/")
     names = _folders_in(folder)
@@ -118,7 +118,7 @@ def _classes(folder: Path) -> list[str]:
     return names
 
 
-def _loose_pictures(folder: Path) -> list[str]:
+def _loose_images(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.is_file() and not is_passed_over(entry.name)]
     if not names:
@@ -157,16 +157,16 @@ def walk(layout: Layout, seen: Walk) -> Iterator[Found]:
     """
     empty = []
     for split, folder in layout.folders.items():
-        # A link to one of these would bring the pictures of every class into one.
+        # A link to one of these would bring the images of every class into one.
         above = {(status.st_dev, status.st_ino) for status in map(os.stat, (layout.data_dir, layout.data_dir / folder))}
         for class_name in layout.class_names:
             place = os.path.join(folder, class_name)
             before = seen.files
             yield from _walk_folder(layout.data_dir, place, split, class_name, seen, set(above))
             if seen.files == before and split in ("train", WHOLE):
-                empty.append(f"{(layout.data_dir / place).as_posix()} holds no picture")
+                empty.append(f"{(layout.data_dir / place).as_posix()} holds no image")
     if empty:
-        raise problems(str(layout.data_dir), empty, "put pictures there or remove the class folder everywhere")
+        raise problems(str(layout.data_dir), empty, "put images there or remove the class folder everywhere")
 
 
 def _walk_folder(

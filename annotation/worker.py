@@ -1,4 +1,4 @@
-"""A process that decodes pictures for another one: batches come in on stdin, results go out on stdout.
+"""A process that decodes images for another one: batches come in on stdin, results go out on stdout.
 
 A decoder that crashes, hangs or eats memory takes this process with it and nothing else.
 """
@@ -19,7 +19,7 @@ TASKS = {
 
 
 READY = "ready"
-# A picture in decoding: 4 bytes a pixel, and as much again for each of turning, transparency and conversion.
+# An image in decoding: 4 bytes a pixel, and as much again for each of turning, transparency and conversion.
 BYTES_A_PIXEL = 16
 LEAST_MEMORY_BYTES = 2 << 30
 
@@ -43,7 +43,7 @@ def main() -> None:
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
     limit_memory(max(LEAST_MEMORY_BYTES, BYTES_A_PIXEL * max_pixels))
-    # Starting may take long on a busy machine; the time limit is for the pictures.
+    # Starting may take long on a busy machine; the time limit is for the images.
     pickle.dump(READY, replies)
     replies.flush()
     while True:

@@ -1,10 +1,10 @@
 """How fast annotate.py checks a folder, beside the loop that tutorials use, and how much memory it takes.
 
     python bench/annotate.py signs FOLDER ...          every folder has train/CLASS/ or CLASS/ folders
-    python bench/annotate.py signs --times 10          and each folder again with every picture ten times (hard links)
-    python bench/annotate.py signs --million           and a million hard links to the first folder's pictures
+    python bench/annotate.py signs --times 10          and each folder again with every image ten times (hard links)
+    python bench/annotate.py signs --million           and a million hard links to the first folder's images
 
-The loop opens each picture, decodes it and looks at its mode, in one process; it neither hashes nor writes anything.
+The loop opens each image, decodes it and looks at its mode, in one process; it neither hashes nor writes anything.
 Everything runs as a process of its own, turn about; times are whole runs, start of Python included, and so is the CPU
 time, of all processes together. Memory is the largest sum of what the process and its children have in memory, shared
 pages counted once (Linux).
@@ -122,7 +122,7 @@ def compare(folder: Path, rounds: int) -> None:
 
 
 def compare_repeated(folder: Path, times: int, rounds: int) -> None:
-    """Compares on a folder in which every picture stands several times, so that starting Python counts for less."""
+    """Compares on a folder in which every image stands several times, so that starting Python counts for less."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-x{times}-") as many:
         for parent, _, names in os.walk(folder):
             place = Path(many, Path(parent).relative_to(folder))
@@ -134,14 +134,14 @@ def compare_repeated(folder: Path, times: int, rounds: int) -> None:
 
 
 def million(source: Path) -> None:
-    """Checks a million hard links to the pictures of a folder and prints time and memory."""
-    pictures = [Path(folder, name) for folder, _, names in os.walk(source) for name in names if name.endswith(".jpg")]
+    """Checks a million hard links to the images of a folder and prints time and memory."""
+    images = [Path(folder, name) for folder, _, names in os.walk(source) for name in names if name.endswith(".jpg")]
     with tempfile.TemporaryDirectory(dir=source.parent) as data, tempfile.TemporaryDirectory() as lists:
-        for number, picture in zip(range(MILLION), itertools.cycle(pictures)):
-            folder = Path(data, "train", picture.parent.name)
+        for number, image in zip(range(MILLION), itertools.cycle(images)):
+            folder = Path(data, "train", image.parent.name)
             folder.mkdir(parents=True, exist_ok=True)
-            os.link(picture, folder / f"{number}.jpg")
-        print(f"\n{MILLION:,} stand-ins ({len(pictures):,} pictures)")
+            os.link(image, folder / f"{number}.jpg")
+        print(f"\n{MILLION:,} stand-ins ({len(images):,} images)")
         command = [sys.executable, "annotate.py", f"data_dir={data}", f"lists_dir={lists}"]
         for name in ("first run", "nothing new"):
             seconds, _, peak = timed(command)

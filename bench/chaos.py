@@ -3,7 +3,7 @@
     python bench/chaos.py infer/NAME FOLDER [--seconds 60] [--messy FOLDER]
 
 Every request is answered rightly, refused in words, or was cut off by us; the memory of all processes is printed. The
-files of --messy, a folder of broken, huge and odd pictures, are sent in between.
+files of --messy, a folder of broken, huge and odd images, are sent in between.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from serve import ROOT, make_pictures, start
+from serve import ROOT, make_images, start
 
 PORT, CLIENTS, CUT_SHARE, MESSY_SHARE = 8105, 24, 0.1, 0.05
 TOLERANCE = 1e-5
@@ -32,8 +32,8 @@ TOLERANCE = 1e-5
 class Chaos:
     """The clients, and what has become of their requests."""
 
-    def __init__(self, pictures: list[Path], known: dict, messy: list[Path]):
-        self.pictures, self.known = pictures, known
+    def __init__(self, images: list[Path], known: dict, messy: list[Path]):
+        self.images, self.known = images, known
         self.messy = itertools.cycle(messy) if messy else None
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.ended = self.stopping = False
@@ -49,7 +49,7 @@ class Chaos:
                 await self._cut()
                 continue
             messy = self.messy is not None and draw < CUT_SHARE + MESSY_SHARE
-            files = [next(self.messy)] if messy else self.random.choices(self.pictures, k=self.random.randint(1, 3))
+            files = [next(self.messy)] if messy else self.random.choices(self.images, k=self.random.randint(1, 3))
             form = [("files", (file.name, file.read_bytes())) for file in files]
             try:
                 answer = await http.post("/predict", files=form)
@@ -75,7 +75,7 @@ class Chaos:
 
     async def _cut(self) -> None:
         """Sends part of a request, or all of it, and goes."""
-        body = self.random.choice(self.pictures).read_bytes()
+        body = self.random.choice(self.images).read_bytes()
         head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", PORT)
@@ -138,17 +138,17 @@ def main() -> None:
     """Prints what became of every request."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a folder that export.py made")
-    parser.add_argument("pictures", help="a folder of pictures")
+    parser.add_argument("images", help="a folder of images")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--messy", help="a folder of files to send in between")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(shutil.copytree(arguments.model, Path(place) / Path(arguments.model).name))
-        pictures = make_pictures(arguments.pictures, Path(place))
+        images = make_images(arguments.images, Path(place))
         line = [sys.executable, "-W", "ignore", str(ROOT / "bench" / "serve.py"), str(folder), place, "--offline"]
         told = subprocess.run(line, input="", capture_output=True, text=True, check=True).stdout
         messy = [file for file in sorted(Path(arguments.messy).rglob("*")) if file.is_file()] if arguments.messy else []
-        chaos = Chaos(pictures, json.loads(told.splitlines()[0]), messy)
+        chaos = Chaos(images, json.loads(told.splitlines()[0]), messy)
         process = start([str(ROOT / "serve.py"), str(folder), "--port", str(PORT)], PORT)
         found = asyncio.run(trouble(chaos, process, folder, arguments.seconds))
     for outcome, count in chaos.outcomes.most_common():

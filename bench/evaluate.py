@@ -1,6 +1,6 @@
 """Time and memory of a whole evaluation beside the least that scores the same list.
 
-    python bench/evaluate.py LISTS [--pictures 32] [--rounds 3]
+    python bench/evaluate.py LISTS [--images 32] [--rounds 3]
 
 LISTS holds labels.txt, test.txt and valid.txt. The network is `cnn` with weights as drawn: what is measured does not
 depend on what it learned.
@@ -57,11 +57,11 @@ def main() -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lists", type=Path)
-    parser.add_argument("--pictures", type=int, default=32, help="side of what the network sees, in pixels (32)")
+    parser.add_argument("--images", type=int, default=32, help="side of what the network sees, in pixels (32)")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        side = arguments.pictures
+        side = arguments.images
         overrides = [f"lists_dir={arguments.lists.resolve()}", f"output_dir={folder}", "run_name=bench", "network=cnn"]
         overrides += [f"image_shape=[3,{side},{side}]", "batch_size=64"]
         run = str(Path(folder) / "bench")

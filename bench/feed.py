@@ -1,6 +1,6 @@
 """The feed alone, and how long the network waits for it. Run: `python bench/feed.py [--rounds 3] [KEY=VALUE ...]`.
 
-The pictures are those of the settings; the whole training epoch is read. Waiting is the share of a real epoch that is
+The images are those of the settings; the whole training epoch is read. Waiting is the share of a real epoch that is
 not spent in steps: an epoch's time less the same number of steps on a batch that is at hand already.
 """
 
@@ -37,15 +37,15 @@ def loader_of(settings: config.Settings):
 
 
 def epoch_seconds(loader, step=None, most: int | None = None) -> tuple[float, int]:
-    """Reads an epoch, or its first `most` steps; returns seconds and pictures."""
-    pictures, started = 0, time.perf_counter()
+    """Reads an epoch, or its first `most` steps; returns seconds and images."""
+    images, started = 0, time.perf_counter()
     for number, batch in enumerate(loader):
-        pictures += len(batch[0])
+        images += len(batch[0])
         if step:
             step(*batch)
         if most and number + 1 >= most:
             break
-    return time.perf_counter() - started, pictures
+    return time.perf_counter() - started, images
 
 
 @contextlib.contextmanager
@@ -66,14 +66,14 @@ def make_step(settings: config.Settings, num_classes: int):
 
 
 def measure(loaders: dict, step, rounds: int, count: int) -> tuple[dict, dict, list[float]]:
-    """Pictures/s of each feed alone, seconds a step with each, and seconds of steps on a batch that is at hand."""
+    """Images/s of each feed alone, seconds a step with each, and seconds of steps on a batch that is at hand."""
     batch = next(iter(loaders["cache=ram"]))
     step(*batch)
     speeds, epochs, steps = {way: [] for way in loaders}, {way: [] for way in loaders}, []
     for _ in range(rounds):
         for way, loader in loaders.items():
-            seconds, pictures = epoch_seconds(loader)
-            speeds[way].append(pictures / seconds)
+            seconds, images = epoch_seconds(loader)
+            speeds[way].append(images / seconds)
         started = time.perf_counter()
         for _ in range(count):
             step(*batch)

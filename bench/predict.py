@@ -2,8 +2,8 @@
 
     python bench/predict.py infer/NAME FOLDER [--sample 2000] [--sizes 1000,10000] [--batch 16] [--threads 2]
 
-The three ways take turns, chunk by chunk, over a sample of FOLDER. Then predict.py itself scores as many pictures as
---sizes says, each number in a process of its own. Where FOLDER holds fewer, its pictures are taken again and again.
+The three ways take turns, chunk by chunk, over a sample of FOLDER. Then predict.py itself scores as many images as
+--sizes says, each number in a process of its own. Where FOLDER holds fewer, its images are taken again and again.
 """
 
 import argparse
@@ -29,9 +29,9 @@ def main() -> None:
     """Prints two tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a folder that export.py made")
-    parser.add_argument("pictures", help="a folder of pictures")
-    parser.add_argument("--sample", type=int, default=2000, help="pictures each way scores in all (2000)")
-    parser.add_argument("--sizes", default="1000,10000", help="pictures that predict.py scores (1000,10000)")
+    parser.add_argument("images", help="a folder of images")
+    parser.add_argument("--sample", type=int, default=2000, help="images each way scores in all (2000)")
+    parser.add_argument("--sizes", default="1000,10000", help="images that predict.py scores (1000,10000)")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--engine", default="auto")
@@ -42,10 +42,10 @@ def main() -> None:
     machine.prepare(config.load(overrides=[f"threads={arguments.threads}"]))
     from inference.engines import processor
     from inference.predictor import ExportedModel
-    from inference.sources import find_pictures
+    from inference.sources import find_images
 
     model = ExportedModel(arguments.model, threads=arguments.threads, engine=arguments.engine)
-    found = list(find_pictures([arguments.pictures]))
+    found = list(find_images([arguments.images]))
     print(
         f"{processor()}, {machine.cores()} cores, {arguments.threads} threads; {model.path}, engine {model.engine}; "
         f"paddlepaddle {importlib.metadata.version('paddlepaddle')}, pillow {importlib.metadata.version('pillow')}"
@@ -67,16 +67,16 @@ def _ways(model, found: list[str], arguments: argparse.Namespace) -> None:
     medians = {way: statistics.median(taken) for way, taken in times.items()}
     medians["one part after the other"] = medians["decode alone"] + medians["inference alone"]
     slower = max(medians["decode alone"], medians["inference alone"])
-    print("| way | pictures/s | rate, of the slower part's |\n| --- | --- | --- |")
+    print("| way | images/s | rate, of the slower part's |\n| --- | --- | --- |")
     for way, seconds in medians.items():
         print(f"| {way} | {size / seconds:.1f} | {slower / seconds:.2f} |", flush=True)
 
 
 def _command(found: list[str], arguments: argparse.Namespace, engine: str) -> None:
-    print("| predict.py scores | seconds | pictures/s | peak memory, MiB |\n| --- | --- | --- | --- |")
+    print("| predict.py scores | seconds | images/s | peak memory, MiB |\n| --- | --- | --- | --- |")
     for count in map(int, arguments.sizes.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            names = Path(folder) / "pictures.txt"
+            names = Path(folder) / "images.txt"
             names.write_text("".join(f"{path}\n" for path in itertools.islice(itertools.cycle(found), count)))
             command = [sys.executable, str(ROOT / "predict.py"), str(names), "--model", arguments.model, "--quiet",
                        "--out", f"{folder}/answers.tsv", f"batch_size={arguments.batch}",

@@ -28,7 +28,7 @@ from pathlib import Path
 warnings.filterwarnings("ignore", message="No ccache found")
 
 NUM_CLASSES = 10
-PICTURES = 4
+IMAGES = 4
 THREADS = 2
 ROUNDS = 3
 SEED = 1
@@ -126,10 +126,10 @@ def served_network(network):
     return Served()
 
 
-def random_pictures(count, shape, seed):
-    """Returns pictures that differ: coarse patches, each picture with a colour and a contrast of its own, and noise.
+def random_images(count, shape, seed):
+    """Returns images that differ: coarse patches, each image with a colour and a contrast of its own, and noise.
 
-    Pictures of noise alone are all the same to a network that ends in an average.
+    Images of noise alone are all the same to a network that ends in an average.
 
     Returns:
         float32 [count, *shape], whole numbers 0..255.
@@ -146,12 +146,12 @@ def random_pictures(count, shape, seed):
     return pixels.round().clip(0, 255).astype("float32")
 
 
-def settle(served, pictures):
+def settle(served, images):
     """Gives an untrained network the statistics and the range of answers of a trained one.
 
     Untrained, BatchNorm layers pass on features of any size and the probabilities come out flat or 0 and 1:
     every engine would then agree with every other. One pass in training mode fills the running statistics,
-    then the last layer is scaled until the logits of a picture spread by `LOGIT_SPREAD`.
+    then the last layer is scaled until the logits of an image spread by `LOGIT_SPREAD`.
     """
     import paddle
 
@@ -162,9 +162,9 @@ def settle(served, pictures):
         layer._momentum = 0.0
     with paddle.no_grad():
         served.train()
-        served(pictures)
+        served(images)
         served.eval()
-        gain = LOGIT_SPREAD / float(served.logits(pictures).std(axis=1).mean())
+        gain = LOGIT_SPREAD / float(served.logits(images).std(axis=1).mean())
         for layer in layers:
             if is_classifier(layer):
                 layer.weight.set_value(layer.weight * gain)
@@ -195,9 +195,9 @@ def make_predictor(folder, engine):
     return paddle.inference.create_predictor(config)
 
 
-def predict(predictor, pictures):
-    """Returns the probabilities [N, 10] of `pictures` and the seconds the run took."""
-    predictor.get_input_handle(predictor.get_input_names()[0]).copy_from_cpu(pictures)
+def predict(predictor, images):
+    """Returns the probabilities [N, 10] of `images` and the seconds the run took."""
+    predictor.get_input_handle(predictor.get_input_names()[0]).copy_from_cpu(images)
     start = time.perf_counter()
     predictor.run()
     seconds = time.perf_counter() - start
@@ -223,10 +223,10 @@ def measure(name, folder):
     shape = SHAPES.get(name, DEFAULT_SHAPE)
     paddle.seed(SEED)
     served = served_network(build_network(name))
-    settle(served, paddle.to_tensor(random_pictures(PICTURES, shape, SEED)))
-    pictures = random_pictures(PICTURES, shape, SEED + 1)
+    settle(served, paddle.to_tensor(random_images(IMAGES, shape, SEED)))
+    images = random_images(IMAGES, shape, SEED + 1)
     with paddle.no_grad():
-        expected = served(paddle.to_tensor(pictures)).numpy()
+        expected = served(paddle.to_tensor(images)).numpy()
     say(spread=float((expected.max(axis=0) - expected.min(axis=0)).max()))
     spec = paddle.static.InputSpec([None, *shape], "float32", "image")
     paddle.jit.save(served, f"{folder}/inference", input_spec=[spec])
@@ -237,7 +237,7 @@ def measure(name, folder):
         say(step=engine)
         try:
             predictor = make_predictor(folder, engine)
-            probabilities, _ = predict(predictor, pictures)
+            probabilities, _ = predict(predictor, images)
         except Exception as error:
             say(**{engine: first_line(error)})
             continue
@@ -247,8 +247,8 @@ def measure(name, folder):
     seconds = {engine: [] for engine in predictors}
     for _ in range(ROUNDS):
         for engine, predictor in predictors.items():
-            seconds[engine].append(predict(predictor, pictures)[1])
-    say(**{f"{engine} ms": 1000 * statistics.median(runs) / PICTURES for engine, runs in seconds.items()})
+            seconds[engine].append(predict(predictor, images)[1])
+    say(**{f"{engine} ms": 1000 * statistics.median(runs) / IMAGES for engine, runs in seconds.items()})
 
 
 def measure_apart(name):
@@ -310,8 +310,8 @@ def check_training(folder):
 
     warnings.filterwarnings("ignore", category=UserWarning, module="paddle")
     paddle.seed(SEED)
-    pictures = random_pictures(16, (3, 32, 32), SEED) / 255.0
-    dataset = paddle.io.TensorDataset([paddle.to_tensor(pictures), paddle.to_tensor(np.arange(16) % NUM_CLASSES)])
+    images = random_images(16, (3, 32, 32), SEED) / 255.0
+    dataset = paddle.io.TensorDataset([paddle.to_tensor(images), paddle.to_tensor(np.arange(16) % NUM_CLASSES)])
     network = paddle.vision.models.resnet18(num_classes=NUM_CLASSES)
     model = paddle.Model(network, inputs=[paddle.static.InputSpec([None, 3, 32, 32], "float32", "image")])
     optimizer = paddle.optimizer.Momentum(0.05, parameters=network.parameters())
@@ -342,9 +342,7 @@ def print_environment():
         known = ("avx2", "avx512f", "avx512_vnni", "amx_int8")
         flags = " ".join(flag for flag in known if flag in lines.get("flags", "").split())
     versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("paddlepaddle", "numpy"))
-    print(
-        f"{processor} ({flags}), {os.cpu_count()} cores, {THREADS} math threads, batch {PICTURES}, {platform.system()}"
-    )
+    print(f"{processor} ({flags}), {os.cpu_count()} cores, {THREADS} math threads, batch {IMAGES}, {platform.system()}")
     print(f"{versions}, Python {platform.python_version()}\n", flush=True)
 
 
@@ -371,8 +369,8 @@ def main():
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in names:
         print(row(name, measure_apart(name)), flush=True)
-    print("\nspread: how far the probabilities of the pictures lie apart; dp: largest difference of a probability from")
-    print("that of the network in Python; ms: median per picture; ratio: oneDNN / plain.\n", flush=True)
+    print("\nspread: how far the probabilities of the images lie apart; dp: largest difference of a probability from")
+    print("that of the network in Python; ms: median per image; ratio: oneDNN / plain.\n", flush=True)
     if not arguments.networks:
         with tempfile.TemporaryDirectory() as folder:
             return subprocess.run([sys.executable, __file__, "--check", folder]).returncode

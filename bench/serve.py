@@ -2,8 +2,8 @@
 
     python bench/serve.py infer/NAME FOLDER [--seconds 6] [--rounds 3]
 
-FOLDER's pictures become 500x375 JPEGs. Needs wrk (a package of most systems) and requirements-bench.txt. The ways take
-turns, round by round; offline is what predict.py does, on the same pictures and as many cores.
+FOLDER's images become 500x375 JPEGs. Needs wrk (a package of most systems) and requirements-bench.txt. The ways take
+turns, round by round; offline is what predict.py does, on the same images and as many cores.
 """
 
 import argparse
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 CONCURRENCIES = (1, 8, 64)
-PICTURES, SIZE, QUALITY = 64, (500, 375), 90
+IMAGES, SIZE, QUALITY = 64, (500, 375), 90
 BOUNDARY = "bench-bench-bench"
 # One request after the other out of the files that ARGS names; the last line is for this program.
 LUA = """
@@ -48,16 +48,16 @@ end
 """.replace("BOUNDARY", BOUNDARY)
 
 
-def make_pictures(folder: str, out: Path) -> list[Path]:
+def make_images(folder: str, out: Path) -> list[Path]:
     """Writes JPEGs of the bench's size, and beside each the body of a form that holds it."""
     from PIL import ImageOps
 
     from imaging.images import read_image
-    from inference.sources import find_pictures
+    from inference.sources import find_images
 
-    names = list(find_pictures([folder]))
+    names = list(find_images([folder]))
     made = []
-    for index in range(PICTURES):
+    for index in range(IMAGES):
         file = out / f"{index:03}.jpg"
         ImageOps.fit(read_image(names[index % len(names)], 10**8), SIZE).save(file, quality=QUALITY)
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="{file.name}"\r\n\r\n'
@@ -67,7 +67,7 @@ def make_pictures(folder: str, out: Path) -> list[Path]:
 
 
 def offline(model: str, folder: str) -> None:
-    """Scores as predict.py does, again and again as stdin asks: prints pictures/s; first the answers as JSON."""
+    """Scores as predict.py does, again and again as stdin asks: prints images/s; first the answers as JSON."""
     import config
     from system import machine
 
@@ -93,9 +93,9 @@ def offline(model: str, folder: str) -> None:
         print(done / (time.perf_counter() - start), flush=True)
 
 
-def load(port: int, connections: int, seconds: float, script: Path, pictures: list[Path]) -> dict[str, float]:
+def load(port: int, connections: int, seconds: float, script: Path, images: list[Path]) -> dict[str, float]:
     """Loads a server with wrk."""
-    bodies = [str(file.with_suffix(".body")) for file in pictures]
+    bodies = [str(file.with_suffix(".body")) for file in images]
     line = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script)]
     line += [f"http://127.0.0.1:{port}", "--", *bodies]
     told = subprocess.run(line, capture_output=True, text=True, check=True).stdout
@@ -103,17 +103,15 @@ def load(port: int, connections: int, seconds: float, script: Path, pictures: li
     return {"rate": count / micros * 1e6, "p50": p50 / 1000, "p99": p99 / 1000, "errors": errors}
 
 
-async def check(
-    port: int, pictures: list[Path], known: dict, requests: int, connections: int
-) -> tuple[int, int, float]:
-    """Sends pictures and compares every answer with the offline one.
+async def check(port: int, images: list[Path], known: dict, requests: int, connections: int) -> tuple[int, int, float]:
+    """Sends images and compares every answer with the offline one.
 
     Returns:
         Lost requests, wrong answers, largest difference of a probability.
     """
     import httpx
 
-    waiting, lost, wrong, gap = list(pictures) * (requests // len(pictures)), 0, 0, 0.0
+    waiting, lost, wrong, gap = list(images) * (requests // len(images)), 0, 0, 0.0
     limits = httpx.Limits(max_connections=connections + 1)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits) as client:
 
@@ -154,19 +152,19 @@ class Health(threading.Thread):
 
 
 def start(line: list[str], port: int) -> subprocess.Popen:
-    """Starts a server and waits until it answers a picture."""
+    """Starts a server and waits until it answers an image."""
     import httpx
 
     # A group of its own: LitServe's workers outlive their server unless they are ended with it.
     command = [sys.executable, "-W", "ignore", *line]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    picture = io.BytesIO()
+    image = io.BytesIO()
     from PIL import Image
 
-    Image.new("RGB", SIZE).save(picture, "JPEG")
+    Image.new("RGB", SIZE).save(image, "JPEG")
     for _ in range(240):
         try:
-            form = {"files": ("a.jpg", picture.getvalue(), "image/jpeg")}
+            form = {"files": ("a.jpg", image.getvalue(), "image/jpeg")}
             if httpx.post(f"http://127.0.0.1:{port}/predict", files=form, timeout=30).status_code == 200:
                 return process
         except httpx.HTTPError:
@@ -179,7 +177,7 @@ def start(line: list[str], port: int) -> subprocess.Popen:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
     """Prints one table."""
-    pictures = make_pictures(arguments.pictures, folder)
+    images = make_images(arguments.images, folder)
     script = folder / "load.lua"
     script.write_text(LUA)
     bench, model = Path(__file__).parent, arguments.model
@@ -209,14 +207,14 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
                     health = Health(ports[way]) if way == "serve.py" and connections == max(CONCURRENCIES) else None
                     if health:
                         health.start()
-                    told = load(ports[way], connections, arguments.seconds, script, pictures)
+                    told = load(ports[way], connections, arguments.seconds, script, images)
                     if health:
                         health.going = False
                         health.join()
                         healthy += health.taken
                     found.setdefault((way, connections), []).append(told)
         report(rates, found)
-        lost, wrong, gap = asyncio.run(check(ports["serve.py"], pictures, known, arguments.checked, 64))
+        lost, wrong, gap = asyncio.run(check(ports["serve.py"], images, known, arguments.checked, 64))
         told = f"{lost} lost, {wrong} wrong, largest difference {gap:.1e}"
         print(f"{arguments.checked} answers of serve.py at concurrency 64 checked: {told}")
         p99 = sorted(healthy)[len(healthy) * 99 // 100]
@@ -252,7 +250,7 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a folder that export.py made")
-    parser.add_argument("pictures", help="a folder of pictures")
+    parser.add_argument("images", help="a folder of images")
     parser.add_argument("--seconds", type=float, default=6, help="of each measurement (6)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--checked", type=int, default=1024, help="answers that are compared (1024)")
@@ -262,7 +260,7 @@ def main() -> None:
     parser.add_argument("--offline", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.offline:
-        offline(arguments.model, arguments.pictures)
+        offline(arguments.model, arguments.images)
         return
     with tempfile.TemporaryDirectory() as folder:
         measure(arguments, Path(folder))

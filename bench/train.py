@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-# Network, side of the pictures, batch.
+# Network, side of the images, batch.
 CASES = {
     "resnet50-224": ("resnet50", 224, 8),
     "mobilenet_v2-224": ("mobilenet_v2", 224, 16),
@@ -55,7 +55,7 @@ def agree_with_first(count: float) -> int:
 
 
 def noise(side: int, batch: int):
-    """A batch of pictures and labels."""
+    """A batch of images and labels."""
     import numpy as np
 
     generator = np.random.default_rng(1)

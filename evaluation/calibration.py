@@ -37,7 +37,7 @@ def choose_threshold(confidences: np.ndarray, correct: np.ndarray, reject: str, 
     Args:
         confidences: Highest probabilities on valid, float [N].
         correct: Whether the answers are right, bool [N].
-        reject: "coverage": the largest threshold that still answers `target` of the pictures; "precision": the
+        reject: "coverage": the largest threshold that still answers `target` of the images; "precision": the
             smallest one above which `target` of the answers are right; "off": none.
         target: A share in (0, 1].
 
@@ -63,7 +63,7 @@ def choose_threshold(confidences: np.ndarray, correct: np.ndarray, reject: str, 
 
 
 def fit(logits: np.ndarray, labels: np.ndarray, settings: Settings) -> dict[str, Any]:
-    """Fits temperature and threshold on the valid pictures.
+    """Fits temperature and threshold on the valid images.
 
     Args:
         logits: float [N, C].
@@ -90,17 +90,17 @@ def fit(logits: np.ndarray, labels: np.ndarray, settings: Settings) -> dict[str,
 
 
 def foreign(known: np.ndarray, strange: np.ndarray, threshold: float | None) -> dict[str, Any]:
-    """Tells how well the threshold keeps foreign pictures out.
+    """Tells how well the threshold keeps foreign images out.
 
     Args:
         known: Highest probabilities of the scored split, float [N].
-        strange: Those of the foreign pictures, float [M].
+        strange: Those of the foreign images, float [M].
 
     Returns:
         num_pictures: M.
-        turned_away: share of the foreign pictures answered "none of these".
-        known_turned_away: the same share of the split's own pictures.
-        roc_auc: probability that a picture of the split is answered with more confidence than a foreign one.
+        turned_away: share of the foreign images answered "none of these".
+        known_turned_away: the same share of the split's own images.
+        roc_auc: probability that an image of the split is answered with more confidence than a foreign one.
     """
     bar = threshold or 0.0
     own = np.concatenate([np.ones(len(known), bool), np.zeros(len(strange), bool)])

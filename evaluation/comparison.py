@@ -1,4 +1,4 @@
-"""Several runs on the same pictures: their mean and spread, and for two what they differ in."""
+"""Several runs on the same images: their mean and spread, and for two what they differ in."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def summary(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided p-value that two classifiers are equally often right, from the pictures only one gets right.
+    """Exact two-sided p-value that two classifiers are equally often right, from the images only one gets right.
 
     Source: McNemar 1947 (doi:10.1007/BF02295996), in its exact, binomial form.
     """
@@ -47,10 +47,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def compare(first: Answers, second: Answers, seed: int) -> dict[str, Any]:
-    """Compares two runs picture by picture; both must hold the same rows in the same order.
+    """Compares two runs image by image; both must hold the same rows in the same order.
 
     Returns:
-        both_right, only_first_right, only_second_right, both_wrong: numbers of pictures.
+        both_right, only_first_right, only_second_right, both_wrong: numbers of images.
         mcnemar_p: see `mcnemar`.
         difference: second minus first of each measure but top_k_accuracy, with its paired 95 % bootstrap interval:
             value, low, high.
@@ -83,7 +83,7 @@ def compare(first: Answers, second: Answers, seed: int) -> dict[str, Any]:
 
 
 def disagreements(first: Answers, second: Answers) -> list[int]:
-    """Places of the pictures that exactly one of two runs gets right, the surest wrong answers first."""
+    """Places of the images that exactly one of two runs gets right, the surest wrong answers first."""
     places = np.flatnonzero(first.correct != second.correct)
     sure = np.where(first.correct[places], second.confidences[places], first.confidences[places])
     return places[np.argsort(-sure, kind="stable")].tolist()
@@ -96,5 +96,5 @@ def table(first: Answers, second: Answers, names: tuple[str, str]) -> str:
     for place in disagreements(first, second):
         said = classes[first.predictions[place]], classes[second.predictions[place]]
         right = names[0] if first.correct[place] else names[1]
-        lines.append("\t".join((first.entries[place].path, classes[first.labels[place]], *said, right)))
+        lines.append("\t".join((first.samples[place].path, classes[first.labels[place]], *said, right)))
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Makes comparison.html: several runs on the same pictures, in one file that opens without a network."""
+"""Makes comparison.html: several runs on the same images, in one file that opens without a network."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from evaluation.report_page import environment
 from evaluation.thumbnails import Thumbnails
 from imaging.transforms import EvalTransform
 
-# Pictures shown that one run gets right and the other wrong, of each kind.
+# Images shown that one run gets right and the other wrong, of each kind.
 SHOWN = 18
 
 
@@ -23,11 +23,11 @@ def render(
     Args:
         told: Content of comparison.json.
         answers: Of each run, in the same order.
-        transform: How pictures are cut for the page.
+        transform: How images are cut for the page.
         command: The command line that made it.
 
     Returns:
-        HTML with every picture, style and script inside.
+        HTML with every image, style and script inside.
     """
     thumbnails = Thumbnails(transform, max_pixels)
     pair = told["pair"]
@@ -49,13 +49,13 @@ def render(
 def _verdict(pair: Mapping[str, Any]) -> str:
     gap, p = pair["difference"]["accuracy"], pair["mcnemar_p"]
     if p >= 0.05:
-        return "These pictures do not tell the two runs apart: a difference like this one comes about by chance."
+        return "These images do not tell the two runs apart: a difference like this one comes about by chance."
     better = "second" if gap["value"] > 0 else "first"
     return f"The {better} run is right more often than chance explains."
 
 
 def _sides(told: Mapping[str, Any], answers: Sequence[Answers], thumbnails: Thumbnails) -> list[dict[str, Any]]:
-    """The pictures that only one run gets right, those first that the other one was surest of."""
+    """The images that only one run gets right, those first that the other one was surest of."""
     places = disagreements(*answers)
     sides = []
     for right, wrong in ((0, 1), (1, 0)):
@@ -67,11 +67,11 @@ def _sides(told: Mapping[str, Any], answers: Sequence[Answers], thumbnails: Thum
 
 
 def _tile(place: int, wrong: Answers, thumbnails: Thumbnails) -> dict[str, Any]:
-    entry, names = wrong.entries[place], wrong.class_names
+    sample, names = wrong.samples[place], wrong.class_names
     return {
-        "path": entry.path,
-        "image": thumbnails.plain(entry),
-        "label": names[entry.label],
+        "path": sample.path,
+        "image": thumbnails.plain(sample),
+        "label": names[sample.label],
         "prediction": names[wrong.predictions[place]],
         "confidence": wrong.confidences[place],
     }

@@ -1,4 +1,4 @@
-"""Several runs on the same pictures: scored, compared, and told in one page."""
+"""Several runs on the same images: scored, compared, and told in one page."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from system.files import write_text
 def compare(
     runs: Sequence[Run], settings_of: Callable[[Run], Settings], split: str, folder: str | Path | None, command: str
 ) -> dict[str, Any]:
-    """Scores two or more runs on the same pictures; see evaluate.compare."""
+    """Scores two or more runs on the same images; see evaluate.compare."""
     answers: list[Answers] = []
     rows: list[dict[str, Any]] = []
     for run in runs:
@@ -51,10 +51,10 @@ def compare(
 
 
 def _check_same(first: Run, answers: Answers, other: Run, others: Answers) -> None:
-    """Makes sure that two runs were asked about the same pictures."""
+    """Makes sure that two runs were asked about the same images."""
     if answers.class_names != others.class_names:
         raise UserError(f"{other.path}: its classes are not those of {first.path}; compare runs of one label map")
-    mine, theirs = ([(entry.path, entry.label) for entry in one.entries] for one in (answers, others))
+    mine, theirs = ([(sample.path, sample.label) for sample in one.samples] for one in (answers, others))
     if mine != theirs:
         raise UserError(
             f"{other.path}: its {answers.split} list is not that of {first.path}; "

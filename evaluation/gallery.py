@@ -1,4 +1,4 @@
-"""The first pictures of a run of predict.py as one figure: with their answers, or with what speaks for them."""
+"""The first images of a run of predict.py as one figure: with their answers, or with what speaks for them."""
 
 from pathlib import Path
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from imaging.images import read_image
 
-# Pictures that are drawn at most, and the side of each, in pixels.
+# Images that are drawn at most, and the side of each, in pixels.
 SHOWN, SHOWN_SIDE = 60, 256
 
 
 class Gallery:
-    """Remembers the first pictures answered for, and draws them at the end.
+    """Remembers the first images answered for, and draws them at the end.
 
     Args:
-        show: PNG for the pictures with their answers; None: not wanted.
-        explain: PNG for the pictures under the heat map of their likeliest class; None: not wanted.
+        show: PNG for the images with their answers; None: not wanted.
+        explain: PNG for the images under the heat map of their likeliest class; None: not wanted.
     """
 
     def __init__(self, show: str | None, explain: str | None):
@@ -23,7 +23,7 @@ class Gallery:
         self.items: list[tuple[str, int, float]] = []
 
     def add(self, path: str, probabilities: np.ndarray) -> None:
-        """Takes note of a picture and its answer, float32 [C]."""
+        """Takes note of an image and its answer, float32 [C]."""
         if (self.show or self.explain) and len(self.items) < SHOWN:
             best = int(probabilities.argmax())
             self.items.append((path, best, float(probabilities[best])))
@@ -48,12 +48,12 @@ class Gallery:
             plots.grid(list(self._overlays(model, settings)), captions, self.explain)
 
     def _overlays(self, model, settings):
-        from annotation.lists import Entry
+        from annotation.lists import Sample
         from evaluation import gradcam
         from evaluation.thumbnails import Thumbnails
 
         thumbnails = Thumbnails(model.transform, settings.max_pixels)
         for path, best, _ in self.items:
             pixels = model.transform(read_image(path, settings.max_pixels))
-            heat = gradcam.explain(model.network, pixels[None], [best], settings.explain_layer)[0]
-            yield gradcam.overlay(thumbnails.image(Entry(path, Path(path), best)), heat)
+            heat = model.explain(pixels[None], [best])[0]
+            yield gradcam.overlay(thumbnails.image(Sample(path, Path(path), best)), heat)

@@ -1,4 +1,4 @@
-"""Grad-CAM: which parts of a picture speak for a class, for any convolutional network."""
+"""Grad-CAM: which parts of an image speak for a class, for any convolutional network."""
 
 from collections.abc import Sequence
 
@@ -11,28 +11,28 @@ from evaluation import plots
 from models.networks import Classifier
 from system.errors import UserError
 
-# Pictures explained at once: every feature map of the network is held for them.
+# Images explained at once: every feature map of the network is held for them.
 BATCH = 8
 AUTO = "auto"
-# Maps with a shorter side, in pixels, say hardly where: small pictures leave 2x2 at the end, so an earlier map is read.
+# Maps with a shorter side, in pixels, say hardly where: small images leave 2x2 at the end, so an earlier map is read.
 TELLING = 5
 # How much of an overlay is the heat map, where it is hottest.
 OPACITY = 0.6
 
 
 def explain(classifier: Classifier, images: np.ndarray, class_indices: Sequence[int], layer: str = AUTO) -> np.ndarray:
-    """Computes how much each place of a picture speaks for a class.
+    """Computes how much each place of an image speaks for a class.
 
     Args:
         classifier: In eval mode.
         images: Raw pixels uint8 [N, 3, H, W].
-        class_indices: One class for each picture.
+        class_indices: One class for each image.
         layer: Name of the layer whose output is read, as `Classifier.network.named_sublayers()` gives it; "auto": the
             last feature map that the logits depend on and no pooling made, of at least TELLING pixels a side if there
             is one, else of more than one pixel.
 
     Returns:
-        float32 [N, H, W], 0..1, the strongest place of each picture 1; all 0 where nothing speaks for the class.
+        float32 [N, H, W], 0..1, the strongest place of each image 1; all 0 where nothing speaks for the class.
 
     Raises:
         UserError: There is no layer of that name, or its output is no feature map; or the network has none at all.
@@ -96,12 +96,12 @@ class _Maps:
         what = "the network" if self.named == AUTO else f"explain_layer={self.named}"
         raise UserError(
             f"{what}: no feature map of more than one pixel, so nothing can be explained; "
-            "name another explain_layer or use larger pictures"
+            "name another explain_layer or use larger images"
         )
 
 
 def overlay(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
-    """Lays a heat map float [h, w], 0..1, over an RGB picture of any size of the same section."""
+    """Lays a heat map float [h, w], 0..1, over an RGB image of any size of the same section."""
     small = Image.fromarray(np.uint8(np.rint(heatmap * 255)))
     heat = np.asarray(small.resize(image.size, Image.BICUBIC), np.float64)[..., None] / 255
     mixed = np.asarray(image, np.float64) * (1 - OPACITY * heat) + OPACITY * heat * plots.heat_colours(heat[..., 0])

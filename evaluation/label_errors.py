@@ -1,53 +1,50 @@
-"""Label suspects: pictures whose label the network, asked about pictures it did not learn, does not believe."""
+"""Label suspects: images whose label the network, asked about images it did not learn, does not believe."""
 
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import paddle
-from paddle import nn
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from annotation.lists import Entry
-from models.networks import Classifier
+from annotation.lists import Sample
 
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A picture whose label is doubted.
+    """An image whose label is doubted.
 
     Attributes:
         split: The list it stands in.
-        entry: Its row.
+        sample: Its row.
         suggested: Index of the class that the network would give.
         label_probability: Of the label it has, 0..1.
         suggested_probability: Of the class suggested, 0..1.
     """
 
     split: str
-    entry: Entry
+    sample: Sample
     suggested: int
     label_probability: float
     suggested_probability: float
 
 
-def find(split: str, entries: list[Entry], answers: np.ndarray) -> list[Suspect]:
+def find(split: str, samples: list[Sample], answers: np.ndarray) -> list[Suspect]:
     """Finds labels that confident learning doubts, the most doubtful first.
 
     Args:
         split: Name of the list.
-        entries: Its N rows.
-        answers: Probabilities float [N, C] from a network that did not learn these pictures.
+        samples: Its N rows.
+        answers: Probabilities float [N, C] from a network that did not learn these images.
 
     Source: Northcutt et al. 2021, "Confident Learning" (arXiv:1911.00068), as cleanlab has it.
     """
-    labels = np.array([entry.label for entry in entries])
+    labels = np.array([sample.label for sample in samples])
     # It compares classes: with one there is nothing to suggest, and cleanlab raises.
     if answers.shape[1] < 2:
         return []
@@ -55,12 +52,12 @@ def find(split: str, entries: list[Entry], answers: np.ndarray) -> list[Suspect]
     from cleanlab.filter import find_label_issues
 
     with warnings.catch_warnings():
-        # Classes with few or no pictures are told by the report itself.
+        # Classes with few or no images are told by the report itself.
         warnings.simplefilter("ignore")
         ranked = find_label_issues(labels, answers, return_indices_ranked_by="normalized_margin", n_jobs=1)
     best = answers.argmax(axis=1)
     return [
-        Suspect(split, entries[i], int(best[i]), float(answers[i, labels[i]]), float(answers[i, best[i]]))
+        Suspect(split, samples[i], int(best[i]), float(answers[i, labels[i]]), float(answers[i, best[i]]))
         for i in ranked.tolist()
     ]
 
@@ -69,7 +66,7 @@ def merge(found: Iterable[list[Suspect]]) -> list[Suspect]:
     """Puts the suspects of several lists into one order: the largest gap between suggestion and label first."""
     return sorted(
         (suspect for part in found for suspect in part),
-        key=lambda one: (one.label_probability - one.suggested_probability, one.entry.path),
+        key=lambda one: (one.label_probability - one.suggested_probability, one.sample.path),
     )
 
 
@@ -78,9 +75,9 @@ def table(found: list[Suspect], class_names: list[str]) -> str:
     rows = [
         "\t".join(
             (
-                one.entry.path,
+                one.sample.path,
                 one.split,
-                class_names[one.entry.label],
+                class_names[one.sample.label],
                 class_names[one.suggested],
                 f"{one.label_probability:.4f}",
                 f"{one.suggested_probability:.4f}",
@@ -92,33 +89,13 @@ def table(found: list[Suspect], class_names: list[str]) -> str:
     return "".join(f"{row}\n" for row in (head, *rows))
 
 
-def penultimate(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    """Computes what the dense layer that makes the logits is given: float32 [N, features] of uint8 [N, 3, H, W].
-
-    Networks whose logits no dense layer makes (SqueezeNet) give the logits.
-    """
-    dense = [layer for layer in classifier.network.sublayers() if isinstance(layer, nn.Linear)]
-    seen: list[tuple[paddle.Tensor, paddle.Tensor]] = []
-    hooks = [
-        layer.register_forward_post_hook(lambda _, inputs, output: seen.append((inputs[0], output))) for layer in dense
-    ]
-    try:
-        with paddle.no_grad():
-            logits = classifier(paddle.to_tensor(images))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    given = next((features for features, output in seen if output is logits), logits)
-    return given.flatten(1).numpy()
-
-
 def cross_validated(features: np.ndarray, labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray | None:
-    """Probabilities float64 [N, C] of each picture from a linear head that has not seen it.
+    """Probabilities float64 [N, C] of each image from a linear head that has not seen it.
 
-    The head is a logistic regression on standardised features, fitted on four fifths of the pictures at a time.
+    The head is a logistic regression on standardised features, fitted on four fifths of the images at a time.
 
     Returns:
-        None where some class that occurs has too few pictures to be in every fold, or only one class occurs.
+        None where some class that occurs has too few images to be in every fold, or only one class occurs.
     """
     held, counts = np.unique(labels, return_counts=True)
     folds = min(FOLDS, int(counts.min()))

@@ -14,8 +14,6 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-# What a picture is answered whose highest probability is below the run's threshold.
-NONE_OF_THESE = "none of these"
 # A top-k accuracy says something only while k is well below the number of classes.
 TOP_K = 5
 # Equally wide bins of confidence. Source: Guo et al. 2017 (arXiv:1706.04599), section 5.
@@ -105,7 +103,7 @@ def one_against_rest(answers: np.ndarray, labels: np.ndarray) -> Iterator[tuple[
 
 
 def _flat(answers: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every (picture, class) pair as one decision, for micro averages."""
+    """Every (image, class) pair as one decision, for micro averages."""
     return (labels[:, None] == np.arange(answers.shape[1])).ravel(), answers.ravel()
 
 
@@ -114,7 +112,7 @@ def ranking_scores(answers: np.ndarray, labels: np.ndarray) -> dict[str, dict[in
 
     Returns:
         `roc_auc` and `average_precision`, each by class index, with "macro" (mean of the classes), "weighted" (by
-        support) and "micro" (all pairs of picture and class together); empty where the labels hold one class only.
+        support) and "micro" (all pairs of image and class together); empty where the labels hold one class only.
     """
     sides = list(one_against_rest(answers, labels))
     scores: dict[str, dict[int | str, float]] = {}
@@ -153,10 +151,10 @@ def precision_recall_points(answers: np.ndarray, labels: np.ndarray) -> Curves:
 
 
 def coverage_curve(confidences: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy among the answered pictures by their share, when the least confident are turned away first.
+    """Accuracy among the answered images by their share, when the least confident are turned away first.
 
     Returns:
-        Coverages in (0, 1] and accuracies, both float [N], N the number of pictures.
+        Coverages in (0, 1] and accuracies, both float [N], N the number of images.
     """
     order = np.argsort(-confidences, kind="stable")
     counts = np.arange(1, len(order) + 1)
@@ -164,11 +162,11 @@ def coverage_curve(confidences: np.ndarray, correct: np.ndarray) -> tuple[np.nda
 
 
 def bootstrap(measure: Callable[[np.ndarray], Sequence[float]], count: int, seed: int) -> np.ndarray:
-    """95 % percentile intervals of measures over pictures drawn anew with replacement.
+    """95 % percentile intervals of measures over images drawn anew with replacement.
 
     Args:
-        measure: Gives M numbers for the pictures of indices int [count].
-        count: Number of pictures.
+        measure: Gives M numbers for the images of indices int [count].
+        count: Number of images.
         seed: The same seed gives the same intervals.
 
     Returns:
@@ -184,17 +182,17 @@ def bootstrap(measure: Callable[[np.ndarray], Sequence[float]], count: int, seed
 def intervals(logits: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, list[float]]:
     """95 % intervals of the headline numbers by name; see `bootstrap`."""
     predictions, num_classes = logits.argmax(axis=1), logits.shape[1]
-    by_picture = {
+    by_image = {
         "accuracy": predictions == labels,
         "top_k_accuracy": among_top(logits, labels, TOP_K),
         "loss": losses(logits, labels),
     }
-    columns = np.stack(list(by_picture.values())).astype(np.float64)
+    columns = np.stack(list(by_image.values())).astype(np.float64)
 
     def measure(rows: np.ndarray) -> list[float]:
         return [*columns[:, rows].mean(axis=1), *macro_scores(labels[rows], predictions[rows], num_classes)]
 
-    names = (*by_picture, "balanced_accuracy", "macro_f1")
+    names = (*by_image, "balanced_accuracy", "macro_f1")
     return dict(zip(names, bootstrap(measure, len(labels), seed).tolist(), strict=True))
 
 
@@ -213,19 +211,19 @@ def report(
         labels: int [N], 0..C-1.
         class_names: C names.
         temperature: Logits are divided by it before the softmax.
-        threshold: Pictures whose highest probability is below it are answered "none of these"; null: none is.
+        threshold: Images whose highest probability is below it are answered "none of these"; null: none is.
         seed: Of the intervals.
 
     Returns:
         num_pictures, num_classes: N and C.
         absent_classes: names of the classes that no label is of; averages are over the others.
-        accuracy, balanced_accuracy (mean recall), macro_f1: 0..1, over all pictures, whatever their confidence.
+        accuracy, balanced_accuracy (mean recall), macro_f1: 0..1, over all images, whatever their confidence.
         top_k, top_k_accuracy: k is 5, or C if that is less.
         loss: mean cross-entropy in nats of the logits as trained, without the temperature.
         intervals: 95 % bootstrap interval [low, high] of accuracy, top_k_accuracy, loss, balanced_accuracy, macro_f1.
         macro, weighted, micro: precision, recall, f1, roc_auc, average_precision; the last two are of the calibrated
             probabilities and null where the labels are of one class only.
-        classes: one entry a class: name, support, predicted (number of pictures answered so), precision (null where
+        classes: one sample a class: name, support, predicted (number of images answered so), precision (null where
             never predicted), recall, f1, roc_auc, average_precision (null where absent).
         confusion_matrix: C rows (label) of C counts (prediction).
         confidence: temperature, threshold, coverage (share answered), accuracy_of_answered (null where none is), and

@@ -14,8 +14,8 @@ class Pair:
     Attributes:
         label: Index of the class shown.
         prediction: Index of the class answered.
-        count: Number of pictures.
-        share: Of all pictures of the label, 0..1.
+        count: Number of images.
+        share: Of all images of the label, 0..1.
         examples: Their places in the list, the surest first.
     """
 
@@ -41,10 +41,10 @@ def worst_of_classes(answers: Answers, count: int) -> list[int]:
     own = answers.probabilities[np.arange(len(answers.labels)), answers.labels]
     found = []
     for index in np.unique(answers.labels):
-        pictures = np.flatnonzero(answers.labels == index)
-        wrong = pictures[~answers.correct[pictures]]
+        images = np.flatnonzero(answers.labels == index)
+        wrong = images[~answers.correct[images]]
         if len(wrong):
-            found.append((answers.correct[pictures].mean(), int(wrong[own[wrong].argmin()])))
+            found.append((answers.correct[images].mean(), int(wrong[own[wrong].argmin()])))
     return [place for _, place in sorted(found)[:count]]
 
 

@@ -112,7 +112,7 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], path:
         axis.set_xticks(ticks, class_names, rotation=60, ha="right", rotation_mode="anchor")
         axis.set_yticks(ticks, class_names)
     axis.set(xlabel="prediction" if named else "prediction (index)", ylabel="label" if named else "label (index)")
-    figure.colorbar(image, ax=axis, label="share of the label's pictures", shrink=0.7)
+    figure.colorbar(image, ax=axis, label="share of the label's images", shrink=0.7)
     _save(figure, path)
 
 
@@ -166,7 +166,7 @@ def reliability(panels: Mapping[str, Sequence[Mapping[str, float]]], path: str |
         left, width = [row["low"] for row in rows], [row["high"] - row["low"] for row in rows]
         total = sum(row["count"] for row in rows)
         shares = [row["count"] / total for row in rows]
-        axis.bar(left, shares, width, align="edge", color="0.88", edgecolor="white", label="share of the pictures")
+        axis.bar(left, shares, width, align="edge", color="0.88", edgecolor="white", label="share of the images")
         axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":", label="confidence = accuracy")
         points = [row["confidence"] for row in rows], [row["accuracy"] for row in rows]
         axis.plot(*points, "C0-o", markersize=5, label="accuracy")
@@ -180,7 +180,7 @@ def reliability(panels: Mapping[str, Sequence[Mapping[str, float]]], path: str |
 
 
 def coverage(curve: tuple[np.ndarray, np.ndarray], point: tuple[float, float] | None, path: str | os.PathLike) -> None:
-    """Draws accuracy among the answered pictures by their share, and where the threshold stands on it."""
+    """Draws accuracy among the answered images by their share, and where the threshold stands on it."""
     figure, axis = plt.subplots(figsize=(5.5, 4.2), layout="constrained")
     axis.plot(*curve, "C0-", label="the least confident turned away first")
     if point:
@@ -201,7 +201,7 @@ def heat_colours(heat: np.ndarray) -> np.ndarray:
 
 
 def grid(images: Sequence[Image.Image], captions: Sequence[str], path: str | os.PathLike, columns: int = 6) -> None:
-    """Draws pictures with a caption under each."""
+    """Draws images with a caption under each."""
     choose_fonts(captions)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)

@@ -1,30 +1,31 @@
-"""What a model answered to the pictures of a list: the one thing every part of the report is made from."""
+"""What a model answered to the images of a list: the one thing every part of the report is made from."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from annotation.lists import Entry
+from annotation.lists import Sample
 from evaluation import metrics
+from inference.predictor import NONE_OF_THESE
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Logits and labels of a list's pictures, and how they become answers.
+    """Logits and labels of a list's images, and how they become answers.
 
     Attributes:
         split: Name of the list.
-        entries: Its N rows.
+        samples: Its N rows.
         logits: float [N, C], before the temperature.
         labels: int64 [N].
         class_names: C names.
         temperature: Logits are divided by it before the softmax.
-        threshold: Below this highest probability a picture is answered "none of these"; None: none is.
+        threshold: Below this highest probability an image is answered "none of these"; None: none is.
     """
 
     split: str
-    entries: list[Entry]
+    samples: list[Sample]
     logits: np.ndarray
     labels: np.ndarray
     class_names: list[str]
@@ -55,9 +56,9 @@ class Answers:
         """Writes predictions.tsv: path, label, prediction, answer (may be "none of these"), all probabilities."""
         names, low = self.class_names, self.threshold or 0.0
         lines = ["\t".join(("path", "label", "prediction", "answer", *names))]
-        rows = zip(self.entries, self.predictions.tolist(), self.confidences.tolist(), self.probabilities, strict=True)
-        for entry, prediction, confidence, row in rows:
-            answer = names[prediction] if confidence >= low else metrics.NONE_OF_THESE
+        rows = zip(self.samples, self.predictions.tolist(), self.confidences.tolist(), self.probabilities, strict=True)
+        for sample, prediction, confidence, row in rows:
+            answer = names[prediction] if confidence >= low else NONE_OF_THESE
             numbers = (f"{value:.6f}" for value in row.tolist())
-            lines.append("\t".join((entry.path, names[entry.label], names[prediction], answer, *numbers)))
+            lines.append("\t".join((sample.path, names[sample.label], names[prediction], answer, *numbers)))
         return "\n".join(lines) + "\n"

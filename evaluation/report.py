@@ -28,7 +28,7 @@ def calibrate(run: Run, model: RunModel, scored: dict[str, Answers], split: str,
     """
     settings, remarks = model.settings, []
     if split == "train":
-        remarks.append("the network has learned these pictures: these numbers do not tell how it does on new ones")
+        remarks.append("the network has learned these images: these numbers do not tell how it does on new ones")
     if not (settings.lists / "valid.txt").is_file():
         return [*remarks, "there is no valid.txt, so nothing was calibrated and no threshold chosen"]
     if "valid" not in scored:
@@ -38,9 +38,7 @@ def calibrate(run: Run, model: RunModel, scored: dict[str, Answers], split: str,
     if fitted["threshold"] is None and settings.reject == "precision":
         remarks.append(f"no threshold makes {settings.reject_target:.0%} of the answers on valid right, so none is set")
     if split == "valid":
-        remarks.append(
-            "temperature and threshold were fitted on these very pictures, so they look better than they are"
-        )
+        remarks.append("temperature and threshold were fitted on these very images, so they look better than they are")
     for name, answers in scored.items():
         scored[name] = replace(answers, temperature=fitted["temperature"], threshold=fitted["threshold"])
     return remarks
@@ -100,20 +98,18 @@ def _gaps(told: dict[str, Any], split: str) -> list[str]:
     remarks, absent = [], told["absent_classes"]
     if absent:
         more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
-        remarks.append(
-            f"no picture of {split} is of {', '.join(absent[:10])}{more}: averages are over the other classes"
-        )
+        remarks.append(f"no image of {split} is of {', '.join(absent[:10])}{more}: averages are over the other classes")
     if told["macro"]["roc_auc"] is None:
-        remarks.append("all pictures are of one class: ROC and precision-recall curves are left out")
+        remarks.append("all images are of one class: ROC and precision-recall curves are left out")
     return remarks
 
 
 def _foreign(model: Model, answers: Answers, folder: str, remarks: list[str]) -> dict[str, Any]:
-    """Measures how many pictures of something else are turned away."""
+    """Measures how many images of something else are turned away."""
     settings = model.settings
     logits, unreadable = foreign_logits(model, folder, settings.batch_size, settings.max_pixels)
     if not len(logits):
-        raise UserError(f"{folder}: no picture in this folder; name a folder of foreign pictures")
+        raise UserError(f"{folder}: no image in this folder; name a folder of foreign images")
     if unreadable:
         remarks.append(f"{unreadable} files below {folder} could not be read and do not count")
     strange = metrics.probabilities(logits, answers.temperature).max(axis=1)
@@ -123,24 +119,22 @@ def _foreign(model: Model, answers: Answers, folder: str, remarks: list[str]) ->
 def _suspects(
     model: Model, scored: dict[str, Answers], in_train: bool, device: str, remarks: list[str]
 ) -> tuple[list[label_errors.Suspect], list[str]]:
-    """Looks for wrong labels wherever there are answers to pictures that were not learned; says where and how."""
+    """Looks for wrong labels wherever there are answers to images that were not learned; says where and how."""
     found, looked_at = [], []
     for name, answers in scored.items():
         if name != "train":
-            found.append(label_errors.find(name, answers.entries, answers.probabilities))
-            looked_at.append(f"{name} ({len(answers.labels)} pictures, by the network, which has not learned them)")
+            found.append(label_errors.find(name, answers.samples, answers.probabilities))
+            looked_at.append(f"{name} ({len(answers.labels)} images, by the network, which has not learned them)")
     if in_train:
-        entries, loader = listed(model, "train", device)
-        features, labels = score(model.features, loader, len(entries), "train")
+        samples, loader = listed(model, "train", device)
+        features, labels = score(model.features, loader, len(samples), "train")
         answers = label_errors.cross_validated(features, labels, len(model.class_names), model.settings.seed)
         if answers is None:
-            remarks.append(
-                "train was not searched for suspects: a class has fewer than two pictures, or is the only one"
-            )
+            remarks.append("train was not searched for suspects: a class has fewer than two images, or is the only one")
         else:
-            found.append(label_errors.find("train", entries, answers))
+            found.append(label_errors.find("train", samples, answers))
             looked_at.append(
-                f"train ({len(entries)} pictures, each by a linear head fitted on the others, over features of the "
+                f"train ({len(samples)} images, each by a linear head fitted on the others, over features of the "
                 "network, which has learned them all: labels that it has memorised are missed)"
             )
     return label_errors.merge(found), looked_at

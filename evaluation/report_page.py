@@ -20,6 +20,7 @@ from evaluation.label_errors import Suspect
 from evaluation.predictions import Answers
 from evaluation.predictors import RunModel, read_images
 from evaluation.thumbnails import Thumbnails, embed
+from inference.predictor import NONE_OF_THESE
 from system import machine
 
 SUREST, CLASSES, PAIRS, EXAMPLES, SUSPECTS = 12, 24, 10, 4, 18
@@ -32,7 +33,7 @@ class Content:
 
     Attributes:
         report: Content of metrics.json.
-        answers: To the pictures of the split.
+        answers: To the images of the split.
         suspects: Over all lists looked at, the most doubtful first.
         looked_at: How each list was looked at for suspects, in words.
         folder: Where the figures stand and the page goes.
@@ -72,7 +73,7 @@ def render(content: Content, model: Any) -> str:
         model: report.models.RunModel, which explains its mistakes, or ExportModel.
 
     Returns:
-        HTML with every picture, style and script inside.
+        HTML with every image, style and script inside.
     """
     report, answers = content.report, content.answers
     thumbnails = Thumbnails(model.transform, model.settings.max_pixels)
@@ -98,7 +99,7 @@ def render(content: Content, model: Any) -> str:
             wrong_classes=wrong_classes,
             calibration_said=_calibration_said(report),
             rejection_said=_rejection_said(report),
-            none_of_these=metrics.NONE_OF_THESE,
+            none_of_these=NONE_OF_THESE,
             suspects_said=_suspects_said(content),
             suspects=[_suspect(one, answers.class_names, thumbnails) for one in content.suspects[:SUSPECTS]],
             commands=_commands(content, model),
@@ -111,40 +112,40 @@ def render(content: Content, model: Any) -> str:
 
 
 def _heat(model: RunModel, answers: Answers, places: list[int]) -> np.ndarray:
-    images = read_images([answers.entries[i] for i in places], model.transform, model.settings.max_pixels)
+    images = read_images([answers.samples[i] for i in places], model.transform, model.settings.max_pixels)
     return model.explain(images, answers.predictions[places])
 
 
 def _tile(place: int, answers: Answers, thumbnails: Thumbnails, heat: np.ndarray | None = None) -> dict[str, Any]:
-    entry, names = answers.entries[place], answers.class_names
+    sample, names = answers.samples[place], answers.class_names
     return {
-        "path": entry.path,
-        "image": thumbnails.plain(entry),
-        "overlay": "" if heat is None else thumbnails.heated(entry, heat),
+        "path": sample.path,
+        "image": thumbnails.plain(sample),
+        "overlay": "" if heat is None else thumbnails.heated(sample, heat),
         "prediction": names[answers.predictions[place]],
         "confidence": answers.confidences[place],
-        "label": names[entry.label],
-        "label_confidence": answers.probabilities[place, entry.label],
+        "label": names[sample.label],
+        "label_confidence": answers.probabilities[place, sample.label],
     }
 
 
 def _pair(pair: mistakes.Pair, answers: Answers, thumbnails: Thumbnails) -> dict[str, Any]:
-    entries = [answers.entries[place] for place in pair.examples]
+    samples = [answers.samples[place] for place in pair.examples]
     return {
         "label": answers.class_names[pair.label],
         "prediction": answers.class_names[pair.prediction],
         "count": pair.count,
         "share": pair.share,
-        "images": [(thumbnails.plain(entry), entry.path) for entry in entries],
+        "images": [(thumbnails.plain(sample), sample.path) for sample in samples],
     }
 
 
 def _suspect(one: Suspect, class_names: Sequence[str], thumbnails: Thumbnails) -> dict[str, Any]:
     return {
-        "path": one.entry.path,
+        "path": one.sample.path,
         "split": one.split,
-        "image": thumbnails.plain(one.entry),
-        "label": class_names[one.entry.label],
+        "image": thumbnails.plain(one.sample),
+        "label": class_names[one.sample.label],
         "suggested": class_names[one.suggested],
         "confidence": one.suggested_probability,
     }
@@ -168,7 +169,7 @@ def _calibration_said(report: Mapping[str, Any]) -> str:
     return (
         f"As trained, the network was {tendency}confident: mean confidence {percent(before['mean_confidence'])} at an "
         f"accuracy of {percent(report['accuracy'])}. A temperature of {told['temperature']:.3f}, fitted on the valid "
-        f"pictures, makes it {percent(after['mean_confidence'])}; log loss {before['log_loss']:.3f} becomes "
+        f"images, makes it {percent(after['mean_confidence'])}; log loss {before['log_loss']:.3f} becomes "
         f"{after['log_loss']:.3f}. No prediction changes."
     )
 
@@ -176,10 +177,10 @@ def _calibration_said(report: Mapping[str, Any]) -> str:
 def _rejection_said(report: Mapping[str, Any]) -> str:
     told = report["confidence"]
     if told["threshold"] is None:
-        return "No threshold is set: every picture is answered with a class."
+        return "No threshold is set: every image is answered with a class."
     return (
-        f'A picture whose highest probability is below {told["threshold"]:.3f} is answered "{metrics.NONE_OF_THESE}". '
-        f"Of these pictures {percent(told['coverage'])} are answered, {percent(told['accuracy_of_answered'])} of them "
+        f'An image whose highest probability is below {told["threshold"]:.3f} is answered "{NONE_OF_THESE}". '
+        f"Of these images {percent(told['coverage'])} are answered, {percent(told['accuracy_of_answered'])} of them "
         f"right (all of them: {percent(report['accuracy'])})."
     )
 
@@ -187,7 +188,7 @@ def _rejection_said(report: Mapping[str, Any]) -> str:
 def _suspects_said(content: Content) -> str:
     how = "; ".join(content.looked_at)
     if not how:
-        return "No list was looked at: the network has learned these pictures with their labels."
+        return "No list was looked at: the network has learned these images with their labels."
     found = f"{len(content.suspects)} labels are doubted" if content.suspects else "No label is doubted"
     first = f", the first {SUSPECTS} are here" if len(content.suspects) > SUSPECTS else ""
     return (
@@ -202,7 +203,7 @@ def _commands(content: Content, model: Any) -> list[str]:
 
 
 def _versions(model: Any, content: Content) -> dict[str, str]:
-    rows = "".join(f"{entry.path}\t{entry.label}\n" for entry in content.answers.entries)
+    rows = "".join(f"{sample.path}\t{sample.label}\n" for sample in content.answers.samples)
     listed = hashlib.sha256(rows.encode()).hexdigest()[:16]
     return {
         "weights": model.weights,

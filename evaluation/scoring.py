@@ -1,11 +1,11 @@
-"""Runs a model over the pictures of a list."""
+"""Runs a model over the images of a list."""
 
 from collections.abc import Callable, Iterable
 
 import numpy as np
 from tqdm import tqdm
 
-from annotation.lists import LABELS, Entry, read_split
+from annotation.lists import LABELS, Sample, read_split
 from dataset import BatchLoader, ListDataset, choose_workers
 from evaluation.predictions import Answers
 from evaluation.predictors import ExportModel, RunModel
@@ -19,54 +19,54 @@ def score(
     total: int,
     title: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Runs a function of pictures over every batch.
+    """Runs a function of images over every batch.
 
     Args:
         answer: Takes uint8 [n, 3, H, W], gives an array of n rows.
-        batches: Yields images and labels int64 [n], N pictures together.
-        total: How many pictures are listed.
+        batches: Yields images and labels int64 [n], N images together.
+        total: How many images are listed.
         title: Of the progress bar.
 
     Returns:
         The rows [N, ...] and labels int64 [N], in the order of the list.
 
     Raises:
-        RuntimeError: Fewer or more pictures were scored than are listed.
+        RuntimeError: Fewer or more images were scored than are listed.
     """
     rows, labels = [], []
-    with tqdm(total=total, unit=" pictures", desc=title, leave=False, disable=None) as bar:
+    with tqdm(total=total, unit=" images", desc=title, leave=False, disable=None) as bar:
         for images, batch_labels in batches:
             rows.append(answer(images))
             labels.append(batch_labels)
             bar.update(len(batch_labels))
     scores, truth = np.concatenate(rows), np.concatenate(labels)
     if len(scores) != total:
-        raise RuntimeError(f"{len(scores)} pictures were scored, {total} are listed")
+        raise RuntimeError(f"{len(scores)} images were scored, {total} are listed")
     return scores, truth
 
 
-def listed(model: RunModel | ExportModel, split: str, device: str) -> tuple[list[Entry], BatchLoader]:
-    """Reads a list and makes the loader of its pictures as the model sees them.
+def listed(model: RunModel | ExportModel, split: str, device: str) -> tuple[list[Sample], BatchLoader]:
+    """Reads a list and makes the loader of its images as the model sees them.
 
     Raises:
         UserError: The list is missing, empty or malformed, names missing files, or its label map is not the model's.
     """
     settings = model.settings
-    entries, class_names = read_split(settings, split)
+    samples, class_names = read_split(settings, split)
     check_labels(model, class_names, settings.lists / LABELS)
-    dataset = ListDataset(entries, model.transform, settings.max_pixels)
-    return entries, BatchLoader(dataset, settings.batch_size, choose_workers(settings, device))
+    dataset = ListDataset(samples, model.transform, settings.max_pixels)
+    return samples, BatchLoader(dataset, settings.batch_size, choose_workers(settings, device))
 
 
 def answer(model: RunModel | ExportModel, split: str, device: str) -> Answers:
-    """Answers for the pictures of a list, still without a temperature.
+    """Answers for the images of a list, still without a temperature.
 
     Raises:
-        UserError: See `listed`; a picture cannot be read, or the network answers with no number.
+        UserError: See `listed`; an image cannot be read, or the network answers with no number.
     """
-    entries, loader = listed(model, split, device)
-    logits, labels = score(model.logits, loader, len(entries), split)
+    samples, loader = listed(model, split, device)
+    logits, labels = score(model.logits, loader, len(samples), split)
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if broken:
-        raise UserError(f"{model.path}: the network answers {broken} pictures with NaN or infinity; train it anew")
-    return Answers(split, entries, logits, labels, model.class_names)
+        raise UserError(f"{model.path}: the network answers {broken} images with NaN or infinity; train it anew")
+    return Answers(split, samples, logits, labels, model.class_names)

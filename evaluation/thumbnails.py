@@ -1,4 +1,4 @@
-"""Small pictures for the page, as data URIs, cut as the network sees them."""
+"""Small images for the page, as data URIs, cut as the network sees them."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from annotation.lists import Entry
+from annotation.lists import Sample
 from evaluation.gradcam import overlay
 from imaging.images import read_image
 from imaging.transforms import EvalTransform
@@ -18,7 +18,7 @@ SIDE = 192
 
 
 class Thumbnails:
-    """Draws pictures of a list through the evaluation pipeline, larger than the network needs where it needs little."""
+    """Draws images of a list through the evaluation pipeline, larger than the network needs where it needs little."""
 
     def __init__(self, transform: EvalTransform, max_pixels: int):
         factor = SIDE / max(transform.height, transform.width)
@@ -28,24 +28,24 @@ class Thumbnails:
         self.max_pixels = max_pixels
         self.drawn: dict[Path, Image.Image] = {}
 
-    def image(self, entry: Entry) -> Image.Image:
-        """The section of a picture that the network sees, RGB."""
-        if entry.file not in self.drawn:
-            pixels = self.transform(read_image(entry.file, self.max_pixels))
-            self.drawn[entry.file] = Image.fromarray(pixels.transpose(1, 2, 0))
-        return self.drawn[entry.file]
+    def image(self, sample: Sample) -> Image.Image:
+        """The section of an image that the network sees, RGB."""
+        if sample.file not in self.drawn:
+            pixels = self.transform(read_image(sample.file, self.max_pixels))
+            self.drawn[sample.file] = Image.fromarray(pixels.transpose(1, 2, 0))
+        return self.drawn[sample.file]
 
-    def plain(self, entry: Entry) -> str:
-        """The picture as a data URI."""
-        return encode(self.image(entry))
+    def plain(self, sample: Sample) -> str:
+        """The image as a data URI."""
+        return encode(self.image(sample))
 
-    def heated(self, entry: Entry, heatmap: np.ndarray) -> str:
-        """The picture under a heat map float [H, W], 0..1, as a data URI."""
-        return encode(overlay(self.image(entry), heatmap))
+    def heated(self, sample: Sample, heatmap: np.ndarray) -> str:
+        """The image under a heat map float [H, W], 0..1, as a data URI."""
+        return encode(overlay(self.image(sample), heatmap))
 
 
 def encode(image: Image.Image) -> str:
-    """Turns a picture into a JPEG data URI."""
+    """Turns an image into a JPEG data URI."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""Random changes to training pictures: what the settings' `augment` group names, on small uint8 pictures."""
+"""Random changes to training images: what the settings' `augment` group names, on small uint8 images."""
 
 from collections.abc import Callable
 
@@ -18,17 +18,17 @@ MAGNITUDES = 30
 def random_box(
     size: tuple[int, int], aspect: float, augment: Augment, generator: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """Draws a crop: a share of the picture's area and a stretch, then a place.
+    """Draws a crop: a share of the image's area and a stretch, then a place.
 
     Args:
-        size: Width and height of the picture.
+        size: Width and height of the image.
         aspect: Width / height of what the crop is resized to; crop_ratio stretches around it.
 
     Returns:
-        Left, upper, right and lower edge in pixels, inside the picture.
+        Left, upper, right and lower edge in pixels, inside the image.
 
     Source: the random resized crop of Szegedy et al. 2015 (arXiv:1409.4842), section 6, with the side lengths
-        clipped to the picture instead of drawn again.
+        clipped to the image instead of drawn again.
     """
     width, height = size
     share = generator.uniform(*augment.crop_scale)
@@ -97,7 +97,7 @@ def _solarize_add(image: Image.Image, amount: float) -> Image.Image:
     return image.point([min(255, level + round(amount)) if level < 128 else level for level in range(256)] * 3)
 
 
-# Each takes a picture, a strength 0..1 and a sign. Ranges as in the reference implementation named by the paper's
+# Each takes an image, a strength 0..1 and a sign. Ranges as in the reference implementation named by the paper's
 # appendix: 30 degrees, shear 0.3, shift by 0.45 of a side, enhancement by 0.9.
 OPERATIONS: tuple[Callable[[Image.Image, float, int], Image.Image], ...] = (
     lambda image, strength, sign: image,
@@ -142,7 +142,7 @@ def erase(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 def mix(
     images: np.ndarray, labels: np.ndarray, num_classes: int, augment: Augment, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mixes each picture of a batch with another one: mixup (faded over) or cutmix (a rectangle pasted in).
+    """Mixes each image of a batch with another one: mixup (faded over) or cutmix (a rectangle pasted in).
 
     With both wanted, each batch gets one of them, with equal chance.
 
@@ -151,7 +151,7 @@ def mix(
         labels: int64 [N].
 
     Returns:
-        Pictures uint8 [N, 3, H, W] and targets float32 [N, C], rows of sum 1.
+        Images uint8 [N, 3, H, W] and targets float32 [N, C], rows of sum 1.
 
     Source: Zhang et al. 2017 (arXiv:1710.09412) and Yun et al. 2019 (arXiv:1905.04899).
     """

@@ -1,4 +1,4 @@
-"""Decoded, shrunk pictures kept as bytes, in memory or in one file, so that an epoch need not decode them again."""
+"""Decoded, shrunk images kept as bytes, in memory or in one file, so that an epoch need not decode them again."""
 
 import hashlib
 import json
@@ -16,17 +16,17 @@ from PIL import Image
 from system.errors import UserError
 from system.machine import cores
 
-# Counted up when the file's layout or the way pictures are shrunk changes.
+# Counted up when the file's layout or the way images are shrunk changes.
 LAYOUT = 1
-# Pixels, then a row (offset, height, width) a picture, then this: LAYOUT, number of rows, checksum of the rows.
+# Pixels, then a row (offset, height, width) an image, then this: LAYOUT, number of rows, checksum of the rows.
 FOOTER = np.dtype([("layout", "<i8"), ("count", "<i8"), ("checksum", "<i8")])
 
 
-class PictureCache:
-    """Pictures uint8 [height, width, 3] by their place in a list.
+class ImageCache:
+    """Images uint8 [height, width, 3] by their place in a list.
 
     Attributes:
-        table: int64 [N, 3]: offset of each picture's first byte, its height and its width.
+        table: int64 [N, 3]: offset of each image's first byte, its height and its width.
     """
 
     def __init__(self, pixels: np.ndarray, table: np.ndarray):
@@ -40,16 +40,16 @@ class PictureCache:
         return len(self.table)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One picture, uint8 [height, width, 3]; not to be written to."""
+        """One image, uint8 [height, width, 3]; not to be written to."""
         offset, height, width = self.table[index].tolist()
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
-        """Several pictures of one size, uint8 [N, height, width, 3], as a copy."""
+        """Several images of one size, uint8 [N, height, width, 3], as a copy."""
         return self._stack[indices]
 
     def uniform(self, height: int, width: int) -> bool:
-        """Tells whether every picture has this size."""
+        """Tells whether every image has this size."""
         return self._stack is not None and self._stack.shape[1:3] == (height, width)
 
 
@@ -70,7 +70,7 @@ def key(files: Sequence[Path], how: str) -> str:
 
 
 def estimate(files: Sequence[Path], shrunk_size: Callable[[tuple[int, int]], tuple[int, int]]) -> int:
-    """Foretells a cache's bytes from at most 200 pictures' headers, spread over the list."""
+    """Foretells a cache's bytes from at most 200 images' headers, spread over the list."""
     sample = files[:: max(1, len(files) // 200)]
     total = 0
     for file in sample:
@@ -93,15 +93,15 @@ def free_memory() -> int:
         return 4 << 30
 
 
-def build(files: Sequence[Path], read: Callable[[Path], np.ndarray]) -> PictureCache:
-    """Reads every picture into memory, with a thread a core (decoders let go of the interpreter).
+def build(files: Sequence[Path], read: Callable[[Path], np.ndarray]) -> ImageCache:
+    """Reads every image into memory, with a thread a core (decoders let go of the interpreter).
 
     Raises:
-        PictureError: A picture cannot be read.
+        ImageError: An image cannot be read.
     """
     with ThreadPoolExecutor(cores()) as pool:
         images = list(pool.map(read, files))
-    return PictureCache(np.concatenate([image.reshape(-1) for image in images]), _table([i.shape for i in images]))
+    return ImageCache(np.concatenate([image.reshape(-1) for image in images]), _table([i.shape for i in images]))
 
 
 def _table(shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
@@ -110,7 +110,7 @@ def _table(shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
     return np.column_stack([np.cumsum(sizes) - sizes, sides])
 
 
-def on_disk(folder: str | os.PathLike, name: str, files: Sequence[Path], read: Callable, size: int) -> PictureCache:
+def on_disk(folder: str | os.PathLike, name: str, files: Sequence[Path], read: Callable, size: int) -> ImageCache:
     """Maps the cache file `folder/name`, and writes it first where it is missing or torn.
 
     Args:
@@ -118,7 +118,7 @@ def on_disk(folder: str | os.PathLike, name: str, files: Sequence[Path], read: C
 
     Raises:
         UserError: The folder cannot be written to or has no room.
-        PictureError: A picture cannot be read.
+        ImageError: An image cannot be read.
     """
     file = Path(folder) / name
     found = load(file, len(files))
@@ -159,8 +159,8 @@ def _write(file: Path, files: Sequence[Path], read: Callable[[Path], np.ndarray]
         temporary.unlink(missing_ok=True)
 
 
-def load(file: Path, count: int) -> PictureCache | None:
-    """Maps a cache file of `count` pictures; None where it is missing or torn."""
+def load(file: Path, count: int) -> ImageCache | None:
+    """Maps a cache file of `count` images; None where it is missing or torn."""
     try:
         content = np.memmap(file, np.uint8, "r")
     except (OSError, ValueError):
@@ -175,4 +175,4 @@ def load(file: Path, count: int) -> PictureCache | None:
     used = int(table[-1, 0] + table[-1, 1] * table[-1, 2] * 3) if count else 0
     if used + -used % 8 + rows.nbytes + FOOTER.itemsize != len(content):
         return None
-    return PictureCache(content, table)
+    return ImageCache(content, table)

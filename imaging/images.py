@@ -1,4 +1,4 @@
-"""The one door through which picture files become pixels: every command reads pictures here.
+"""The one door through which image files become pixels: every command reads images here.
 
 It never imports paddle, so checking a folder starts at once.
 """
@@ -16,12 +16,12 @@ from system.errors import UserError
 # Our own limit replaces Pillow's, which warns at one size and raises at another.
 Image.MAX_IMAGE_PIXELS = None
 # What its decoders warn of (odd EXIF, palette with bytes) changes no pixel; what breaks pixels raises. Set once:
-# pictures are read in threads, where warnings.catch_warnings would undo other filters.
+# images are read in threads, where warnings.catch_warnings would undo other filters.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 LFS_POINTER = b"version https://git-lfs"
 
-# How files of common formats begin: Pillow tries one reader instead of forty, and a broken picture is told from a text.
+# How files of common formats begin: Pillow tries one reader instead of forty, and a broken image is told from a text.
 SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -33,7 +33,7 @@ SIGNATURES = (
     (b"\0\0\1\0", "ICO"),
     (b"8BPS", "PSD"),
 )
-# Pictures and documents that people do put into picture folders and that Pillow does not read.
+# Images and documents that people do put into image folders and that Pillow does not read.
 FOREIGN = (
     (b"%!PS", "EPS"),
     (b"%PDF", "PDF"),
@@ -47,24 +47,24 @@ HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1")
 
 @functools.cache
 def suffixes() -> dict[str, str]:
-    """Maps the file name suffixes of pictures to the formats they announce; it loads all of Pillow's readers."""
+    """Maps the file name suffixes of images to the formats they announce; it loads all of Pillow's readers."""
     return {**Image.registered_extensions(), ".mpo": "MPO"}
 
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
     Image.init()
-    # Pillow hands EPS to Ghostscript, another program that runs what the file says; a picture must not do that.
+    # Pillow hands EPS to Ghostscript, another program that runs what the file says; an image must not do that.
     return tuple(sorted(set(Image.OPEN) - {"EPS"}))
 
 
-class PictureError(UserError):
-    """A file that does not become a picture.
+class ImageError(UserError):
+    """A file that does not become an image.
 
     Attributes:
         reason: Its code, one of those that `rejects.tsv` lists.
         detail: What is wrong and what to do.
-        image: The picture as far as it was opened (format, mode, size), or None.
+        image: The image as far as it was opened (format, mode, size), or None.
     """
 
     def __init__(self, where: str, reason: str, detail: str, image: Image.Image | None = None):
@@ -93,44 +93,44 @@ def _foreign(data: bytes) -> str:
 
 
 def read_file(source: str | os.PathLike, where: str | None = None) -> bytes:
-    """Reads a picture file's bytes.
+    """Reads an image file's bytes.
 
     Raises:
-        PictureError: The file is missing, may not be read, is larger than the memory, or the disk fails.
+        ImageError: The file is missing, may not be read, is larger than the memory, or the disk fails.
     """
     where = where or os.fsdecode(source)
     try:
         with open(source, "rb", buffering=0) as file:
             return file.read()
     except MemoryError:
-        raise PictureError(where, "too_much_memory", "the file is larger than the memory; take it out") from None
+        raise ImageError(where, "too_much_memory", "the file is larger than the memory; take it out") from None
     except OSError as error:
         reason = {FileNotFoundError: "missing", PermissionError: "no_permission"}.get(type(error), "unreadable")
-        raise PictureError(where, reason, f"cannot be read ({error.strerror}); check the path and its rights") from None
+        raise ImageError(where, reason, f"cannot be read ({error.strerror}); check the path and its rights") from None
 
 
 def open_image(
     source: str | os.PathLike | bytes, max_pixels: int, name: str | None = None, least: int | None = None
 ) -> Image.Image:
-    """Opens a picture and decodes it fully, as it is stored (first frame, own mode, not yet turned).
+    """Opens an image and decodes it fully, as it is stored (first frame, own mode, not yet turned).
 
     Args:
         source: Path of the file, or its bytes.
         max_pixels: Largest width x height that is decoded.
-        name: What errors call the picture; its path when left out.
+        name: What errors call the image; its path when left out.
         least: Lets a JPEG come out at 1/2, 1/4 or 1/8 of its size, no side below this; info["stored_size"] is its own.
             Its whole stream is decoded all the same, so that the same files are broken: only the arithmetic that
             turns frequencies into pixels, which cannot fail, is shortened.
 
     Raises:
-        PictureError: The file cannot be read, is no picture, is broken, or has more than max_pixels.
+        ImageError: The file cannot be read, is no image, is broken, or has more than max_pixels.
     """
-    where = name or (os.fsdecode(source) if not isinstance(source, bytes) else "picture")
+    where = name or (os.fsdecode(source) if not isinstance(source, bytes) else "image")
     data = source if isinstance(source, bytes) else read_file(source, where)
     if not data:
-        raise PictureError(where, "empty", "the file is empty; copy it anew")
+        raise ImageError(where, "empty", "the file is empty; copy it anew")
     if data.startswith(LFS_POINTER):
-        raise PictureError(where, "lfs_pointer", "this is a Git LFS pointer, not the picture; run `git lfs pull`")
+        raise ImageError(where, "lfs_pointer", "this is a Git LFS pointer, not the image; run `git lfs pull`")
     return _decode(data, max_pixels, where, least)
 
 
@@ -145,15 +145,15 @@ def _decode(data: bytes, max_pixels: int, where: str, least: int | None) -> Imag
                 image.draft(None, (least, least))
             return _load(image)
     except UnidentifiedImageError:
-        raise PictureError(where, *_unidentified(data)) from None
+        raise ImageError(where, *_unidentified(data)) from None
     except MemoryError:
         detail = "decoding it needs more memory than there is; shrink it"
-        raise PictureError(where, "too_much_memory", detail, image) from None
+        raise ImageError(where, "too_much_memory", detail, image) from None
     # Decoders raise whatever a broken file makes them stumble over: OSError, SyntaxError, ValueError, struct.error ...
     except Exception as error:
         reason = "truncated" if "truncated" in str(error).lower() or _ends_early(data) else "corrupt"
-        raise PictureError(where, reason, f"the picture is broken ({error}); copy it anew", image) from None
-    raise PictureError(where, "too_large", too_large(image.width, image.height), image)
+        raise ImageError(where, reason, f"the image is broken ({error}); copy it anew", image) from None
+    raise ImageError(where, "too_large", too_large(image.width, image.height), image)
 
 
 def _ends_early(data: bytes) -> bool:
@@ -165,7 +165,7 @@ def _load(image: Image.Image) -> Image.Image:
     """Decodes fully; a PNG that goes on after a broken chunk keeps what was decoded and is marked as damaged.
 
     Pillow refuses such a file when it is asked first and hands it out when it is asked again: data that ends too early,
-    or that does not decompress, it refuses both times. Viewers show the picture, so it stays one, with a remark.
+    or that does not decompress, it refuses both times. Viewers show the image, so it stays one, with a remark.
     """
     try:
         image.load()
@@ -178,7 +178,7 @@ def _load(image: Image.Image) -> Image.Image:
 
 
 def too_large(width: int, height: int) -> str:
-    """Says what lets a picture of this size in."""
+    """Says what lets an image of this size in."""
     return f"{width}x{height} is {width * height} pixels; set max_pixels={width * height} to let it in"
 
 
@@ -198,11 +198,11 @@ def _unidentified(data: bytes) -> tuple[str, str]:
         return "unsupported_format", f"Pillow does not read {foreign}; save it as JPEG or PNG"
     if announced:
         return "corrupt", f"the file begins like {announced}, but its header is broken; copy it anew"
-    return "not_a_picture", "no picture format that Pillow knows; take it out"
+    return "not_a_picture", "no image format that Pillow knows; take it out"
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turns a picture as its EXIF orientation says; a broken EXIF block leaves it as it is."""
+    """Turns an image as its EXIF orientation says; a broken EXIF block leaves it as it is."""
     try:
         return ImageOps.exif_transpose(image)
     # Pillow's EXIF reader raises many types (struct.error, TypeError, ValueError ...); the pixels are fine.
@@ -211,7 +211,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Turns a decoded picture upright (EXIF) and into 8-bit RGB: transparency over white, 16 bits scaled down."""
+    """Turns a decoded image upright (EXIF) and into 8-bit RGB: transparency over white, 16 bits scaled down."""
     image = upright(image)
     if image.mode.startswith("I"):
         # Pillow clips 16-bit greys at 255 where a viewer would scale them.
@@ -224,17 +224,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(source: str | os.PathLike | bytes, max_pixels: int, name: str | None = None) -> Image.Image:
-    """Reads a picture as every command sees it: decoded, upright, RGB.
+    """Reads an image as every command sees it: decoded, upright, RGB.
 
     Args:
         source: Path of the file, or its bytes.
         max_pixels: Largest width x height that is decoded.
-        name: What errors call the picture; its path when left out.
+        name: What errors call the image; its path when left out.
 
     Returns:
-        An RGB picture, 8 bits a channel.
+        An RGB image, 8 bits a channel.
 
     Raises:
-        PictureError: The file cannot be read, is no picture, is broken, or has more than max_pixels.
+        ImageError: The file cannot be read, is no image, is broken, or has more than max_pixels.
     """
     return to_rgb(open_image(source, max_pixels, name))

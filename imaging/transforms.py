@@ -1,4 +1,4 @@
-"""Pixels: one pipeline for training pictures, one for every other use. The only resizes of the project are here."""
+"""Pixels: one pipeline for training images, one for every other use. The only resizes of the project are here."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from PIL import Image
 from config import Augment, Settings
 from imaging import augmentation
 
-# Training pictures are first shrunk to so many times the larger side of what the network sees, with or without a
+# Training images are first shrunk to so many times the larger side of what the network sees, with or without a
 # cache: crops still have pixels to choose from, and both ways give the same bytes.
 SPARE = 1.25
-# Augmentation that leaves every pixel of a picture where it is and as it is.
+# Augmentation that leaves every pixel of an image where it is and as it is.
 UNTOUCHED = Augment(
     crop_scale=(1, 1), crop_ratio=(1, 1), horizontal_flip=0, vertical_flip=0, rotation=0, scale=(1, 1), shift=0,
     brightness=0, contrast=0, saturation=0, hue=0, invert=0, rand_operations=0, rand_magnitude=0, erase=0,
@@ -21,7 +21,7 @@ UNTOUCHED = Augment(
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """What happens to a picture before a network judges it: the same steps PaddleX's operators can express.
+    """What happens to an image before a network judges it: the same steps PaddleX's operators can express.
 
     Attributes:
         height: Of the result, in pixels.
@@ -41,7 +41,7 @@ class EvalTransform:
         short = round(max(height, width) / settings.crop_fraction) if settings.resize == "crop" else None
         return cls(height, width, short)
 
-    # A finished picture needs no further change.
+    # A finished image needs no further change.
     is_whole = True
 
     @property
@@ -50,11 +50,11 @@ class EvalTransform:
         return repr(self)
 
     def kept_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Width and height of what a cache keeps of a picture of this size."""
+        """Width and height of what a cache keeps of an image of this size."""
         return self.width, self.height
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """Turns an RGB picture into uint8 [3, height, width], 0..255."""
+        """Turns an RGB image into uint8 [3, height, width], 0..255."""
         if self.resize_short is None:
             return to_array(image.resize((self.width, self.height), Image.BILINEAR))
         # The long side is rounded as PaddleX's ResizeImage does, so that its pixels are ours.
@@ -67,7 +67,7 @@ class EvalTransform:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random changes to a training picture, each a setting; the same generator state gives the same picture.
+    """Random changes to a training image, each a setting; the same generator state gives the same image.
 
     Attributes:
         height: Of the result, in pixels.
@@ -91,22 +91,22 @@ class TrainTransform:
         return f"short side {round(SPARE * max(self.height, self.width))}"
 
     def kept_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Width and height of what a cache keeps of a picture of this size: `shrink`'s result."""
+        """Width and height of what a cache keeps of an image of this size: `shrink`'s result."""
         scale = round(SPARE * max(self.height, self.width)) / min(size)
         return size if scale >= 1 else (round(size[0] * scale), round(size[1] * scale))
 
     def shrink(self, image: Image.Image) -> Image.Image:
         """The part without chance, which a cache keeps: the short side to SPARE times the network's larger side.
 
-        Smaller pictures stay as they are.
+        Smaller images stay as they are.
         """
         size = self.kept_size(image.size)
         return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
 
     @property
     def is_whole(self) -> bool:
-        """Tells whether pictures of the network's size are at most flipped."""
-        # Strength without operations, and mixing, which works on whole batches later, touch no single picture.
+        """Tells whether images of the network's size are at most flipped."""
+        # Strength without operations, and mixing, which works on whole batches later, touch no single image.
         without = dict.fromkeys(("horizontal_flip", "vertical_flip", "mixup", "cutmix", "rand_magnitude"), 0)
         return self.augment.model_copy(update=without) == UNTOUCHED
 
@@ -120,7 +120,7 @@ class TrainTransform:
         images[flipped] = images[flipped, :, ::-1]
 
     def vary(self, image: Image.Image, generator: np.random.Generator) -> np.ndarray:
-        """The part with chance: turns a shrunk picture into uint8 [3, height, width]."""
+        """The part with chance: turns a shrunk image into uint8 [3, height, width]."""
         augment = self.augment
         box = augmentation.random_box(image.size, self.width / self.height, augment, generator)
         if image.size != (self.width, self.height) or box != (0, 0, *image.size):
@@ -134,10 +134,10 @@ class TrainTransform:
         return pixels
 
     def __call__(self, image: Image.Image, generator: np.random.Generator) -> np.ndarray:
-        """Turns an RGB picture into uint8 [3, height, width], 0..255."""
+        """Turns an RGB image into uint8 [3, height, width], 0..255."""
         return self.vary(self.shrink(image), generator)
 
 
 def to_array(image: Image.Image) -> np.ndarray:
-    """Copies an RGB picture into uint8 [3, height, width]."""
+    """Copies an RGB image into uint8 [3, height, width]."""
     return np.array(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1), order="C")

@@ -29,9 +29,9 @@ class Description:
 
     Attributes:
         class_names: Label map.
-        transform: The pipeline pictures go through before the graph.
+        transform: The pipeline images go through before the graph.
         temperature: What the graph divides its logits by.
-        threshold: Below this highest probability a picture is none of the classes; None: every picture is one.
+        threshold: Below this highest probability an image is none of the classes; None: every image is one.
         paddle: Release that wrote the graph; "" in files that do not say.
         engines: What the exporter measured: processor, threads, and milliseconds of each engine; may be empty.
         digests: SHA-256 by file name, and of what this file says itself as "description"; may be empty.

@@ -25,7 +25,7 @@ EXTRA_ENGINES = ("int8", "onnxruntime")
 # Device memory that Paddle takes at the start, in MiB.
 GPU_MEMORY = 256
 TENSORRT_MAX_BATCH = 64
-# A quick measurement: passes that are timed, after one that is not, and pictures in each.
+# A quick measurement: passes that are timed, after one that is not, and images in each.
 MEASURED_PASSES, MEASURED_BATCH = 5, 4
 
 
@@ -203,7 +203,7 @@ def measure(engines: Mapping[str, Engine], image_shape: tuple[int, int, int]) ->
     """Times engines against each other, taking turns, so that other work on the machine meets all alike.
 
     Returns:
-        Milliseconds a picture of each engine, the best of a few passes over a small batch.
+        Milliseconds an image of each engine, the best of a few passes over a small batch.
     """
     images = pattern(MEASURED_BATCH, image_shape)
     times: dict[str, list[float]] = {name: [] for name in engines}
@@ -216,7 +216,7 @@ def measure(engines: Mapping[str, Engine], image_shape: tuple[int, int, int]) ->
 
 
 def pattern(count: int, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Makes pictures that need no file, float32 [count, 3, H, W]: value i in C order is i * 40503 // 64 modulo 256."""
+    """Makes images that need no file, float32 [count, 3, H, W]: value i in C order is i * 40503 // 64 modulo 256."""
     values = np.arange(count * int(np.prod(image_shape)), dtype=np.int64) * 40503 // 64 % 256
     return values.reshape(count, *image_shape).astype(np.float32)
 
@@ -234,7 +234,7 @@ def choose(
     """
     engines = [name for name in offered(folder, device) if name != "int8"]
     if device.startswith("gpu"):
-        # TensorRT builds its engine for minutes on the first picture: only who asks for it shall wait.
+        # TensorRT builds its engine for minutes on the first image: only who asks for it shall wait.
         return "gpu", "a GPU is used"
     known = {name: ms for name, ms in measured.get("milliseconds", {}).items() if name in engines}
     reason = "measured by export.py on this processor"
@@ -243,4 +243,4 @@ def choose(
         reason = "measured now"
     best = min(known, key=known.__getitem__)
     times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in sorted(known.items(), key=lambda item: item[1]))
-    return best, f"{times} a picture, {reason}"
+    return best, f"{times} an image, {reason}"

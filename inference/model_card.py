@@ -26,7 +26,7 @@ def write_card(
         folder: Holds a sealed inference.yml.
         name: Of the run.
         settings: The run's.
-        counts: Pictures of each split that has a list.
+        counts: Images of each split that has a list.
         scores: metrics.json of the run; may be empty.
     """
     content = yaml.safe_load((folder / DESCRIPTION).read_text(encoding="utf-8"))
@@ -34,10 +34,10 @@ def write_card(
     values = settings.model_dump(mode="json")
     sections = [
         f"# {name}",
-        f"Classifies pictures into {len(names)} classes with `{settings.network}`, trained with PaddlePaddle. "
+        f"Classifies images into {len(names)} classes with `{settings.network}`, trained with PaddlePaddle. "
         f"Exported {content['Versions']['exported']} by paddle {content['Versions']['paddle']}.",
         "## Classes\n\n" + ", ".join(names),
-        "## Data\n\n" + _table(("split", "pictures"), [(split, str(count)) for split, count in counts.items()]),
+        "## Data\n\n" + _table(("split", "images"), [(split, str(count)) for split, count in counts.items()]),
         "## Scores\n\n" + _scores(scores),
         "## Checked before it was exported\n\n" + _checks(checks),
         "## Calibration\n\n" + _calibration(content["Calibration"]),
@@ -60,9 +60,9 @@ def _scores(scores: Mapping[str, Any]) -> str:
         if _number(scores, key)
     ]
     if not numbers:
-        return "Not evaluated; `python evaluate.py` would have measured it on pictures it had not seen."
+        return "Not evaluated; `python evaluate.py` would have measured it on images it had not seen."
     split, count = scores.get("split", "?"), scores.get("num_pictures", "?")
-    return f"On the {split} list, {count} pictures.\n\n" + _table(("measure", "value"), numbers)
+    return f"On the {split} list, {count} images.\n\n" + _table(("measure", "value"), numbers)
 
 
 def _number(scores: Mapping[str, Any], key: str) -> bool:
@@ -74,9 +74,9 @@ def _checks(checks: Mapping[str, Any]) -> str:
         (engine, f"{seen['largest_difference']:.1e}", f"{seen['accuracy']:.4f}", f"{seen['milliseconds']:.2f}")
         for engine, seen in checks["engines"].items()
     ]
-    head = ("engine", "largest difference of a probability", f"{checks['split']} accuracy", "ms a picture")
+    head = ("engine", "largest difference of a probability", f"{checks['split']} accuracy", "ms an image")
     return (
-        f"All {checks['pictures']} pictures of the {checks['split']} list; the run's accuracy there is "
+        f"All {checks['pictures']} images of the {checks['split']} list; the run's accuracy there is "
         f"{checks['accuracy']:.4f}.\n\n" + _table(head, rows)
     )
 
@@ -84,8 +84,6 @@ def _checks(checks: Mapping[str, Any]) -> str:
 def _calibration(calibration: Mapping[str, Any]) -> str:
     threshold = calibration["threshold"]
     told = (
-        "every picture is given a class"
-        if threshold is None
-        else f"below {threshold:g} a picture is none of the classes"
+        "every image is given a class" if threshold is None else f"below {threshold:g} an image is none of the classes"
     )
     return f"Temperature {calibration['temperature']:g} (inside the graph); {told}."

@@ -1,4 +1,4 @@
-"""Decoding beside inference: threads read the next pictures while the network works on these."""
+"""Decoding beside inference: threads read the next images while the network works on these."""
 
 import itertools
 from collections import deque
@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from imaging.images import PictureError, read_image
+from imaging.images import ImageError, read_image
 
-# Batches whose pictures are decoded before they are needed: enough to bridge a slow disk, little memory.
+# Batches whose images are decoded before they are needed: enough to bridge a slow disk, little memory.
 BATCHES_AHEAD = 3
 
 
@@ -22,7 +22,7 @@ class Model(Protocol):
     threshold: float | None
 
     def transform(self, image: Image.Image) -> np.ndarray:
-        """Turns a picture into uint8 [3, H, W]."""
+        """Turns an image into uint8 [3, H, W]."""
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Turns uint8 [N, 3, H, W] into probabilities float32 [N, C]."""
@@ -30,24 +30,24 @@ class Model(Protocol):
 
 def answers(
     items: Iterable[tuple[int, str]], model: Model, batch_size: int, max_pixels: int, workers: int
-) -> Iterator[list[tuple[int, str, np.ndarray | PictureError]]]:
-    """Predicts batch by batch, in order; memory does not grow with the number of pictures.
+) -> Iterator[list[tuple[int, str, np.ndarray | ImageError]]]:
+    """Predicts batch by batch, in order; memory does not grow with the number of images.
 
     Args:
-        items: Index and path of each picture.
+        items: Index and path of each image.
         workers: Threads that decode; Pillow and Paddle Inference let go of the interpreter while they work.
 
     Yields:
-        Batches of (index, path, probabilities float32 [C] or the error that kept the picture from being read).
+        Batches of (index, path, probabilities float32 [C] or the error that kept the image from being read).
     """
 
-    def read(path: str) -> np.ndarray | PictureError:
+    def read(path: str) -> np.ndarray | ImageError:
         try:
             return model.transform(read_image(path, max_pixels))
-        except PictureError as error:
+        except ImageError as error:
             return error
         except MemoryError:
-            return PictureError(path, "too_much_memory", "resizing it needs more memory than there is; shrink it")
+            return ImageError(path, "too_much_memory", "resizing it needs more memory than there is; shrink it")
 
     iterator = iter(items)
     waiting: deque[tuple[int, str, Future]] = deque()
@@ -65,8 +65,8 @@ def answers(
 
 
 def _predict(
-    model: Model, batch: list[tuple[int, str, np.ndarray | PictureError]]
-) -> list[tuple[int, str, np.ndarray | PictureError]]:
+    model: Model, batch: list[tuple[int, str, np.ndarray | ImageError]]
+) -> list[tuple[int, str, np.ndarray | ImageError]]:
     images = [pixels for _, _, pixels in batch if isinstance(pixels, np.ndarray)]
     rows = iter(model.predict(np.stack(images)) if images else ())
     return [(index, path, next(rows) if isinstance(pixels, np.ndarray) else pixels) for index, path, pixels in batch]

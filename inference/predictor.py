@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from inference.description import EXAMPLE, GRAPH
 from system import files
 from system.errors import UserError
 
+# The prediction for an image whose highest probability is below the model's threshold.
+NONE_OF_THESE = "none of these"
 # Largest difference of a probability from the exporter's on another machine: GPUs round more coarsely than CPUs.
 FOREIGN_TOLERANCE = 1e-3
 
@@ -23,9 +26,9 @@ class ExportedModel:
     Attributes:
         path: The folder.
         class_names: Label map.
-        transform: The pipeline its pictures go through.
+        transform: The pipeline its images go through.
         temperature: What its graph divides logits by.
-        threshold: A picture whose highest probability is below it is none of the classes; None: there is no such.
+        threshold: An image whose highest probability is below it is none of the classes; None: there is no such.
         engine: What runs it, one of deployment.engines; never "auto".
         reason: Why this engine was taken, in words; "" when it was asked for by name.
     """
@@ -62,7 +65,7 @@ class ExportedModel:
         return self._run(np.ascontiguousarray(images, dtype=np.float32))
 
     def _answer_once(self, written_by: str) -> None:
-        """Warms the engine up on a known picture, and compares with what the exporter's machine answered."""
+        """Warms the engine up on a known image, and compares with what the exporter's machine answered."""
         try:
             answer = self.predict(engines.pattern(1, self.image_shape))[0]
         except Exception as error:
@@ -87,13 +90,10 @@ class ExportedModel:
             )
 
 
-def calibration_of(run) -> tuple[float, float | None]:
-    """Reads what evaluate.py has chosen for a run (checkpoint.Run).
-
-    Returns:
-        Temperature, 1 where none was chosen, and threshold, None where no picture is to be refused.
-    """
-    return float(run.calibration.get("temperature", 1.0)), run.calibration.get("threshold")
+def rank_classes(probabilities: np.ndarray, class_names: Sequence[str], top_k: int) -> list[tuple[str, float]]:
+    """Sorts classes by probability, the likeliest first, at most top_k; probabilities are float [C]."""
+    order = (-probabilities).argsort(kind="stable")[:top_k]
+    return [(class_names[i], float(probabilities[i])) for i in order]
 
 
 def _expected(file: Path) -> np.ndarray | None:

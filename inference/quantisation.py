@@ -17,13 +17,13 @@ import numpy as np
 from inference.description import INT8_GRAPH, INT8_WEIGHTS, OLD_GRAPH, WEIGHTS
 from system.errors import UserError
 
-# Train pictures that the ranges of activations are taken from.
-CALIBRATION_PICTURES = 128
+# Train images that the ranges of activations are taken from.
+CALIBRATION_IMAGES = 128
 CALIBRATION_BATCH = 4
 # Ways of choosing the range of activations: all of it, or less the rarest values. Which is best differs from network to
-# network, so each is tried. A cnn trained on CIFAR-10 (2,000 pictures, 75.90 % right) loses 1.15, 0.85 and 0.40 points
+# network, so each is tried. A cnn trained on CIFAR-10 (2,000 images, 75.90 % right) loses 1.15, 0.85 and 0.40 points
 # with them; paddle's usual "KL" 0.85, "avg" 1.40, "mse" 1.85, "ptf" 8.35. A MobileNetV2 fine-tuned on photos loses none
-# with them, and 13.64 with "KL". Bias correction, fusing batch norms first, more calibration pictures, and
+# with them, and 13.64 with "KL". Bias correction, fusing batch norms first, more calibration images, and
 # the first or last layer in 32 bits gain nothing here.
 RANGES = {
     "all": {"algo": "abs_max"},
@@ -38,7 +38,7 @@ def quantise(folder: Path, images: np.ndarray) -> None:
 
     Args:
         folder: Holds the exported graph.
-        images: Raw pixels uint8 [N, 3, H, W] of training pictures.
+        images: Raw pixels uint8 [N, 3, H, W] of training images.
 
     Raises:
         UserError: Paddle cannot quantise this network.
@@ -60,7 +60,7 @@ def quantise(folder: Path, images: np.ndarray) -> None:
 
 
 def _quantise_here(folder: Path, images: np.ndarray) -> None:
-    """Tries every range and keeps the graph whose answers to the calibration pictures are closest to the full one's."""
+    """Tries every range and keeps the graph whose answers to the calibration images are closest to the full one's."""
     from inference import engines
 
     expected = _answers(engines.load(folder, "plain", "cpu", 2, images.shape[1:]), images)

@@ -1,4 +1,4 @@
-"""Which pictures a command line means: files, folders, patterns and lists, one after the other."""
+"""Which images a command line means: files, folders, patterns and lists, one after the other."""
 
 import glob
 import os
@@ -11,8 +11,8 @@ from system.errors import UserError
 LIST_SUFFIXES = (".txt", ".tsv")
 
 
-def find_pictures(arguments: Iterable[str]) -> Iterator[str]:
-    """Lists picture files: as named, folders searched through, patterns expanded, lists read; the same order each time.
+def find_images(arguments: Iterable[str]) -> Iterator[str]:
+    """Lists image files: as named, folders searched through, patterns expanded, lists read; the same order each time.
 
     Nothing is held in memory but one folder's names, so any number will do.
 
@@ -44,7 +44,7 @@ def _in_folder(folder: str) -> Iterator[str]:
                 found = True
                 yield os.path.join(parent, name)
     if not found:
-        raise UserError(f"{folder}: no picture in this folder; name another")
+        raise UserError(f"{folder}: no image in this folder; name another")
 
 
 def _in_list(path: Path) -> Iterator[str]:
@@ -67,4 +67,4 @@ def _in_list(path: Path) -> Iterator[str]:
     except UnicodeDecodeError:
         raise UserError(f"{path}: this is not UTF-8; save the list as UTF-8") from None
     if not found:
-        raise UserError(f"{path}: no picture is listed; write one path a line")
+        raise UserError(f"{path}: no image is listed; write one path a line")

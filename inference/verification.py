@@ -1,4 +1,4 @@
-"""The gate: every picture of the valid list through the run and through what was exported, engine by engine."""
+"""The gate: every image of the valid list through the run and through what was exported, engine by engine."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from annotation.lists import Entry
+from annotation.lists import Sample
 from imaging.images import read_image
 from imaging.transforms import EvalTransform
 from system.errors import UserError
@@ -33,16 +33,16 @@ class Tally:
     """What the gate saw of one engine.
 
     Attributes:
-        pictures: Number of pictures.
+        images: Number of images.
         largest_difference: Of a probability, from the run's; NaN when an answer was not a number.
-        worst: Path of the picture with the largest difference.
-        answers: First class of the engine and of the run for that picture.
-        outside: Pictures whose difference is above TOLERANCE.
-        same_class: Pictures with the run's first class.
-        right: Pictures whose first class is their label.
+        worst: Path of the image with the largest difference.
+        answers: First class of the engine and of the run for that image.
+        outside: Images whose difference is above TOLERANCE.
+        same_class: Images with the run's first class.
+        right: Images whose first class is their label.
     """
 
-    pictures: int = 0
+    images: int = 0
     largest_difference: float = -1.0
     worst: str = ""
     answers: tuple[str, str] = ("", "")
@@ -50,7 +50,7 @@ class Tally:
     same_class: int = 0
     right: int = 0
 
-    def add(self, entries: Sequence[Entry], expected: np.ndarray, got: np.ndarray, class_names: Sequence[str]) -> None:
+    def add(self, samples: Sequence[Sample], expected: np.ndarray, got: np.ndarray, class_names: Sequence[str]) -> None:
         """Counts a batch: probabilities float [N, C] of the run and of the engine."""
         if got.shape != expected.shape:
             raise UserError(f"the export answers with shape {got.shape}, the run with {expected.shape}")
@@ -58,18 +58,18 @@ class Tally:
         ranked = np.where(np.isnan(gaps), np.inf, gaps)
         first, truth = got.argmax(axis=1), expected.argmax(axis=1)
         at = int(ranked.argmax())
-        if self.pictures == 0 or ranked[at] > self.largest_difference:
-            self.largest_difference, self.worst = float(ranked[at]), entries[at].path
+        if self.images == 0 or ranked[at] > self.largest_difference:
+            self.largest_difference, self.worst = float(ranked[at]), samples[at].path
             self.answers = (class_names[first[at]], class_names[truth[at]])
-        self.pictures += len(entries)
+        self.images += len(samples)
         self.outside += int((ranked > TOLERANCE).sum())
         self.same_class += int((first == truth).sum())
-        self.right += int((first == [entry.label for entry in entries]).sum())
+        self.right += int((first == [sample.label for sample in samples]).sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of pictures whose first class is their label."""
-        return self.right / self.pictures
+        """Share of images whose first class is their label."""
+        return self.right / self.images
 
 
 def compare(
@@ -77,38 +77,38 @@ def compare(
     transform: EvalTransform,
     class_names: Sequence[str],
     models: Mapping[str, Model],
-    batches: Iterator[Sequence[Entry]],
+    batches: Iterator[Sequence[Sample]],
     max_pixels: int,
 ) -> tuple[float, dict[str, Tally]]:
-    """Lets the run and every exported model answer for each picture.
+    """Lets the run and every exported model answer for each image.
 
     A model sees what its own folder makes of the file, so a wrong resize shows like a wrong weight. Memory does not
-    grow with the number of pictures.
+    grow with the number of images.
 
     Args:
         run: Probabilities float [N, C] of the run, from uint8 [N, 3, H, W].
         transform: The run's pipeline.
         class_names: The run's label map.
         models: Exported models by the name of their engine.
-        batches: The pictures, some at a time.
-        max_pixels: As for pictures.read_image.
+        batches: The images, some at a time.
+        max_pixels: As for images.read_image.
 
     Returns:
         The run's accuracy, and what was seen of each engine.
 
     Raises:
-        UserError: A model's label map is not the run's, or a picture cannot be read.
+        UserError: A model's label map is not the run's, or an image cannot be read.
     """
     for engine, model in models.items():
         _check_names(engine, model.class_names, class_names)
     tallies = {engine: Tally() for engine in models}
     own = Tally()
-    for entries in batches:
-        images = [read_image(entry.file, max_pixels) for entry in entries]
+    for samples in batches:
+        images = [read_image(sample.file, max_pixels) for sample in samples]
         expected = run(_pixels(images, transform))
-        own.add(entries, expected, expected, class_names)
+        own.add(samples, expected, expected, class_names)
         for engine, model in models.items():
-            tallies[engine].add(entries, expected, model.predict(_pixels(images, model.transform)), class_names)
+            tallies[engine].add(samples, expected, model.predict(_pixels(images, model.transform)), class_names)
     return own.accuracy, tallies
 
 
@@ -141,7 +141,7 @@ def judge(run_accuracy: float, tallies: Mapping[str, Tally]) -> None:
             raise UserError(
                 f"{tally.worst}: engine {engine} answers {there}, the run {here}, probabilities differ by "
                 f"{tally.largest_difference:.2g}, at most {TOLERANCE:g} is allowed ({tally.outside} of "
-                f"{tally.pictures} pictures are outside); nothing was exported, report this with the network's name"
+                f"{tally.images} images are outside); nothing was exported, report this with the network's name"
             )
 
 
@@ -151,7 +151,7 @@ def _judge_accuracy(run_accuracy: float, tally: Tally) -> None:
     if lost > MAX_POINTS_LOST + 1e-9:
         raise UserError(
             f"{tally.worst}: engine int8 is furthest from the run, by {tally.largest_difference:.2g}; on the "
-            f"whole list right on {tally.accuracy:.2%}, the run on {run_accuracy:.2%} of {tally.pictures} pictures: "
+            f"whole list right on {tally.accuracy:.2%}, the run on {run_accuracy:.2%} of {tally.images} images: "
             f"{lost:.2f} points lost, at most {MAX_POINTS_LOST} are allowed; nothing was exported, export without "
             f"--int8"
         )

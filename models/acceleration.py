@@ -1,7 +1,7 @@
 """Layers that are several times faster on a CPU, with the same weights and results.
 
-Paddle convolves picture by picture: for the last stages of a network, where maps have a few pixels and kernels
-millions of weights, every step reads all weights once a picture. Here a batch becomes one matrix product. Larger maps
+Paddle convolves image by image: for the last stages of a network, where maps have a few pixels and kernels
+millions of weights, every step reads all weights once an image. Here a batch becomes one matrix product. Larger maps
 and grouped kernels go to oneDNN, which paddle brings along but uses in compiled graphs only. And paddle's bias, ReLU
 and max pooling cost as much as a small convolution itself; it has other operators that give the same numbers sooner.
 """

@@ -1,12 +1,12 @@
 """The run folder: the only code that reads or writes a run's weights, settings and state."""
 
 import csv
-import hashlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from annotation.lists import LABELS, read_labels
 from config import CHANGEABLE, Settings, known_keys, look_up
 from models import networks
 from system.errors import UserError, problems
-from system.files import finish_publishing, publishing, write_text
+from system.files import file_digest, finish_publishing, publishing, write_text
 
 BEST, LAST = "best", "last"
 # What may differ from the interrupted run when it is resumed: how long and how safely it goes on, and the machine.
@@ -78,20 +78,26 @@ class Run:
             sound = False
         if not sound:
             raise UserError(f"{file}: this is no calibration; run `python evaluate.py {self.path}` anew") from None
-        return content if fitted_for == self._fingerprint() else {}
+        return content if fitted_for == self.fingerprint() else {}
 
     @calibration.setter
     def calibration(self, content: dict[str, Any]) -> None:
-        text = json.dumps({**content, "weights": self._fingerprint()}, indent=2)
+        text = json.dumps({**content, "weights": self.fingerprint()}, indent=2)
         write_text(self.path / CALIBRATION, text + "\n")
 
-    def _fingerprint(self) -> str:
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the softmax; 1 before the run was evaluated."""
+        return float(self.calibration.get("temperature", 1.0))
+
+    @property
+    def threshold(self) -> float | None:
+        """Highest probability below which an image is none of the classes; None: every image is one of them."""
+        return self.calibration.get("threshold")
+
+    def fingerprint(self) -> str:
         """SHA-256 of the weights that stand for the run."""
-        digest = hashlib.sha256()
-        with open(self.path / f"{self.weights_kind()}.pdparams", "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+        return file_digest(self.path / f"{self.weights_kind()}.pdparams")
 
     @property
     def settings(self) -> Settings:
@@ -310,3 +316,33 @@ def check_labels(run: Run, class_names: list[str], where: str | os.PathLike) -> 
         f"{where}: class {at} is {theirs}, but {run.path} was trained with {mine}; "
         f"restore the labels.txt of the run or train anew"
     )
+
+
+def run_settings(run: Run, overrides: Iterable[str]) -> Settings:
+    """Reads a run's own settings and lays the changeable overrides over them.
+
+    Raises:
+        UserError: An override would change what the network is or sees.
+    """
+    overrides = list(overrides)
+    keys = {argument.partition("=")[0].lower() for argument in overrides}
+    fixed = sorted(keys - CHANGEABLE & set(known_keys()))
+    if fixed:
+        raise UserError(f"{fixed[0]}: this belongs to the run {run.path} and cannot be changed now; train anew with it")
+    return config.load(base=run.path / "config.yaml", overrides=overrides)
+
+
+def open_run(path: str | None, output_dir: str | os.PathLike, overrides: Iterable[str]) -> tuple[Run, Settings]:
+    """Finds the run that a command line names, or the one trained last, and says which; and reads its settings.
+
+    Args:
+        path: The run's folder; None: the run of output_dir that was trained last.
+        overrides: `key=value` arguments, laid over the run's settings.
+
+    Raises:
+        UserError: There is no such run, or an override would change what the network is or sees.
+    """
+    run = find(path, output_dir)
+    if path is None:
+        print(f"run: {run.path} (the one trained last)", file=sys.stderr)
+    return run, run_settings(run, overrides)

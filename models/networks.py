@@ -17,7 +17,7 @@ MAX_SIDE = 512
 
 
 class SmallCNN(nn.Sequential):
-    """Three 3x3 convolutions (32, 64, 64), two max-pools, dense 64: 122,570 weights for 32x32 pictures, 10 classes.
+    """Three 3x3 convolutions (32, 64, 64), two max-pools, dense 64: 122,570 weights for 32x32 images, 10 classes.
 
     Takes float32 [N, 3, H, W], returns logits [N, num_classes].
 
@@ -45,7 +45,7 @@ def _narrow(inputs: int) -> dict[str, nn.initializer.Initializer]:
     """Lets a layer start with weights and biases within 1 / sqrt(inputs).
 
     Paddle's own start, wider in the convolutions, overfits sooner: with it recipes/cifar10-cnn.yaml reached 0.688
-    instead of 0.701 on 5,000 pictures held back (seed 1).
+    instead of 0.701 on 5,000 images held back (seed 1).
 
     Source: LeCun et al. 1998, "Efficient BackProp", section 4.6, for weights that shrink with the root of the inputs.
     """
@@ -94,7 +94,7 @@ def construct(name: str, num_classes: int, image_shape: Sequence[int]) -> nn.Lay
 
     Raises:
         UserError: There is no network of that name.
-        ValueError: The pictures are too small (some networks notice only when they run).
+        ValueError: The images are too small (some networks notice only when they run).
     """
     if name == "cnn":
         return SmallCNN(num_classes, *image_shape[1:])
@@ -143,7 +143,7 @@ def first(outputs: paddle.Tensor | Sequence[paddle.Tensor]) -> paddle.Tensor:
 
 
 def runs(network: nn.Layer, image_shape: Sequence[int]) -> bool:
-    """Tells whether a network can work on pictures of this size, by letting it try on one; leaves it in eval mode."""
+    """Tells whether a network can work on images of this size, by letting it try on one; leaves it in eval mode."""
 
     def refuse_nothing(layer: nn.Layer, inputs: object, outputs: object) -> None:
         # A convolution over a map without pixels never returns in paddle 3.3.1, so stop before it.
@@ -165,7 +165,7 @@ def runs(network: nn.Layer, image_shape: Sequence[int]) -> bool:
 
 
 def takes(name: str, image_shape: Sequence[int]) -> bool:
-    """Tells whether a network of this name can be built for and run on pictures of this size."""
+    """Tells whether a network of this name can be built for and run on images of this size."""
     try:
         with paddle.utils.unique_name.guard():
             return runs(construct(name, 2, image_shape), image_shape)
@@ -174,7 +174,7 @@ def takes(name: str, image_shape: Sequence[int]) -> bool:
 
 
 def smallest_side(name: str) -> int | None:
-    """Finds the smallest square picture that a network takes, in pixels; None if nothing up to MAX_SIDE works.
+    """Finds the smallest square image that a network takes, in pixels; None if nothing up to MAX_SIDE works.
 
     Usual sides are tried first, for some networks (GoogLeNet) take a few sizes only.
     """
@@ -284,7 +284,7 @@ def build(settings: Settings, num_classes: int) -> tuple[Classifier, str]:
         The network, and one line that says what was loaded, what is new and what is trained.
 
     Raises:
-        UserError: Unknown network, pictures too small for it, or weights that do not fit.
+        UserError: Unknown network, images too small for it, or weights that do not fit.
     """
     name, shape = settings.network, settings.image_shape
     try:
@@ -295,7 +295,7 @@ def build(settings: Settings, num_classes: int) -> tuple[Classifier, str]:
     if not fits:
         side = smallest_side(name)
         remedy = f"the smallest square that works is {side}" if side else f"no square up to {MAX_SIDE} works"
-        raise UserError(f"image_shape={list(shape)}: {name} cannot take pictures of this size; {remedy}")
+        raise UserError(f"image_shape={list(shape)}: {name} cannot take images of this size; {remedy}")
     head = head_names(network, name, num_classes, shape) if settings.pretrained or settings.freeze else set()
     said = [f"{name}: {sum(int(np.prod(p.shape)) for p in network.parameters()):,} weights"]
     if settings.pretrained:

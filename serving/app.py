@@ -24,9 +24,9 @@ TOP = 5
 # A note about a wrong answer is a few lines.
 NOTE_BYTES = 16_384
 _FORM = {"type": "object", "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}}}
-_PICTURE = {"schema": {"type": "string", "format": "binary"}}
-_PREDICT = {"content": {"multipart/form-data": {"schema": _FORM}, "image/jpeg": _PICTURE}}
-_EXPLAIN = {"type": "object", "properties": {"file": _PICTURE["schema"], "class": {"type": "string"}}}
+_IMAGE = {"schema": {"type": "string", "format": "binary"}}
+_PREDICT = {"content": {"multipart/form-data": {"schema": _FORM}, "image/jpeg": _IMAGE}}
+_EXPLAIN = {"type": "object", "properties": {"file": _IMAGE["schema"], "class": {"type": "string"}}}
 _PADDLEX = {
     "type": "object", "required": ["image"],
     "properties": {"image": {"type": "string"}, "topk": {"type": "integer"}, "visualize": {"type": "boolean"}},
@@ -57,7 +57,7 @@ class Service:
     async def judge(
         self, pool: Pool, request: Request, heads: list[dict[str, Any]], files: list[bytes]
     ) -> list[dict[str, Any]]:
-        """Has pictures judged, unless the client goes first.
+        """Has images judged, unless the client goes first.
 
         Raises:
             RefusalError: The queue is full, or the deadline has come.
@@ -94,7 +94,7 @@ async def _disconnected(request: Request) -> None:
 
 
 def result(name: str, told: dict[str, Any]) -> dict[str, Any]:
-    """The form of one picture's answer."""
+    """The form of one image's answer."""
     if "error" in told:
         return {"file": name, "error": told["error"]}
     best = [{"class": one, "probability": probability} for _, one, probability in told["top"]]
@@ -104,11 +104,11 @@ def result(name: str, told: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer_form(model: str, names: list[str], told: list[dict[str, Any]]) -> tuple[dict[str, Any], int]:
-    """The form of a request's answer, and its HTTP status: 400 where no file was a picture."""
+    """The form of a request's answer, and its HTTP status: 400 where no file was an image."""
     answer = {"model": model, "results": [result(name, one) for name, one in zip(names, told, strict=True)]}
     if any("error" not in one for one in told):
         return answer, 200
-    error = told[0]["error"] if len(told) == 1 else f"no picture among these; {told[0]['error']}"
+    error = told[0]["error"] if len(told) == 1 else f"no image among these; {told[0]['error']}"
     return answer | {"error": error}, 400
 
 
@@ -129,12 +129,12 @@ def build(options: Options, monitor: Monitor, pool: Pool, explainer: Pool | None
 
 
 def _add_predictions(app: FastAPI, service: Service) -> None:
-    @app.post("/predict", openapi_extra=_takes(_PREDICT), summary="Name what pictures show")
+    @app.post("/predict", openapi_extra=_takes(_PREDICT), summary="Name what images show")
     async def predict(request: Request) -> Response:
         began = time.perf_counter()
         service.pool.check()
         async with service.uploads.held(request) as body:
-            upload = await body.pictures()
+            upload = await body.images()
             heads = [{"kind": "classify", "name": name, "top": TOP} for name in upload.names]
             told = await service.judge(service.pool, request, heads, upload.files)
         answer, status = answer_form(service.pool.about["name"], upload.names, told)
@@ -149,20 +149,20 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
             (told,) = await service.judge(service.pool, request, [head], [await body.read()])
         if "error" in told:
             return JSONResponse(paddlex_protocol.error(told["status"], told["error"]), told["status"])
-        return JSONResponse(paddlex_protocol.answer(told, told["picture"]))
+        return JSONResponse(paddlex_protocol.answer(told, told["image"]))
 
 
 def _add_extras(app: FastAPI, service: Service) -> None:
     @app.post("/gradcam", openapi_extra=_takes({"content": {"multipart/form-data": {"schema": _EXPLAIN}}}),
-              summary="Show which parts of a picture speak for a class")  # fmt: skip
+              summary="Show which parts of an image speak for a class")  # fmt: skip
     async def gradcam(request: Request) -> Response:
         if not service.about()["gradcam"]:
             raise RefusalError(404, "no run of this model is at hand; start serve.py with --run")
         service.explainer.check()
         async with service.uploads.held(request) as body:
-            upload: Upload = await body.pictures()
+            upload: Upload = await body.images()
             if len(upload.files) != 1:
-                raise RefusalError(400, "one picture is explained at a time; send one file")
+                raise RefusalError(400, "one image is explained at a time; send one file")
             name = upload.fields.get("class", "")
             if name and name not in service.pool.about["classes"]:
                 raise RefusalError(400, f"class {clean(name)!r}: no class of this model; see /model")
@@ -170,7 +170,7 @@ def _add_extras(app: FastAPI, service: Service) -> None:
             (told,) = await service.judge(service.explainer, request, [head], upload.files)
         if "error" in told:
             raise RefusalError(told["status"], told["error"])
-        return Response(told["picture"], media_type="image/png")
+        return Response(told["image"], media_type="image/png")
 
     @app.post("/relabel", openapi_extra=_json(_NOTE), summary="Note a wrong answer")
     async def relabel(request: Request) -> Response:
@@ -193,7 +193,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     async def healthz() -> Response:
         return JSONResponse({"alive": True})
 
-    @app.get("/readyz", summary="Whether it takes pictures")
+    @app.get("/readyz", summary="Whether it takes images")
     async def readyz() -> Response:
         return JSONResponse({"ready": service.pool.ready}, 200 if service.pool.ready else 503)
 

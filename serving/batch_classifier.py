@@ -1,4 +1,4 @@
-"""What a worker does with a batch: decode it, run the exported model once, and rank the classes of each picture."""
+"""What a worker does with a batch: decode it, run the exported model once, and rank the classes of each image."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +9,12 @@ import numpy as np
 
 from config import Settings
 from inference.description import DESCRIPTION
-from inference.predictor import ExportedModel
-from predict import ranking
+from inference.predictor import ExportedModel, rank_classes
 from serving import decoding, paddlex_protocol
 from system import machine
 from system.files import file_digest
 
-# Freed memory goes back to the system after pictures of more pixels than this: the peak of one must not stay for ever.
+# Freed memory goes back to the system after images of more pixels than this: the peak of one must not stay for ever.
 LARGE_PIXELS = 2_000_000
 
 
@@ -56,7 +55,7 @@ class Judge:
         }
 
     def answer(self, jobs: Sequence[dict[str, Any]], files: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Judges pictures.
+        """Judges images.
 
         Args:
             jobs: `kind` ("classify" or "paddlex"), `name` of the file, `top`: how many classes to tell.
@@ -91,12 +90,12 @@ class Judge:
         return self.model.predict(np.stack(images)) if images else np.zeros((0, len(self.model.class_names)))
 
     def _told(self, read: dict[str, Any], row: np.ndarray) -> dict[str, Any]:
-        best = ranking(row, self.model.class_names, read["top"])
+        best = rank_classes(row, self.model.class_names, read["top"])
         threshold = self.model.threshold
         told: dict[str, Any] = {
             "top": [[self.indices[name], name, probability] for name, probability in best],
             "none_of_these": threshold is not None and best[0][1] < threshold,
         }
         if read.get("draw"):
-            told["picture"] = paddlex_protocol.draw(read["draw"], *best[0])
+            told["image"] = paddlex_protocol.draw(read["draw"], *best[0])
         return told

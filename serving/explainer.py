@@ -1,4 +1,4 @@
-"""What the explaining worker does: Grad-CAM over a picture, with the run that the exported model came from."""
+"""What the explaining worker does: Grad-CAM over an image, with the run that the exported model came from."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from system.errors import UserError
 
 
 class Explainer:
-    """A trained run that shows where a picture speaks for a class."""
+    """A trained run that shows where an image speaks for a class."""
 
     def __init__(self, run: str, overrides: Sequence[str], max_pixels: int):
         """Loads the run.
@@ -20,10 +20,9 @@ class Explainer:
         Raises:
             UserError: It cannot be read.
         """
-        from evaluate import run_settings
+        from evaluation.predictors import RunModel
         from evaluation.thumbnails import SIDE, Thumbnails
-        from models.checkpoint import find
-        from predict import RunModel
+        from models.checkpoint import find, run_settings
 
         found = find(run, "")
         self.settings = run_settings(found, list(overrides))
@@ -39,7 +38,7 @@ class Explainer:
         return {"classes": self.model.class_names}
 
     def answer(self, jobs: Sequence[dict[str, Any]], files: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Draws a heat map over each picture: `picture` as the bytes of a PNG, or `error` and its HTTP `status`.
+        """Draws a heat map over each image: `image` as the bytes of a PNG, or `error` and its HTTP `status`.
 
         Args:
             jobs: `name` of the file, `class`: which class is to be explained; "": the likeliest.
@@ -56,10 +55,10 @@ class Explainer:
         names = self.model.class_names
         index = names.index(job["class"]) if job["class"] else int(self.model.predict(small[None])[0].argmax())
         try:
-            heat = gradcam.explain(self.model.network, small[None], [index], self.settings.explain_layer)[0]
+            heat = self.model.explain(small[None], [index])[0]
         except UserError as error:
             return {"error": str(error), "status": 400}
         file = io.BytesIO()
         seen = Image.fromarray(self.shown(image).transpose(1, 2, 0))
         gradcam.overlay(seen, heat).save(file, "PNG")
-        return {"picture": file.getvalue(), "class": names[index]}
+        return {"image": file.getvalue(), "class": names[index]}

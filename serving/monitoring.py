@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-# Seconds; a picture takes a few milliseconds on a fast machine, and a deadline is seconds.
+# Seconds; an image takes a few milliseconds on a fast machine, and a deadline is seconds.
 LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -25,9 +25,9 @@ class Monitor:
             registry=own,
         )
         self.batch = Histogram(
-            "batch_pictures", "Pictures judged at once", buckets=BATCHES, namespace="serve", registry=own
+            "batch_pictures", "Images judged at once", buckets=BATCHES, namespace="serve", registry=own
         )
-        self.queue = Gauge("queue_pictures", "Pictures that wait for a worker", namespace="serve", registry=own)
+        self.queue = Gauge("queue_pictures", "Images that wait for a worker", namespace="serve", registry=own)
         self.uploads = Gauge("upload_bytes", "Bodies held in memory", namespace="serve", registry=own)
         self.restarts = Counter(
             "worker_restarts", "Workers started in place of dead ones", namespace="serve", registry=own

@@ -30,18 +30,18 @@ class Options:
     token: str = ""
     host: str = "127.0.0.1"
     port: int = _option(8000, 0, 65535, "port to listen on; 0: any that is free")
-    workers: int = _option(0, 0, 256, "processes that judge pictures; 0: one a core, at most 8, or one on a GPU")
-    max_batch: int = _option(16, 1, 1024, "pictures that a worker judges at once, at most")
-    max_wait_ms: float = _option(2.0, 0, 1000, "how long a picture waits for others to join its batch")
-    queue_size: int = _option(256, 1, 100_000, "pictures that may wait; beyond it requests are refused with 503")
+    workers: int = _option(0, 0, 256, "processes that judge images; 0: one a core, at most 8, or one on a GPU")
+    max_batch: int = _option(16, 1, 1024, "images that a worker judges at once, at most")
+    max_wait_ms: float = _option(2.0, 0, 1000, "how long an image waits for others to join its batch")
+    queue_size: int = _option(256, 1, 100_000, "images that may wait; beyond it requests are refused with 503")
     deadline_seconds: float = _option(10.0, 0.1, 3600, "a request not answered by then is refused with 503")
     upload_seconds: float = _option(30.0, 0.1, 3600, "a body not received by then is refused with 408")
     hang_seconds: float = _option(120.0, 1, 3600, "a worker that computes longer on one batch is replaced")
     watch_seconds: float = _option(2.0, 0, 3600, "how often to look for a new export; 0: on SIGHUP only")
     max_body_mb: float = _option(32.0, 0.001, 2048, "largest body of a request")
     max_upload_mb: float = _option(512.0, 0.001, 65536, "bodies held in memory at a time, all requests together")
-    max_files: int = _option(64, 1, 10_000, "pictures in one request, at most")
-    max_pixels: int = _option(50_000_000, 1, 10**9, "largest width x height of a picture")
+    max_files: int = _option(64, 1, 10_000, "images in one request, at most")
+    max_pixels: int = _option(50_000_000, 1, 10**9, "largest width x height of an image")
 
     @property
     def body_bytes(self) -> int:

@@ -1,7 +1,7 @@
 """The form in which PaddleX's basic serving asks for and gives classifications, so that its clients work unchanged.
 
 Source: docs/pipeline_usage/tutorials/cv_pipelines/image_classification.en.md of PaddleX 3, "API Reference". What
-differs: pictures are taken as Base64 only, never as an address that the server would fetch.
+differs: images are taken as Base64 only, never as an address that the server would fetch.
 """
 
 import base64
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 PATH = "/image-classification"
 # How many classes PaddleX tells unless asked otherwise.
 TOP_K = 5
-# The drawn picture is for looking at: its longer side, in pixels, is not above this.
+# The drawn image is for looking at: its longer side, in pixels, is not above this.
 DRAWN_SIDE = 1024
 
 
@@ -42,20 +42,20 @@ def parse(body: bytes) -> dict[str, Any]:
     if visualize is not None and not isinstance(visualize, bool):
         return _refused("visualize: true or false is needed; mend it or leave it out")
     if image[:8].lower().startswith(("http://", "https://", "ftp://", "file://")):
-        return _refused("image: this server fetches no addresses; send the picture's bytes as Base64", 400)
+        return _refused("image: this server fetches no addresses; send the image's bytes as Base64", 400)
     try:
         data = base64.b64decode(image, validate=True)
     except (binascii.Error, ValueError):
-        return _refused("image: this is not Base64; send the picture's bytes as Base64", 400)
-    # Without a word about it PaddleX sends the drawn picture along.
+        return _refused("image: this is not Base64; send the image's bytes as Base64", 400)
+    # Without a word about it PaddleX sends the drawn image along.
     return {"image": data, "topk": top, "visualize": visualize is not False}
 
 
-def answer(told: dict[str, Any], picture: bytes) -> dict[str, Any]:
+def answer(told: dict[str, Any], image: bytes) -> dict[str, Any]:
     """Puts a worker's answer into PaddleX's form."""
     result = {"categories": [{"id": i, "name": name, "score": score} for i, name, score in told["top"]]}
-    if picture:
-        result["image"] = base64.b64encode(picture).decode()
+    if image:
+        result["image"] = base64.b64encode(image).decode()
     return {"logId": str(uuid.uuid4()), "result": result, "errorCode": 0, "errorMsg": "Success"}
 
 
@@ -65,7 +65,7 @@ def error(status: int, told: str) -> dict[str, Any]:
 
 
 def draw(image: Image.Image, name: str, probability: float) -> bytes:
-    """Writes the likeliest class into the upper left corner of an RGB picture: the bytes of a JPEG."""
+    """Writes the likeliest class into the upper left corner of an RGB image: the bytes of a JPEG."""
     image = image.copy()
     image.thumbnail((DRAWN_SIDE, DRAWN_SIDE))
     brush, text = ImageDraw.Draw(image), f"{name} {probability:.2f}"

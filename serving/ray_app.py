@@ -53,13 +53,13 @@ class Classifier:
         batch, wait = self.options.max_batch, self.options.max_wait_ms / 1000
         self.gather = serve.batch(max_batch_size=batch, batch_wait_timeout_s=wait)(self._gather)
 
-    async def _gather(self, pictures: list[tuple[str, bytes]]) -> list[dict[str, Any]]:
+    async def _gather(self, images: list[tuple[str, bytes]]) -> list[dict[str, Any]]:
         import asyncio
 
         from serving.app import TOP
 
-        jobs = [{"kind": "classify", "name": name, "top": TOP} for name, _ in pictures]
-        return await asyncio.to_thread(self.judge.answer, jobs, [data for _, data in pictures])
+        jobs = [{"kind": "classify", "name": name, "top": TOP} for name, _ in images]
+        return await asyncio.to_thread(self.judge.answer, jobs, [data for _, data in images])
 
     async def __call__(self, request: Any) -> Any:
         """Answers `POST /predict` as serve.py does."""
@@ -72,9 +72,9 @@ class Classifier:
 
         try:
             async with self.uploads.held(request) as body:
-                upload = await body.pictures()
-                pictures = zip(upload.names, upload.files, strict=True)
-                told = await asyncio.gather(*(self.gather(one) for one in pictures))
+                upload = await body.images()
+                images = zip(upload.names, upload.files, strict=True)
+                told = await asyncio.gather(*(self.gather(one) for one in images))
         except RefusalError as error:
             return JSONResponse({"error": error.told}, error.status)
         answer, status = answer_form(self.judge.about()["name"], upload.names, told)

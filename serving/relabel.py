@@ -1,4 +1,4 @@
-"""Wrong answers that people report: one line each in a TSV file, for whoever mends the labels. No picture is kept."""
+"""Wrong answers that people report: one line each in a TSV file, for whoever mends the labels. No image is kept."""
 
 import datetime
 import json

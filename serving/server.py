@@ -24,7 +24,7 @@ from system.files import file_digest
 
 # Workers that --workers 0 starts, at most: each holds a model and a Paddle in memory.
 MOST_WORKERS = 8
-# Pictures that may wait to be explained: each takes as long as many answers.
+# Images that may wait to be explained: each takes as long as many answers.
 EXPLAIN_QUEUE = 8
 # Tries to take up a folder that is being copied while it is looked at.
 TRIES = 5
@@ -73,7 +73,7 @@ class Server(uvicorn.Server):
                 signal.signal(one, handler)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Refuses new pictures from now on; what waits is answered."""
+        """Refuses new images from now on; what waits is answered."""
         self.pool.draining = True
         super().handle_exit(sig, frame)
 

@@ -1,4 +1,4 @@
-"""Bodies as they come in: counted, limited and timed while they stream, and taken apart into pictures.
+"""Bodies as they come in: counted, limited and timed while they stream, and taken apart into images.
 
 Nothing is written to disk, and nothing larger than the limits is ever held.
 """
@@ -85,11 +85,11 @@ class Body:
         with self._timed():
             return b"".join([piece async for piece in self._stream(limit or self.options.body_bytes)])
 
-    async def pictures(self) -> Upload:
-        """Reads pictures: files of a form, or the body itself.
+    async def images(self) -> Upload:
+        """Reads images: files of a form, or the body itself.
 
         Raises:
-            RefusalError: As `read`, or the body is of another kind, or without a picture.
+            RefusalError: As `read`, or the body is of another kind, or without an image.
         """
         kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "multipart/form-data":
@@ -99,9 +99,9 @@ class Body:
         else:
             await self._linger()
             told = f"Content-Type {kind[:60]}" if kind else "no Content-Type"
-            raise RefusalError(415, f"{told}: send multipart/form-data with files, or a picture as image/jpeg")
+            raise RefusalError(415, f"{told}: send multipart/form-data with files, or an image as image/jpeg")
         if not upload.files or upload.files == [b""]:
-            raise RefusalError(400, "no picture came; send one as the body, or several as form fields called files")
+            raise RefusalError(400, "no image came; send one as the body, or several as form fields called files")
         return upload
 
     async def _form(self) -> Upload:
@@ -129,11 +129,11 @@ class Body:
                 upload.files.append(value.file.read())
                 value.file.close()
             else:
-                raise RefusalError(400, f"field {clean(name)!r}: unknown; send pictures in fields called files")
+                raise RefusalError(400, f"field {clean(name)!r}: unknown; send images in fields called files")
         return upload
 
     async def _stream(self, limit: int) -> AsyncIterator[bytes]:
-        too_large = RefusalError(413, f"the body is larger than {limit / 2**20:g} MB; send fewer or smaller pictures")
+        too_large = RefusalError(413, f"the body is larger than {limit / 2**20:g} MB; send fewer or smaller images")
         declared = self.request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
             await self._linger()

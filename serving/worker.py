@@ -1,7 +1,7 @@
-"""A worker process: decodes pictures and judges them with one predictor, batch by batch, until its stdin is closed.
+"""A worker process: decodes images and judges them with one predictor, batch by batch, until its stdin is closed.
 
 Started by `serving.process`. The first frame says what to load; each further one holds jobs of
-`serving.pool.Job`. Decoding happens here and never in the process that speaks HTTP, so a picture that makes a decoder
+`serving.pool.Job`. Decoding happens here and never in the process that speaks HTTP, so an image that makes a decoder
 crash costs one worker, which is replaced.
 """
 
@@ -52,8 +52,8 @@ def main() -> None:
     while (frame := frames.read(incoming)) is not None:
         head, blocks = frame
         answers = judge.answer(head["jobs"], blocks)
-        pictures = [answer.pop("picture", b"") for answer in answers]
-        frames.write(outgoing, {"answers": answers}, pictures)
+        images = [answer.pop("image", b"") for answer in answers]
+        frames.write(outgoing, {"answers": answers}, images)
 
 
 def _load(plan: dict):

@@ -1,4 +1,4 @@
-"""The queue of pictures and the workers that take from it in batches; a dead worker's pictures are queued once more."""
+"""The queue of images and the workers that take from it in batches; a dead worker's images are queued once more."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ class RefusalError(Exception):
 
 @dataclass(eq=False)
 class Job:
-    """One picture on its way.
+    """One image on its way.
 
     Attributes:
         head: What the worker is told beside the bytes.
@@ -142,14 +142,14 @@ class Pool:
         self.lanes: list[Lane] = []
         self.about: dict[str, Any] = {}
         self.draining = False
-        self.seconds_a_picture = 0.05
+        self.seconds_a_image = 0.05
         # Workers that wait for a batch.
         self.free = 0
         self.turn, self.news = asyncio.Lock(), asyncio.Event()
 
     @property
     def ready(self) -> bool:
-        """Whether pictures are taken and a worker is there to judge them."""
+        """Whether images are taken and a worker is there to judge them."""
         return not self.draining and any(lane.worker for lane in self.lanes)
 
     async def start(self) -> None:
@@ -186,7 +186,7 @@ class Pool:
         await asyncio.gather(*(lane.retire() for lane in self.lanes))
 
     def submit(self, heads: list[dict[str, Any]], files: list[bytes], deadline: float) -> list[Job]:
-        """Queues the pictures of a request, all or none.
+        """Queues the images of a request, all or none.
 
         Raises:
             RefusalError: The queue is full, or nobody is there to work on it.
@@ -199,24 +199,24 @@ class Pool:
         return jobs
 
     def check(self, count: int = 1) -> None:
-        """Raises RefusalError where so many pictures would not be taken now."""
+        """Raises RefusalError where so many images would not be taken now."""
         # While a dead worker is replaced the queue takes what it can: deadlines see to the rest.
         if self.draining or not self.about:
             raise RefusalError(503, "the server is starting or ending; try again in a moment", 2)
         if len(self.queue) + count > self.options.queue_size:
             self._drop_abandoned()
         if len(self.queue) + count > self.options.queue_size:
-            seconds = len(self.queue) * self.seconds_a_picture / max(1, len(self.lanes))
+            seconds = len(self.queue) * self.seconds_a_image / max(1, len(self.lanes))
             raise RefusalError(503, "the queue is full; try again later", max(1, math.ceil(seconds)))
 
     def _drop_abandoned(self) -> None:
         self.queue = deque(job for job in self.queue if not job.answer.done())
 
     async def gather(self) -> list[Job]:
-        """Waits for a batch: for the first picture, then until it is full or the first has waited long enough.
+        """Waits for a batch: for the first image, then until it is full or the first has waited long enough.
 
         Workers that are free at the same time share what waits, so that none is idle beside one with a full batch.
-        A picture whose worker died is taken alone, so that if it is the cause it takes no other along.
+        An image whose worker died is taken alone, so that if it is the cause it takes no other along.
         """
         self.free += 1
         try:
@@ -255,19 +255,19 @@ class Pool:
         self.monitor.queue.set(len(self.queue))
         return taken
 
-    def took(self, pictures: int, seconds: float) -> None:
-        """Learns how long pictures take: a moving average over batches."""
-        self.seconds_a_picture += 0.1 * (seconds / pictures - self.seconds_a_picture)
+    def took(self, images: int, seconds: float) -> None:
+        """Learns how long images take: a moving average over batches."""
+        self.seconds_a_image += 0.1 * (seconds / images - self.seconds_a_image)
 
     def lost(self, jobs: list[Job], told: str) -> None:
-        """Puts a dead worker's pictures back to the front; one that has now seen two workers die is refused."""
+        """Puts a dead worker's images back to the front; one that has now seen two workers die is refused."""
         self.tell(told)
         for job in reversed(jobs):
             job.deaths += 1
             if job.answer.done():
                 continue
             if job.deaths > 1:
-                told = "two workers died over this picture; send it in another format"
+                told = "two workers died over this image; send it in another format"
                 job.answer.set_exception(RefusalError(503, told))
             else:
                 self.queue.appendleft(job)
@@ -280,4 +280,4 @@ class Pool:
 
 def late(seconds: float) -> RefusalError:
     """The refusal of a request that has waited too long."""
-    return RefusalError(503, f"not answered within {seconds:g} s; try again later, or send fewer pictures", 1)
+    return RefusalError(503, f"not answered within {seconds:g} s; try again later, or send fewer images", 1)

@@ -72,18 +72,18 @@ class Worker:
         """Has a batch judged.
 
         Returns:
-            What `Judge.answer` returns, with the bytes of drawn pictures under `picture`.
+            What `Judge.answer` returns, with the bytes of drawn images under `image`.
 
         Raises:
             DeathError: It ended, or took longer than so many seconds and was ended.
         """
         try:
-            head, pictures = await asyncio.wait_for(self._exchange({"jobs": jobs}, files), seconds)
+            head, images = await asyncio.wait_for(self._exchange({"jobs": jobs}, files), seconds)
         except (asyncio.IncompleteReadError, OSError) as error:
             raise DeathError(f"it ended ({type(error).__name__})") from None
         except asyncio.TimeoutError:
             raise DeathError(f"it computed for more than {seconds:g} s") from None
-        return [told | {"picture": picture} for told, picture in zip(head["answers"], pictures, strict=True)]
+        return [told | {"image": image} for told, image in zip(head["answers"], images, strict=True)]
 
     async def stop(self) -> None:
         """Lets the process end by itself: its stdin is closed, which it reads once its batch is done."""

@@ -1,9 +1,9 @@
-"""Draws the data set that ships with the project: pictures of the twelve animals of the Chinese zodiac.
+"""Draws the data set that ships with the project: images of the twelve animals of the Chinese zodiac.
 
     python signs/draw.py --out DIR --train 400 --valid 100 --test 100 --size 500x375
 
-Every picture has a random generator of its own, seeded by (seed, split, class, number): the same command draws the
-same pictures, and asking for more leaves the earlier ones as they are.
+Every image has a random generator of its own, seeded by (seed, split, class, number): the same command draws the
+same images, and asking for more leaves the earlier ones as they are.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pen import Palette, Pen
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-DEFAULT_COUNTS = {"train": 40, "valid": 10, "test": 10}  # pictures a class
+DEFAULT_COUNTS = {"train": 40, "valid": 10, "test": 10}  # images a class
 SPLITS = tuple(DEFAULT_COUNTS)
 CLASS_NAMES = tuple(animals.DRAWINGS)
 OVERSAMPLING = 2
@@ -34,11 +34,11 @@ TAPER = 0.12  # how much wider or narrower the foot is than the middle
 LINES = (0.0, 0.022, 0.04, 0.058)  # outline widths in half animals; 0 is a faint edge
 SKETCHY_CHANCE = 0.25
 QUALITY = (72, 92)  # of the JPEG file
-MARK = b"drawn by draw.py"  # comment in the JPEG file, by which our own pictures are told from anyone else's
+MARK = b"drawn by draw.py"  # comment in the JPEG file, by which our own images are told from anyone else's
 
 
 def _placing(width: int, height: int, rng: Generator) -> np.ndarray:
-    """Returns float64 [2, 3]: flip, stretch, tilt, scale and move the square -1..1 into the picture."""
+    """Returns float64 [2, 3]: flip, stretch, tilt, scale and move the square -1..1 into the image."""
     share = rng.uniform(*SIZES)
     scale, angle = share * min(width, height) / 2, math.radians(rng.uniform(-TILT, TILT))
     flip, stretch = rng.choice((-1, 1)), 1 + rng.uniform(-STRETCH, STRETCH)
@@ -50,14 +50,14 @@ def _placing(width: int, height: int, rng: Generator) -> np.ndarray:
 
 
 def _pen(image: Image.Image, palette: Palette, rng: Generator) -> Pen:
-    """Returns a pen with the place, the bend and the line style of one picture."""
+    """Returns a pen with the place, the bend and the line style of one image."""
     waves, phases = rng.uniform(1.5, 3.5, 2), rng.uniform(0, 2 * math.pi, 2)
     bend = BEND * rng.uniform(0.3, 1), waves, phases, rng.uniform(-TAPER, TAPER)
     line, sketchy = LINES[rng.integers(len(LINES))], rng.random() < SKETCHY_CHANCE
     return Pen(image, palette, _placing(*image.size, rng), bend, line, sketchy and line > 0, rng)
 
 
-def draw_picture(class_name: str, width: int, height: int, rng: Generator) -> Image.Image:
+def draw_image(class_name: str, width: int, height: int, rng: Generator) -> Image.Image:
     """Draws one animal.
 
     Args:
@@ -79,16 +79,16 @@ def draw_picture(class_name: str, width: int, height: int, rng: Generator) -> Im
 
 
 def jpeg_bytes(class_name: str, split: str, number: int, size: tuple[int, int], seed: int) -> bytes:
-    """Returns one picture as a JPEG file; `number` counts from 1 in its class and split, `size` is (width, height)."""
+    """Returns one image as a JPEG file; `number` counts from 1 in its class and split, `size` is (width, height)."""
     key = (seed, SPLITS.index(split), CLASS_NAMES.index(class_name), number)
     rng = np.random.default_rng(np.random.SeedSequence(key))
-    picture, file = draw_picture(class_name, *size, rng), io.BytesIO()
-    picture.save(file, "JPEG", quality=int(rng.integers(*QUALITY)), comment=MARK)
+    image, file = draw_image(class_name, *size, rng), io.BytesIO()
+    image.save(file, "JPEG", quality=int(rng.integers(*QUALITY)), comment=MARK)
     return file.getvalue()
 
 
-def write_pictures(folder: Path, counts: dict, class_names: list[str], size: tuple[int, int], seed: int) -> None:
-    """Writes the pictures of all splits and labels.txt; `counts` maps a split to its pictures a class."""
+def write_images(folder: Path, counts: dict, class_names: list[str], size: tuple[int, int], seed: int) -> None:
+    """Writes the images of all splits and labels.txt; `counts` maps a split to its images a class."""
     for split, count in counts.items():
         for class_name in class_names:
             for number in range(1, count + 1):
@@ -99,12 +99,12 @@ def write_pictures(folder: Path, counts: dict, class_names: list[str], size: tup
 
 
 def write_sheet(path: Path, class_names: list[str], size: tuple[int, int], seed: int, columns: int = 8) -> None:
-    """Writes a contact sheet: the first train pictures of each class, one class a row."""
+    """Writes a contact sheet: the first train images of each class, one class a row."""
     sheet = Image.new("RGB", (size[0] * columns, size[1] * len(class_names)))
     for row, class_name in enumerate(class_names):
         for column in range(columns):
-            picture = Image.open(io.BytesIO(jpeg_bytes(class_name, "train", column + 1, size, seed)))
-            sheet.paste(picture, (column * size[0], row * size[1]))
+            image = Image.open(io.BytesIO(jpeg_bytes(class_name, "train", column + 1, size, seed)))
+            sheet.paste(image, (column * size[0], row * size[1]))
     sheet.save(path)
 
 
@@ -114,15 +114,15 @@ def _is_drawn(path: Path) -> bool:
 
 
 def check_free(folder: Path, counts: dict, class_names: list[str], force: bool) -> None:
-    """Stops, naming what is in the way; `force` lets drawn pictures be overwritten, but never any other."""
+    """Stops, naming what is in the way; `force` lets drawn images be overwritten, but never any other."""
     folders = [folder / split / name for split, count in counts.items() if count for name in class_names]
     taken = [path for class_folder in folders for path in sorted(class_folder.glob("*"))]
     if force:
         taken = [path for path in taken if path.is_dir() or not _is_drawn(path)]
-    cure = "choose another --out" + ("" if force else ", or overwrite drawn pictures with --force")
+    cure = "choose another --out" + ("" if force else ", or overwrite drawn images with --force")
     if taken:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
-        kind = "not drawn by this program" if force else "in the way of the new pictures"
+        kind = "not drawn by this program" if force else "in the way of the new images"
         sys.exit(f"{taken[0]}{more}: {kind}; {cure}")
     labels = folder / "labels.txt"
     if not force and labels.exists() and labels.read_text(encoding="utf-8").split() != list(class_names):
@@ -149,20 +149,20 @@ def _png(text: str) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="draw.py", description="Draws pictures of the twelve zodiac animals.")
+    parser = argparse.ArgumentParser(prog="draw.py", description="Draws images of the twelve zodiac animals.")
     parser.add_argument(
         "--out", type=Path, default=HERE, metavar="DIR", help="folder to write to (default: %(default)s)"
     )
     for split, count in DEFAULT_COUNTS.items():
-        told = f"{split} pictures a class (default: {count})"
+        told = f"{split} images a class (default: {count})"
         parser.add_argument(f"--{split}", type=_count, default=count, metavar="N", help=told)
     told = "pixels: 96, or 500x375 for width x height (default: 96)"
     parser.add_argument("--size", type=_size, default=(96, 96), metavar="SIZE", help=told)
-    parser.add_argument("--seed", type=_count, default=0, help="0 (the default) draws the pictures that ship")
+    parser.add_argument("--seed", type=_count, default=0, help="0 (the default) draws the images that ship")
     told = "only these of " + " ".join(CLASS_NAMES)
     parser.add_argument("--classes", nargs="+", choices=CLASS_NAMES, default=CLASS_NAMES, metavar="NAME", help=told)
     parser.add_argument("--sheet", type=_png, metavar="PNG", help="write only a contact sheet, one class a row")
-    parser.add_argument("--force", action="store_true", help="overwrite pictures that were drawn before")
+    parser.add_argument("--force", action="store_true", help="overwrite images that were drawn before")
     return parser
 
 
@@ -177,9 +177,9 @@ def main(arguments: list[str] | None = None) -> None:
             done = f"{options.sheet}: contact sheet"
         else:
             check_free(options.out, counts, class_names, options.force)
-            write_pictures(options.out, counts, class_names, options.size, options.seed)
+            write_images(options.out, counts, class_names, options.size, options.seed)
             told = " + ".join(f"{count * len(class_names)} {split}" for split, count in counts.items())
-            done = f"{options.out}: {told} pictures"
+            done = f"{options.out}: {told} images"
     except OSError as error:
         sys.exit(f"{error.filename or options.out}: {error.strerror or error}; choose another place to write to")
     size = "x".join(map(str, options.size))

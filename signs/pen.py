@@ -1,7 +1,7 @@
 """A pen that draws smooth shapes in an animal's own coordinates.
 
 An animal is drawn in the square -1..1 (x to the right, y downwards). The pen bends that square a little, flips, tilts,
-scales and moves it, and knows the line style and the colours of the picture.
+scales and moves it, and knows the line style and the colours of the image.
 """
 
 import colorsys
@@ -81,7 +81,7 @@ def brightness_apart(rng: Generator, *others: tuple[float, float]) -> float:
 
 @dataclass
 class Palette:
-    """The colours of one picture; nothing in it depends on the animal."""
+    """The colours of one image; nothing in it depends on the animal."""
 
     base: tuple  # fur or skin
     patch: tuple  # muzzle, belly, stripes
@@ -104,7 +104,7 @@ class Palette:
 
 
 class Pen:
-    """Draws in the square -1..1 onto a picture.
+    """Draws in the square -1..1 onto an image.
 
     Args:
         image: PIL image, RGB, drawn on in place.
@@ -142,7 +142,7 @@ class Pen:
         return points @ self.placing[:, :2].T + self.placing[:, 2]
 
     def _edge(self, pixels: np.ndarray, fill: tuple) -> None:
-        """Draws the outline of a shape in the style of the picture."""
+        """Draws the outline of a shape in the style of the image."""
         colour = mix(fill, self.palette.ink, 0.35) if self.faint else self.palette.ink
         pixels = np.concatenate([pixels, pixels[:2]])
         for _ in range(2 if self.sketchy else 1):

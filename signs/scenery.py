@@ -17,7 +17,7 @@ BLUR = 0.006  # largest radius, as a share of the smaller side
 
 
 def _ramp(width: int, height: int, first: tuple, second: tuple, angle: float) -> Image.Image:
-    """Returns a picture that runs from one colour to the other in the direction of `angle` (radians)."""
+    """Returns an image that runs from one colour to the other in the direction of `angle` (radians)."""
     y, x = np.mgrid[-1:1:8j, -1:1:8j]
     share = np.clip(0.5 + 0.5 * (x * math.cos(angle) + y * math.sin(angle)), 0, 1)[..., None]
     small = np.asarray(first) * (1 - share) + np.asarray(second) * share
@@ -84,7 +84,7 @@ BACKGROUNDS = (_flat, _gradient, _stripes, _dots, _blobs, _landscape)
 
 
 def background(width: int, height: int, palette: Palette, rng: Generator) -> Image.Image:
-    """Returns an RGB picture of the size in pixels, in the background colours of the palette."""
+    """Returns an RGB image of the size in pixels, in the background colours of the palette."""
     return BACKGROUNDS[rng.integers(len(BACKGROUNDS))](width, height, palette, rng)
 
 
@@ -122,14 +122,14 @@ OCCLUSIONS = (_leaves, _bar, _spots)
 
 
 def occlude(image: Image.Image, rng: Generator) -> None:
-    """Draw, in some pictures, leaves, a bar or spots in front of everything, in place."""
+    """Draw, in some images, leaves, a bar or spots in front of everything, in place."""
     if rng.random() < OCCLUSION_CHANCE:
         kind = OCCLUSIONS[rng.integers(len(OCCLUSIONS))]
         kind(ImageDraw.Draw(image), *image.size, colour_of(rng, rng.uniform(0.1, 0.9)), rng)
 
 
 def photograph(image: Image.Image, rng: Generator) -> Image.Image:
-    """Returns the picture under uneven light, with another contrast, blurred and noisy."""
+    """Returns the image under uneven light, with another contrast, blurred and noisy."""
     width, height = image.size
     if rng.random() < 0.5:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, BLUR) * min(width, height)))

@@ -137,8 +137,8 @@ def release_memory() -> None:
 def share_one_heap() -> None:
     """Lets all threads allocate from one heap; to be called before there are any.
 
-    By default the C library gives each its own, and every one keeps what its largest pictures needed, so that memory
-    grows over the first thousands of pictures: decoding alone peaked at 396 MiB that way and at 349 MiB this way.
+    By default the C library gives each its own, and every one keeps what its largest images needed, so that memory
+    grows over the first thousands of images: decoding alone peaked at 396 MiB that way and at 349 MiB this way.
     """
     if libc := _glibc():
         libc.mallopt(M_ARENA_MAX, 1)

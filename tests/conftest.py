@@ -23,8 +23,8 @@ import config
 from system import cli, machine
 
 CLASS_NAMES = ["ox", "dragon", "dog"]
-COUNTS = {"train": 6, "valid": 4, "test": 4}  # pictures a class
-# A training of a second or two: the small network on small pictures, one thread.
+COUNTS = {"train": 6, "valid": 4, "test": 4}  # images a class
+# A training of a second or two: the small network on small images, one thread.
 SHORT = {
     "network": "cnn",
     "image_shape": [3, 24, 24],
@@ -56,7 +56,7 @@ def as_arguments(values: dict[str, Any]) -> list[str]:
 
 
 def without_augmentation() -> dict[str, Any]:
-    """The augment settings that leave pictures alone: ranges of factors to 1, everything else to 0."""
+    """The augment settings that leave images alone: ranges of factors to 1, everything else to 0."""
     values = config.load().augment.model_dump()
     return {key: [1.0, 1.0] if isinstance(value, tuple) else 0 for key, value in values.items()}
 
@@ -106,7 +106,7 @@ def draw_data() -> Callable[..., Path]:
     """Gives a function that draws a data set with the project's own drawing script."""
 
     def build(folder: Path, class_names=CLASS_NAMES, counts=COUNTS, size=(48, 40), seed=5) -> Path:
-        draw.write_pictures(folder, counts, class_names, size, seed)
+        draw.write_images(folder, counts, class_names, size, seed)
         return folder
 
     return build

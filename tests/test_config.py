@@ -227,7 +227,7 @@ def test_get_refuses_what_it_does_not_know(path):
 
 
 def test_settings_are_told_from_file_names(tmp_path, monkeypatch):
-    """Guards against a picture called a=b.jpg that is taken for a setting."""
+    """Guards against an image called a=b.jpg that is taken for a setting."""
     monkeypatch.chdir(tmp_path)
     Path("a=b.jpg").touch()
     assert cli.split_overrides(["top_k=2", "a=b.jpg", "x/y=1.jpg", "c.d=1", "dog.jpg"]) == (

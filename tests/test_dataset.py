@@ -1,4 +1,4 @@
-"""Batches: every picture once, the same whoever reads it, and a broken picture that stops the reading by its name."""
+"""Batches: every image once, the same whoever reads it, and a broken image that stops the reading by its name."""
 
 import subprocess
 import sys
@@ -18,14 +18,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture
 def loader_for(drawn, settings_for, monkeypatch):
-    """Makes a loader over the training pictures."""
+    """Makes a loader over the training images."""
     monkeypatch.chdir(drawn.parent)
 
     def build(batch_size=4, num_workers=0, shuffle=True, training=True, seed=1) -> BatchLoader:
         settings = settings_for("data")
-        entries, _ = read_split(settings, "train")
+        samples, _ = read_split(settings, "train")
         transform = (TrainTransform if training else EvalTransform).from_settings(settings)
-        return BatchLoader(ListDataset(entries, transform, settings.max_pixels, seed), batch_size, num_workers, shuffle)
+        return BatchLoader(ListDataset(samples, transform, settings.max_pixels, seed), batch_size, num_workers, shuffle)
 
     return build
 
@@ -34,24 +34,24 @@ def all_images(loader: BatchLoader) -> np.ndarray:
     return np.concatenate([np.asarray(images) for images, _ in loader])
 
 
-def test_items_are_the_listed_pictures(loader_for, settings_for):
+def test_items_are_the_listed_images(loader_for, settings_for):
     """Guards against labels that belong to the neighbour, and against pixels that a second reader made."""
     dataset = loader_for(training=False).dataset
     transform = EvalTransform.from_settings(settings_for("data"))
     assert len(dataset) == 18
-    for index, entry in enumerate(dataset.entries):
+    for index, sample in enumerate(dataset.samples):
         image, label = dataset[index]
         assert image.dtype == np.uint8 and image.shape == (3, 24, 24)
-        assert label == entry.label and label.dtype == np.int64
-        assert (image == transform(read_image(entry.file, 10**8))).all()
+        assert label == sample.label and label.dtype == np.int64
+        assert (image == transform(read_image(sample.file, 10**8))).all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 18, 100])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_every_picture_comes_once_an_epoch(loader_for, batch_size, shuffle):
-    """Guards against pictures dropped with the last batch, or drawn twice."""
+def test_every_image_comes_once_an_epoch(loader_for, batch_size, shuffle):
+    """Guards against images dropped with the last batch, or drawn twice."""
     loader = loader_for(batch_size, shuffle=shuffle, training=False)
-    whole = loader.dataset.entries
+    whole = loader.dataset.samples
     expected = sorted((loader.dataset[i][0].tobytes(), int(whole[i].label)) for i in range(len(whole)))
     for epoch in range(2):
         loader.epoch = epoch
@@ -67,14 +67,14 @@ def test_every_picture_comes_once_an_epoch(loader_for, batch_size, shuffle):
 
 
 def test_an_unshuffled_pass_keeps_the_order_of_the_list(loader_for):
-    """Guards against predictions that are told of another picture."""
+    """Guards against predictions that are told of another image."""
     loader = loader_for(5, shuffle=False, training=False)
     labels = np.concatenate([labels for _, labels in loader])
-    assert labels.tolist() == [entry.label for entry in loader.dataset.entries]
+    assert labels.tolist() == [sample.label for sample in loader.dataset.samples]
 
 
 def test_order_and_augmentation_change_from_epoch_to_epoch_and_with_the_seed(loader_for):
-    """Guards against a training that sees the same pictures in the same order again and again."""
+    """Guards against a training that sees the same images in the same order again and again."""
     loader = loader_for()
     first = all_images(loader)
     loader.epoch = 1
@@ -91,8 +91,8 @@ def test_order_and_augmentation_change_from_epoch_to_epoch_and_with_the_seed(loa
     assert (dataset[3][0] != zero).any()
 
 
-def test_augmentation_depends_on_nothing_but_seed_epoch_and_picture(loader_for):
-    """Guards against pictures that change with the batch size, the order of reading or the picture read before."""
+def test_augmentation_depends_on_nothing_but_seed_epoch_and_image(loader_for):
+    """Guards against images that change with the batch size, the order of reading or the image read before."""
     dataset, again = loader_for().dataset, loader_for().dataset
     forwards = [dataset[i][0] for i in range(6)]
     backwards = [again[i][0] for i in reversed(range(6))][::-1]
@@ -120,9 +120,9 @@ from dataset import BatchLoader, ListDataset
 from annotation.lists import read_split
 from imaging.transforms import EvalTransform
 settings = config.load(None, sys.argv[3:])
-entries, class_names = read_split(settings, "train")
+samples, class_names = read_split(settings, "train")
 for num_workers in (0, 2):
-    dataset = ListDataset(entries, EvalTransform.from_settings(settings), settings.max_pixels)
+    dataset = ListDataset(samples, EvalTransform.from_settings(settings), settings.max_pixels)
     network = paddle.nn.Sequential(paddle.nn.Flatten(), paddle.nn.Linear(3 * 24 * 24, 3))
     model = paddle.Model(network)
     model.prepare(loss=paddle.nn.CrossEntropyLoss())
@@ -138,8 +138,8 @@ for num_workers in (0, 2):
 
 
 @pytest.mark.parametrize("how", ["loop", "paddle.Model"])
-def test_a_broken_picture_raises_its_own_error(data, arguments_for, tmp_path, how):
-    """Guards against the loader that hangs for ever when a picture is broken, and the one that hides which it was."""
+def test_a_broken_image_raises_its_own_error(data, arguments_for, tmp_path, how):
+    """Guards against the loader that hangs for ever when an image is broken, and the one that hides which it was."""
     broken = sorted(Path("data/train/dog").glob("*.jpg"))[2]
     broken.write_bytes(broken.read_bytes()[:400])
     script = tmp_path / "reads.py"
@@ -183,8 +183,8 @@ def test_a_list_is_refused_with_what_is_wrong_in_it(data, settings_for):
 
 
 def test_max_pixels_is_read_by_the_loader(data, settings_for):
-    """Guards against a picture bomb that annotate would leave out, but an older list still names."""
+    """Guards against an image bomb that annotate would leave out, but an older list still names."""
     settings = settings_for("data", max_pixels=100)
-    entries, _ = read_split(settings, "train")
+    samples, _ = read_split(settings, "train")
     with pytest.raises(UserError, match="pixels"):
-        ListDataset(entries, EvalTransform.from_settings(settings), settings.max_pixels)[0]
+        ListDataset(samples, EvalTransform.from_settings(settings), settings.max_pixels)[0]

@@ -29,7 +29,7 @@ def _table(file: Path) -> tuple[list[str], list[str], np.ndarray]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
-    """A copy of the project, without pictures and outputs, in a folder whose name has a space and Chinese letters."""
+    """A copy of the project, without images and outputs, in a folder whose name has a space and Chinese letters."""
     folder = tmp_path_factory.mktemp("clone") / "my 项目"
     folder.mkdir()
     for path in ROOT.iterdir():
@@ -45,7 +45,7 @@ def walked(clone, command, arguments_for) -> Path:
     """The folder after every command has run in it."""
     place = clone / "工作 place"
     place.mkdir()
-    draw.write_pictures(place / "图 片", {"train": 6, "valid": 4, "test": 4}, CLASS_NAMES, (60, 45), 5)
+    draw.write_images(place / "图 片", {"train": 6, "valid": 4, "test": 4}, CLASS_NAMES, (60, 45), 5)
     changes = arguments_for(
         "图 片", image_shape=list(SHAPE), output_dir="训 练", run_name="一 run", export_dir="导 出", epochs=3
     )
@@ -88,9 +88,9 @@ def test_onednn_on_and_off_give_the_same_answers(walked, monkeypatch):
     from imaging.transforms import EvalTransform
 
     monkeypatch.chdir(walked)
-    entries = read_list(Path("图 片/test.txt"), 3)
+    samples = read_list(Path("图 片/test.txt"), 3)
     transform = EvalTransform.from_settings(config.load(base="训 练/一 run/config.yaml"))
-    images = np.stack([transform(read_image(entry.file, 10**8)) for entry in entries]).astype("float32")
+    images = np.stack([transform(read_image(sample.file, 10**8)) for sample in samples]).astype("float32")
     found = []
     for onednn in (True, False):
         engine = inference.Config("导 出/一 run/inference.json", "导 出/一 run/inference.pdiparams")
@@ -122,7 +122,7 @@ def test_no_size_is_written_down_twice(walked):
 
 
 def test_the_scores_are_those_of_the_answers(walked):
-    """Guards against an evaluation that sees other pixels, pictures or weights than a prediction."""
+    """Guards against an evaluation that sees other pixels, images or weights than a prediction."""
     metrics = json.loads((walked / "训 练/一 run/metrics.json").read_text("utf-8"))
     paths, answers, _ = _table(walked / "run.csv")
     right = [answer == Path(path).parent.name for path, answer in zip(paths, answers, strict=True)]
@@ -136,8 +136,8 @@ def test_the_scores_are_those_of_the_answers(walked):
     assert np.mean(right) <= np.mean(likeliest)
 
 
-def test_the_pictures_are_as_they_were(walked):
-    """Guards against a command that writes into the user's pictures."""
+def test_the_images_are_as_they_were(walked):
+    """Guards against a command that writes into the user's images."""
     for split in ("train", "valid", "test"):
         for class_name in CLASS_NAMES:
             files = sorted((walked / "图 片" / split / class_name).iterdir())

@@ -119,7 +119,7 @@ def _number(text: str) -> float | None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_linked_files_exist(name):
-    """Guards against links to files that were moved, and pictures that do not show."""
+    """Guards against links to files that were moved, and images that do not show."""
     links = re.findall(r"\]\(([^)\s]+)", text_of(name))
     links = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
     assert [link for link in links if not (ROOT / link).exists()] == []

@@ -36,15 +36,15 @@ def test_the_two_cifar_recipes_train_one_network_equally_long():
     assert sum(weight.size for weight in network.parameters()) == 122_570
 
 
-def step(settings: config.Settings, num_classes: int, pictures: int) -> tuple[float, dict[str, float]]:
+def step(settings: config.Settings, num_classes: int, count: int) -> tuple[float, dict[str, float]]:
     """Trains one step on noise; returns the loss and how far each weight moved."""
     network, _ = networks.build(settings, num_classes)
     optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 10))
     before = {key: weight.numpy().copy() for key, weight in network.named_parameters()}
     model = paddle.Model(network)
     model.prepare(optimizer, training.Loss(settings.label_smoothing), [training.Accuracy()])
-    images = paddle.randint(0, 255, [pictures, *settings.image_shape]).astype("uint8")
-    (loss,), _ = model.train_batch([images], [paddle.randint(0, num_classes, [pictures])])
+    images = paddle.randint(0, 255, [count, *settings.image_shape]).astype("uint8")
+    (loss,), _ = model.train_batch([images], [paddle.randint(0, num_classes, [count])])
     moved = {key: float(abs(weight.numpy() - before[key]).max()) for key, weight in network.named_parameters()}
     return float(loss), moved
 

@@ -1,4 +1,4 @@
-"""The pictures that ship: drawn by signs/draw.py, byte by byte, and hard enough to need a network."""
+"""The images that ship: drawn by signs/draw.py, byte by byte, and hard enough to need a network."""
 
 import hashlib
 import importlib.metadata
@@ -13,7 +13,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 SIGNS = ROOT / "signs"
-PICTURES = sorted(path for split in draw.SPLITS for path in (SIGNS / split).rglob("*.jpg"))
+IMAGES = sorted(path for split in draw.SPLITS for path in (SIGNS / split).rglob("*.jpg"))
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -27,40 +27,40 @@ def pinned(package: str) -> bool:
 
 
 def test_the_set_is_complete():
-    """Guards against pictures that were left out of a commit, or that are in no class."""
+    """Guards against images that were left out of a commit, or that are in no class."""
     expected = {
         f"{split}/{name}/{number:08d}.jpg"
         for split, count in draw.DEFAULT_COUNTS.items()
         for name in draw.CLASS_NAMES
         for number in range(1, count + 1)
     }
-    assert {path.relative_to(SIGNS).as_posix() for path in PICTURES} == expected
+    assert {path.relative_to(SIGNS).as_posix() for path in IMAGES} == expected
     assert (SIGNS / "labels.txt").read_text().split() == list(draw.CLASS_NAMES)
     assert list(draw.CLASS_NAMES) == "ratt ox tiger rabbit dragon snake horse goat monkey rooster dog pig".split()
 
 
 @pytest.mark.skipif(not (pinned("pillow") and pinned("numpy")), reason="another release may round differently")
-def test_the_pictures_are_redrawn_byte_by_byte():
+def test_the_images_are_redrawn_byte_by_byte():
     """Guards against a drawing script that no longer draws what ships."""
-    for path in PICTURES:
+    for path in IMAGES:
         split, class_name, name = path.parts[-3:]
         assert path.read_bytes() == draw.jpeg_bytes(class_name, split, int(name[:-4]), (96, 96), 0), path
 
 
-def test_no_picture_is_there_twice():
-    """Guards against a test picture that was trained on: equal pixels, or equal once shrunk."""
+def test_no_image_is_there_twice():
+    """Guards against a test image that was trained on: equal pixels, or equal once shrunk."""
     exact, small = set(), set()
-    for path in PICTURES:
+    for path in IMAGES:
         image = Image.open(path)
         assert image.mode == "RGB" and image.size == (96, 96)
         exact.add(hashlib.sha256(image.tobytes()).digest())
         small.add(image.resize((12, 12), Image.Resampling.BOX).tobytes())
-    assert len(exact) == len(small) == len(PICTURES)
+    assert len(exact) == len(small) == len(IMAGES)
 
 
-def test_the_pictures_are_small():
+def test_the_images_are_small():
     """Guards against a clone that takes minutes."""
-    assert sum(path.stat().st_size for path in PICTURES) < 4_000_000
+    assert sum(path.stat().st_size for path in IMAGES) < 4_000_000
 
 
 def test_colour_alone_does_not_tell_the_classes_apart():
@@ -68,7 +68,7 @@ def test_colour_alone_does_not_tell_the_classes_apart():
     from sklearn.linear_model import LogisticRegression
 
     def thumbnails(split: str) -> tuple[np.ndarray, list[str]]:
-        paths = [path for path in PICTURES if path.parts[-3] == split]
+        paths = [path for path in IMAGES if path.parts[-3] == split]
         images = [Image.open(path).resize((8, 8), Image.Resampling.BOX) for path in paths]
         return np.stack([np.asarray(image).ravel() / 255 for image in images]), [path.parent.name for path in paths]
 
@@ -76,17 +76,17 @@ def test_colour_alone_does_not_tell_the_classes_apart():
     assert 1 / 12 < accuracy < 0.5
 
 
-def test_more_pictures_leave_the_earlier_ones_unchanged(tmp_path):
-    """Guards against a larger set that is another set, and against splits that share pictures."""
+def test_more_images_leave_the_earlier_ones_unchanged(tmp_path):
+    """Guards against a larger set that is another set, and against splits that share images."""
     for folder, count in (("few", 2), ("more", 3)):
         draw.main(
             ["--out", str(tmp_path / folder), "--train", str(count), "--valid", "1", "--test", "1", "--size", "40x30"]
         )
     few, more = files_in(tmp_path / "few"), files_in(tmp_path / "more")
     assert few.keys() < more.keys() and all(more[name] == few[name] for name in few)
-    pictures = [content for name, content in more.items() if name.endswith(".jpg")]
-    assert len(set(pictures)) == len(pictures) == 5 * 12
-    assert Image.open(io.BytesIO(pictures[0])).size == (40, 30)
+    images = [content for name, content in more.items() if name.endswith(".jpg")]
+    assert len(set(images)) == len(images) == 5 * 12
+    assert Image.open(io.BytesIO(images[0])).size == (40, 30)
     draw.main(
         [
             "--out",
@@ -103,10 +103,10 @@ def test_more_pictures_leave_the_earlier_ones_unchanged(tmp_path):
             "9",
         ]
     )
-    assert not set(files_in(tmp_path / "other").values()) - {more["labels.txt"]} & set(pictures)
+    assert not set(files_in(tmp_path / "other").values()) - {more["labels.txt"]} & set(images)
 
 
-def test_nothing_is_overwritten_unless_told_and_no_foreign_picture_even_then(tmp_path):
+def test_nothing_is_overwritten_unless_told_and_no_foreign_image_even_then(tmp_path):
     """Guards against a photo collection that is painted over by our drawings."""
     line = ["--out", str(tmp_path), "--train", "2", "--valid", "0", "--test", "0", "--size", "24", "--classes", "ox"]
     draw.main(line)

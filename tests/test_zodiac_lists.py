@@ -23,32 +23,32 @@ SHARED = Path(os.environ.get("SHARED_DATA") or ROOT.parent / "shared" / "data") 
 
 
 def stand_in(folder: Path, lists: dict[str, str]) -> Path:
-    """Lays out the set as its notebook does, with one small picture in the place of every photo."""
+    """Lays out the set as its notebook does, with one small image in the place of every photo."""
     data = folder / "signs"
     data.mkdir()
     (data / "labels.txt").write_text("".join(f"{name}\n" for name in draw.CLASS_NAMES))
-    picture = draw.jpeg_bytes("dog", "train", 1, (32, 32), 0)
+    image = draw.jpeg_bytes("dog", "train", 1, (32, 32), 0)
     for split, text in lists.items():
         (data / f"{split}.txt").write_bytes(text.encode())
         for line in text.splitlines():
             file = folder / line.split("\t")[0]
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(picture)
+            file.write_bytes(image)
     return data
 
 
 def check(data: Path, lists: dict[str, str], settings) -> dict[str, Counter]:
-    """Reads every list and compares it row by row; returns the pictures of each class."""
+    """Reads every list and compares it row by row; returns the images of each class."""
     counts = {}
     for split, text in lists.items():
-        entries, class_names = read_split(settings, split)
+        samples, class_names = read_split(settings, split)
         rows = [line.split("\t") for line in text.splitlines()]
-        assert [(entry.path, entry.label) for entry in entries] == [(path, int(index)) for path, index in rows]
+        assert [(sample.path, sample.label) for sample in samples] == [(path, int(index)) for path, index in rows]
         # The folder's name is the class, so the indices must be those of our labels.txt.
-        assert all(class_names[entry.label] == Path(entry.path).parent.name for entry in entries)
-        image, label = ListDataset(entries[:1], EvalTransform.from_settings(settings), 10**8)[0]
-        assert image.shape == (3, 24, 24) and label == entries[0].label
-        counts[split] = Counter(class_names[entry.label] for entry in entries)
+        assert all(class_names[sample.label] == Path(sample.path).parent.name for sample in samples)
+        image, label = ListDataset(samples[:1], EvalTransform.from_settings(settings), 10**8)[0]
+        assert image.shape == (3, 24, 24) and label == samples[0].label
+        counts[split] = Counter(class_names[sample.label] for sample in samples)
     return counts
 
 

@@ -1,4 +1,4 @@
-"""What fit calls after each step and epoch: order of pictures, progress, divergence, history, saving."""
+"""What fit calls after each step and epoch: order of images, progress, divergence, history, saving."""
 
 import contextlib
 import math
@@ -25,7 +25,7 @@ class Steps(paddle.callbacks.Callback):
         self.session = session
         self.first = True
         sizes, group = session.loader.sizes(), session.settings.accumulate
-        # Pictures of all the batches, in all the processes, that make one update with a step.
+        # Images of all the batches, in all the processes, that make one update with a step.
         self.sizes, self.groups = sizes, [sum(sizes[i - i % group :][:group]) for i in range(len(sizes))]
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -58,7 +58,7 @@ class Steps(paddle.callbacks.Callback):
             weight.stop_gradient = False
 
     def on_train_batch_begin(self, step: int, logs: dict | None = None) -> None:
-        """Seeds dropout, and gives the batch its share of the update: the mean over all its pictures."""
+        """Seeds dropout, and gives the batch its share of the update: the mean over all its images."""
         session = self.session
         # Resuming within an epoch then needs no generator's state, and each process drops other units.
         paddle.seed(_step_seed(session.settings.seed, session.epoch, session.step, session.rank))
@@ -119,7 +119,7 @@ class Divergence(paddle.callbacks.Callback):
 
 
 class Progress(paddle.callbacks.Callback):
-    """A progress bar with pictures/s and time left; one line an epoch where nobody watches."""
+    """A progress bar with images/s and time left; one line an epoch where nobody watches."""
 
     def __init__(self, session: Session):
         super().__init__()
@@ -131,7 +131,7 @@ class Progress(paddle.callbacks.Callback):
         sizes = session.loader.sizes()
         self.title = f"epoch {session.epoch}/{session.settings.epochs}"
         self.total, done = sum(sizes), sum(sizes[: session.step])
-        self.bar = tqdm(unit=" pictures", desc=self.title, leave=False, disable=None, total=self.total, initial=done)
+        self.bar = tqdm(unit=" images", desc=self.title, leave=False, disable=None, total=self.total, initial=done)
         self.started, self.seen = time.monotonic(), self.total - done
 
     def on_train_batch_end(self, step: int, logs: dict | None = None) -> None:
@@ -194,7 +194,7 @@ class Recorder(paddle.callbacks.Callback):
             f"{split} loss {row[f'{split}_loss']:.4f} accuracy {row[f'{split}_accuracy']:.4f}"
             for split in ("train", "valid")
         )
-        speed = f", {self.progress.speed:.0f} pictures/s" if self.progress else ""
+        speed = f", {self.progress.speed:.0f} images/s" if self.progress else ""
         print(f"epoch {session.epoch}/{session.settings.epochs}: {scores}{speed}", flush=True)
         if out_of_patience:
             print(f"stopped early: no better valid {session.settings.monitor} for {session.waited} epochs")

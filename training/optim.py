@@ -132,15 +132,15 @@ def _weights(network: paddle.nn.Layer) -> list[paddle.Tensor]:
 
 
 def class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Weights float32 [C] in inverse proportion to the classes' counts; their mean over the pictures is 1.
+    """Weights float32 [C] in inverse proportion to the classes' counts; their mean over the images is 1.
 
     Raises:
-        UserError: A class has no picture.
+        UserError: A class has no image.
     """
     counts = np.bincount(labels, minlength=num_classes)
     if not counts.all():
         missing = ", ".join(str(index) for index in np.flatnonzero(counts == 0)[:10])
-        raise UserError(f"class_balance: no training picture of class {missing}; add some, or use class_balance=none")
+        raise UserError(f"class_balance: no training image of class {missing}; add some, or use class_balance=none")
     return (len(labels) / (num_classes * counts)).astype(np.float32)
 
 

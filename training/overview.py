@@ -14,7 +14,7 @@ from models.networks import Classifier
 from system.files import write_text
 from training.session import Session
 
-# Pictures of augmented.png, at most.
+# Images of augmented.png, at most.
 SHOWN = 24
 
 
@@ -30,7 +30,7 @@ def show_batch(session: Session, class_names: list[str]) -> np.ndarray:
 
 
 def _caption(label: np.ndarray, class_names: list[str]) -> str:
-    """The class, or the classes a mixed picture is made of with their shares."""
+    """The class, or the classes a mixed image is made of with their shares."""
     if label.ndim == 0:
         return class_names[label]
     return ", ".join(f"{class_names[index]} {label[index]:.0%}" for index in np.argsort(-label)[:2] if label[index] > 0)

@@ -1,4 +1,4 @@
-"""The loss, and what is measured over all pictures of a pass."""
+"""The loss, and what is measured over all images of a pass."""
 
 import numpy as np
 import paddle
@@ -27,7 +27,7 @@ class Loss(paddle.nn.Layer):
     def forward(self, *outputs_and_labels: paddle.Tensor) -> paddle.Tensor:
         """Takes logits [N, C] (several times, for auxiliary outputs) and labels; returns a scalar.
 
-        Labels are int64 [N], or targets float32 [N, C] where pictures are mixed.
+        Labels are int64 [N], or targets float32 [N, C] where images are mixed.
         """
         *outputs, labels = outputs_and_labels
         losses = [self._one(logits, labels) for logits in outputs]
@@ -44,7 +44,7 @@ class Loss(paddle.nn.Layer):
 
 
 class Mean(paddle.metric.Metric):
-    """The mean over all pictures of a value that `compute` gives for each; paddle's eval loss is the last batch's."""
+    """The mean over all images of a value that `compute` gives for each; paddle's eval loss is the last batch's."""
 
     label = ""
 
@@ -91,7 +91,7 @@ class MeanLoss(Mean):
 
 
 class Accuracy(Mean):
-    """Share of pictures whose largest logit is the label's (of mixed pictures: the larger share's)."""
+    """Share of images whose largest logit is the label's (of mixed images: the larger share's)."""
 
     label = "accuracy"
 
@@ -103,7 +103,7 @@ class Accuracy(Mean):
 
 
 class Recall(paddle.metric.Metric):
-    """Mean over the classes of the share of a class's pictures that are recognised; counts in validation only.
+    """Mean over the classes of the share of a class's images that are recognised; counts in validation only.
 
     Attributes:
         active: Whether batches count.
@@ -136,7 +136,7 @@ class Recall(paddle.metric.Metric):
         self.counts, self.hits = np.zeros((2, self.num_classes), np.int64)
 
     def recalls(self) -> np.ndarray:
-        """Share of each class's pictures that are recognised, float [C]; NaN for a class without pictures."""
+        """Share of each class's images that are recognised, float [C]; NaN for a class without images."""
         return np.where(self.counts > 0, self.hits / np.maximum(self.counts, 1), np.nan)
 
     def accumulate(self) -> float:

@@ -17,7 +17,7 @@ from training.session import Session
 
 
 class Board(paddle.callbacks.Callback):
-    """Writes for VisualDL: scores, rate and speed in training, scores and recalls by epoch, sample pictures."""
+    """Writes for VisualDL: scores, rate and speed in training, scores and recalls by epoch, sample images."""
 
     # Points of an epoch's curves: more cost time and show no more.
     POINTS = 200
@@ -34,7 +34,7 @@ class Board(paddle.callbacks.Callback):
         self.every = -(-session.loader.steps // self.POINTS)
         if session.epoch == 1 and session.step == 0:
             for index, image in enumerate(samples[:8]):
-                self.writer.add_image(f"train/picture {index + 1}", image.transpose(1, 2, 0), 0)
+                self.writer.add_image(f"train/image {index + 1}", image.transpose(1, 2, 0), 0)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Called by fit; its epoch counts from 0."""
@@ -77,11 +77,11 @@ class Board(paddle.callbacks.Callback):
     def _write_answers(self, logits: np.ndarray) -> None:
         """Writes a precision-recall and a ROC curve for each of the first classes, and the surest wrong answers."""
         settings, epoch = self.session.settings, self.session.epoch
-        entries, _ = read_split(settings, "valid")
+        samples, _ = read_split(settings, "valid")
         # With several processes this one has a part of the answers only, in another order.
-        if len(entries) != len(logits):
+        if len(samples) != len(logits):
             return
-        labels, answers = np.array([entry.label for entry in entries]), metrics.probabilities(logits)
+        labels, answers = np.array([sample.label for sample in samples]), metrics.probabilities(logits)
         # VisualDL 2.5.3 asks for a name that numpy has dropped.
         np.float = float
         for index, name in enumerate(self.class_names[: self.CURVES]):
@@ -93,7 +93,7 @@ class Board(paddle.callbacks.Callback):
         transform = EvalTransform.from_settings(settings)
         for rank, place in enumerate(np.argsort(-sureness, kind="stable")[: self.MISTAKES], 1):
             if sureness[place] >= 0:
-                image = transform(read_image(entries[place].file, settings.max_pixels))
+                image = transform(read_image(samples[place].file, settings.max_pixels))
                 self.writer.add_image(f"valid/surest mistake {rank}", image.transpose(1, 2, 0), epoch)
 
     def on_train_end(self, logs: dict | None = None) -> None:

@@ -1,6 +1,6 @@
 """The folder OUT.parts: what each process has scored so far, so that a killed job goes on where it was.
 
-Every process appends to a file of its own, one line a picture: index, path, error, probabilities, tab between them.
+Every process appends to a file of its own, one line an image: index, path, error, probabilities, tab between them.
 Lines of one file stand in the order of their index. A line without its end was torn by a kill and does not count.
 """
 
@@ -24,10 +24,10 @@ except ImportError:  # Windows
 
 @dataclass(frozen=True)
 class Row:
-    """One picture's answer.
+    """One image's answer.
 
     Attributes:
-        index: Place of the picture in the job, from 0.
+        index: Place of the image in the job, from 0.
         path: As the job names it.
         error: Why there is no answer; "" where there is one.
         probabilities: One a class; empty where there is no answer.
@@ -67,7 +67,7 @@ class Parts:
     Attributes:
         folder: OUT.parts.
         rank: Of this process, from 0.
-        world: Number of processes; picture i belongs to process i modulo world.
+        world: Number of processes; image i belongs to process i modulo world.
     """
 
     def __init__(self, out: str | os.PathLike, job: dict[str, Any], rank: int, world: int):
@@ -102,7 +102,7 @@ class Parts:
             write_text(file, text)
         if file.read_text(encoding="utf-8") != text:
             raise UserError(
-                f"{self.folder}: an unfinished job of another model or other pictures; finish it, delete that folder, "
+                f"{self.folder}: an unfinished job of another model or other images; finish it, delete that folder, "
                 f"or choose another --out"
             )
 
@@ -128,12 +128,12 @@ class Parts:
             self.file.truncate(end)
 
     def left(self, paths: Iterable[str]) -> Iterator[tuple[int, str]]:
-        """Picks the pictures that this process has to score: its share, less what any part holds already.
+        """Picks the images that this process has to score: its share, less what any part holds already.
 
-        Attributes `total` and `found` count what has gone by: all pictures, and those of this share scored earlier.
+        Attributes `total` and `found` count what has gone by: all images, and those of this share scored earlier.
 
         Raises:
-            UserError: A part holds another picture at this place, so the list or folder has changed since.
+            UserError: A part holds another image at this place, so the list or folder has changed since.
         """
         self.total = self.found = 0
         scored = _merged(self.known)
@@ -145,7 +145,7 @@ class Parts:
             if row and row.index == index:
                 if row.path != path:
                     raise UserError(
-                        f"{self.folder}: picture {index} was {row.path!r} and is {path!r} now; the pictures have "
+                        f"{self.folder}: image {index} was {row.path!r} and is {path!r} now; the images have "
                         f"changed since the job began, delete that folder to begin anew"
                     )
                 self.found += index % self.world == self.rank
@@ -183,10 +183,10 @@ class Parts:
         return True
 
     def rows(self) -> Iterator[Row]:
-        """Reads all parts as one, in the order of the pictures.
+        """Reads all parts as one, in the order of the images.
 
         Raises:
-            UserError: A picture has no row: a part of another machine is not here.
+            UserError: An image has no row: a part of another machine is not here.
         """
         expected = 0
         for row in _merged({path: path.stat().st_size for path in sorted(self.folder.glob("part-*.tsv"))}):
@@ -198,7 +198,7 @@ class Parts:
             yield row
         if expected != self.total:
             raise UserError(
-                f"{self.folder}: picture {expected} of {self.total} has no answer; bring all machines' parts into "
+                f"{self.folder}: image {expected} of {self.total} has no answer; bring all machines' parts into "
                 f"this folder and give the same command once more"
             )
 
@@ -222,5 +222,5 @@ def _read(path: Path, size: int) -> Iterator[Row]:
                 yield Row.parse(line.decode("utf-8", "surrogateescape"))
             except ValueError:
                 raise UserError(
-                    f"{path}: {line[:40]!r} is no row; delete this file, its pictures are scored anew"
+                    f"{path}: {line[:40]!r} is no row; delete this file, its images are scored anew"
                 ) from None

@@ -1,4 +1,4 @@
-"""Files of answers: CSV, TSV, JSON and Parquet, one row a picture, failures included."""
+"""Files of answers: CSV, TSV, JSON and Parquet, one row an image, failures included."""
 
 import csv
 import importlib.util

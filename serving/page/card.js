@@ -1,4 +1,4 @@
-// One picture on the page: its views, its answer, and the correction of a wrong label.
+// One image on the page: its views, its answer, and the correction of a wrong label.
 
 import { number, percent, text } from "./language.js";
 import { copy, digest, drawBoth } from "./pixels.js";
@@ -29,11 +29,11 @@ export function drawBars(list, answer, press = null, pressed = null) {
   list.classList.toggle("refused", answer.none_of_these);
 }
 
-/** A picture and all that is known of it. `on` has the functions told, remove and retry of the page. */
+/** An image and all that is known of it. `on` has the functions told, remove and retry of the page. */
 export class Card {
   constructor(file, name, model, on) {
     Object.assign(this, { file, name, model, on, state: "waiting", answer: null, sentence: "", again: false, removed: false });
-    Object.assign(this, { size: null, view: "picture", heatClass: null, heats: new Map(), noted: null });
+    Object.assign(this, { size: null, view: "image", heatClass: null, heats: new Map(), noted: null });
     this.element = template.content.cloneNode(true).firstElementChild;
     this.element.card = this;
     this.number = cards++;
@@ -45,9 +45,9 @@ export class Card {
     return this.element.querySelector(selector);
   }
 
-  /** Decodes and draws the picture; a file that the browser cannot show may still be one for the server. */
+  /** Decodes and draws the image; a file that the browser cannot show may still be one for the server. */
   async prepare() {
-    this.size = await drawBoth(this.file, this.find(".picture"), this.find(".pixels"), this.model);
+    this.size = await drawBoth(this.file, this.find(".image"), this.find(".pixels"), this.model);
     this.find(".blank").hidden = this.size !== null;
     this.render();
   }
@@ -100,7 +100,7 @@ export class Card {
 
   #renderViews() {
     const [, height, width] = this.model?.image_shape ?? [];
-    const views = this.size && this.model ? ["picture", "pixels"] : [];
+    const views = this.size && this.model ? ["image", "pixels"] : [];
     if (this.model?.gradcam && this.state === "answered") views.push("heat");
     const set = this.find(".views");
     set.hidden = views.length < 2;
@@ -109,14 +109,14 @@ export class Card {
       const label = document.createElement("label"), input = document.createElement("input"), name = document.createElement("span");
       Object.assign(input, { type: "radio", name: `view-${this.number}`, value: view, checked: view === this.view });
       name.textContent = text(`view_${view}`, { width, height });
-      if (view !== "picture") label.title = text(`view_${view}_title`);
+      if (view !== "image") label.title = text(`view_${view}_title`);
       label.append(input, name);
       return label;
     }));
     const heat = this.view === "heat" && this.heats.has(this.heatClass);
     this.find(".heat").hidden = !heat;
     this.find(".pixels").hidden = this.view !== "pixels";
-    this.find(".picture").hidden = heat || this.view === "pixels" || !this.size;
+    this.find(".image").hidden = heat || this.view === "pixels" || !this.size;
   }
 
   #renderRelabel() {
@@ -131,7 +131,7 @@ export class Card {
     if (select.options.length) select.options[0].textContent = text("relabel_choose");
   }
 
-  /** Shows a view: "picture", "pixels" or "heat". */
+  /** Shows a view: "image", "pixels" or "heat". */
   look(view) {
     if (view === "heat") return this.explain(this.heatClass ?? this.answer.top[0].class);
     this.view = view;
@@ -150,7 +150,7 @@ export class Card {
       if (this.heatClass === name) image.src = this.heats.get(name);
       this.#refresh();
     } catch (error) {
-      this.view = "picture";
+      this.view = "image";
       this.show({ sentence: error.message });
     }
     this.find(".view").ariaBusy = "false";
@@ -217,8 +217,8 @@ export class Card {
   }
 
   /** Copies its two drawings, for the explanation. */
-  copyTo(picture, pixels) {
-    copy(this.find(".picture"), picture);
+  copyTo(image, pixels) {
+    copy(this.find(".image"), image);
     copy(this.find(".pixels"), pixels);
   }
 

@@ -1,4 +1,4 @@
-// "What am I looking at?": the way of one picture, and what the numbers of this model mean.
+// "What am I looking at?": the way of one image, and what the numbers of this model mean.
 
 import { drawBars } from "./card.js";
 import { number, percent, text } from "./language.js";
@@ -28,11 +28,11 @@ export function lessons(model) {
   byId("step-size").textContent = text("step_pixels", { width, height });
 }
 
-/** Shows the way of one card's picture; null: of none. */
+/** Shows the way of one card's image; null: of none. */
 export function follow(card) {
   const known = Boolean(card?.size && card.answer && card.model);
   byId("steps").hidden = !known;
   if (!known) return;
-  card.copyTo(byId("step-picture"), byId("step-pixels"));
+  card.copyTo(byId("step-image"), byId("step-pixels"));
   drawBars(byId("step-bars"), card.answer);
 }

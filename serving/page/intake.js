@@ -1,4 +1,4 @@
-// How pictures come in: dropped (folders too), pasted, chosen.
+// How images come in: dropped (folders too), pasted, chosen.
 
 /** Calls take(files) for whatever is dropped anywhere on the page, pasted, or chosen in the two inputs. */
 export function listen(take) {
@@ -57,6 +57,6 @@ async function filesOf(entry) {
     if (!some.length) break;
     found.push(...some);
   }
-  // A folder's hidden files (.DS_Store ...) are nobody's pictures.
+  // A folder's hidden files (.DS_Store ...) are nobody's images.
   return (await Promise.all(found.filter(({ name }) => !name.startsWith(".")).map(filesOf))).flat();
 }

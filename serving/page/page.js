@@ -125,7 +125,7 @@ async function askUntilTold() {
   for (;;) {
     try {
       model = await askModel();
-      // Some of the body is not pictures.
+      // Some of the body is not images.
       Object.assign(limits, model.limits, { bytes: model.limits.body_mb * 1e6 * 0.99 });
       byId("banner").hidden = true;
       return render();

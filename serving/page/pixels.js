@@ -1,8 +1,8 @@
-// Pixels of a picture: a preview that takes little memory, and what is left of it for the network.
+// Pixels of an image: a preview that takes little memory, and what is left of it for the network.
 
 const PREVIEW = 640;
 
-/** Decodes a picture once and draws it twice. Gives its size in pixels, or null if the browser cannot show it. */
+/** Decodes an image once and draws it twice. Gives its size in pixels, or null if the browser cannot show it. */
 export async function drawBoth(file, preview, small, model) {
   let bitmap;
   try {

@@ -1,4 +1,4 @@
-// Sends pictures in groups that the server's limits allow, a few groups at once, and hands each card its answer.
+// Sends images in groups that the server's limits allow, a few groups at once, and hands each card its answer.
 
 import { text } from "./language.js";
 import { predict, Refusal } from "./server.js";
@@ -64,13 +64,13 @@ export class Queue {
 
   #refused(group, refusal) {
     if (refusal.results?.length) return hand(group, refusal.results);
-    // One picture of a group may be to blame: each gets its own answer.
+    // One image of a group may be to blame: each gets its own answer.
     if (group.length > 1 && !refusal.again) return this.add(group, true);
     for (const card of group) card.show({ state: "failed", sentence: refusal.message, again: refusal.again });
   }
 }
 
-// Results stand in the order of the pictures.
+// Results stand in the order of the images.
 function hand(group, results) {
   group.forEach((card, place) => {
     const result = results[place];

@@ -81,13 +81,13 @@ function form(parts) {
 /** Asks what runs here: names of the classes, threshold, limits and what else GET /model tells. */
 export const model = async () => (await ask("model")).json();
 
-/** Asks what pictures show: [[File, name]...] to the reply of POST /predict. */
-export const predict = async (pictures) => (await ask("predict", form(pictures.map(([file, name]) => ["files", file, name])))).json();
+/** Asks what images show: [[File, name]...] to the reply of POST /predict. */
+export const predict = async (images) => (await ask("predict", form(images.map(([file, name]) => ["files", file, name])))).json();
 
-/** Asks for a heat map, as a Blob: what in the picture speaks for a class. */
+/** Asks for a heat map, as a Blob: what in the image speaks for a class. */
 export const gradcam = async (file, name, className) => (await ask("gradcam", form([["file", file, name], ["class", className]]))).blob();
 
-/** Notes down what a picture really shows. */
+/** Notes down what an image really shows. */
 export async function relabel(entry) {
   await ask("relabel", { method: "POST", body: JSON.stringify(entry), headers: { "Content-Type": "application/json" } });
 }

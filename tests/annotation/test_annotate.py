@@ -26,8 +26,8 @@ from system.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def picture(number: int, size: tuple[int, int] = (24, 20)) -> Image.Image:
-    """A picture of its own for every number: smooth random blobs."""
+def image(number: int, size: tuple[int, int] = (24, 20)) -> Image.Image:
+    """An image of its own for every number: smooth random blobs."""
     small = np.random.default_rng(number).integers(0, 256, (5, 6, 3), np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
@@ -43,7 +43,7 @@ def folder(root: Path, counts: dict[str, int], first: int = 0) -> Path:
     for key, count in counts.items():
         (root / key).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            picture(first + number).save(root / key / f"{number}.jpg")
+            image(first + number).save(root / key / f"{number}.jpg")
         first += count
     return root
 
@@ -102,8 +102,8 @@ def test_labels_that_are_there_decide_the_ids(data):
 
 def bad_files(place: Path) -> dict[str, str]:
     """Puts one file of every bad kind into a folder; returns the reason of each."""
-    rgb, jpeg = picture(900), encode(picture(900), "JPEG", quality=95)
-    frames = [picture(n).convert("P") for n in range(902, 905)]
+    rgb, jpeg = image(900), encode(image(900), "JPEG", quality=95)
+    frames = [image(n).convert("P") for n in range(902, 905)]
     contents = {
         "truncated.jpg": (jpeg[: len(jpeg) // 2], "truncated"),
         "corrupt.gif": (b"GIF89a\0\0\0\0", "corrupt"),
@@ -152,16 +152,16 @@ def test_every_kind_of_bad_file_has_its_verdict(data):
     assert summary.files == 12 + len(expected)
 
 
-def test_a_folder_without_one_good_picture_is_told(tmp_path):
+def test_a_folder_without_one_good_image_is_told(tmp_path):
     """Guards against a traceback where nothing is left to hash, draw or split."""
     (tmp_path / "train/ox").mkdir(parents=True)
-    (tmp_path / "train/ox/a.jpg").write_bytes(b"no picture")
+    (tmp_path / "train/ox/a.jpg").write_bytes(b"no image")
     done = command(f"data_dir={tmp_path}")
-    assert done.returncode == 0 and done.stderr == "" and "no training picture is kept of ox" in done.stdout
+    assert done.returncode == 0 and done.stderr == "" and "no training image is kept of ox" in done.stdout
 
 
 def test_convert_keeps_what_can_be_converted(data):
-    """Guards against a picture that convert promises and skips, and against decoding everything for another rule."""
+    """Guards against an image that convert promises and skips, and against decoding everything for another rule."""
     expected = bad_files(data / "train" / "ox")
     annotate.annotate(settings(data, max_pixels=1_000_000))
     kinds = {"greyscale", "cmyk", "palette", "alpha", "sixteen_bit"}
@@ -172,13 +172,13 @@ def test_convert_keeps_what_can_be_converted(data):
     assert decoded == 1 and summary.total("train") == 5
 
 
-def test_kept_pictures_with_a_lying_suffix_or_a_turn_are_remarked(data):
+def test_kept_images_with_a_lying_suffix_or_a_turn_are_remarked(data):
     """Guards against a surprise that nobody was told of."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture(910).save(data / "train/ox/turned.jpg", exif=exif)
-    (data / "train/ox/png.jpg").write_bytes(encode(picture(911), "PNG"))
-    png = bytearray(encode(picture(901, (200, 200)), "PNG"))
+    image(910).save(data / "train/ox/turned.jpg", exif=exif)
+    (data / "train/ox/png.jpg").write_bytes(encode(image(911), "PNG"))
+    png = bytearray(encode(image(901, (200, 200)), "PNG"))
     png[len(png) // 2] ^= 0xFF
     (data / "train/ox/damaged.png").write_bytes(png)
     annotate.annotate(settings(data))
@@ -200,14 +200,14 @@ def test_hidden_and_system_files_are_passed_over_and_counted(data):
     (data / "train/ox/loop").symlink_to(data / "train/ox")
     (data / "train/ox/above").symlink_to(data / "train")
     (data / "train/ox/deeper").mkdir()
-    picture(920).save(data / "train/ox/deeper/a.jpg")
+    image(920).save(data / "train/ox/deeper/a.jpg")
     summary, layout, _ = annotate.annotate(settings(data))
     assert layout.class_names == ["dog", "ox"] and summary.files == 13 and summary.total("train") == 5
     assert summary.passed_over == {"hidden or left by an operating system": 6, "linked folders seen already": 2}
 
 
 def test_a_re_run_decodes_only_what_has_changed(data):
-    """Guards against a scan of an hour for one new picture, and against an old verdict for a new file."""
+    """Guards against a scan of an hour for one new image, and against an old verdict for a new file."""
     assert annotate.annotate(settings(data))[2] == 12
     first = (data / "train.txt").read_text()
     assert annotate.annotate(settings(data))[2] == 0
@@ -227,7 +227,7 @@ def test_rights_that_come_back_are_noticed(data):
     (data / "train/ox/link.jpg").symlink_to(data / "later")
     annotate.annotate(settings(data))
     assert reasons(data / "rejects.tsv") == {"link.jpg": "missing"}
-    picture(930).save(data / "later", "JPEG")
+    image(930).save(data / "later", "JPEG")
     annotate.annotate(settings(data))
     assert not table(data / "rejects.tsv")
 
@@ -308,8 +308,8 @@ def test_every_name_that_the_file_system_takes_is_listed_or_left_out(tmp_path_fa
         (lambda d: (shutil.rmtree(d / "train"), (d / "train").mkdir()), "no class folder in it"),
         (lambda d: shutil.rmtree(d / "valid/ox"), "valid/ox is missing"),
         (lambda d: (d / "valid/cat").mkdir(), "valid/cat is no class of train"),
-        (lambda d: [p.unlink() for p in (d / "train/ox").iterdir()], "train/ox holds no picture"),
-        (lambda d: picture(1).save(d / "train/loose.jpg"), "loose.jpg is in no class folder"),
+        (lambda d: [p.unlink() for p in (d / "train/ox").iterdir()], "train/ox holds no image"),
+        (lambda d: image(1).save(d / "train/loose.jpg"), "loose.jpg is in no class folder"),
         (lambda d: (d / "labels.txt").write_text("ox\ndog\nox\n"), "line 3 repeats ox"),
         (lambda d: (d / "labels.txt").write_text("ox\ndog\ncat\n"), "train/cat is missing"),
         (lambda d: (d / "val").mkdir(), "valid and val are the same split"),
@@ -363,7 +363,7 @@ def test_a_spoilt_memory_is_begun_anew(data):
 
 
 def test_kill_9_twenty_times_leaves_lists_of_one_run(tmp_path):
-    """Guards against a picture in train and test at once after a crash: old lists or new ones, never both."""
+    """Guards against an image in train and test at once after a crash: old lists or new ones, never both."""
     data = folder(tmp_path / "data", {"ox": 12, "dog": 12})
     whole = {}
     for seed in (1, 2):
@@ -390,7 +390,7 @@ def test_paddlex_lists_are_what_its_reader_takes(data):
             path, label = line.split(" ")
             assert (data / path).is_file() and int(label) in (0, 1)
     assert (data / "label.txt").read_text() == "0 dog\n1 ox\n"
-    picture(940).save(data / "train/ox/a b.jpg")
+    image(940).save(data / "train/ox/a b.jpg")
     done = command(f"data_dir={data}", "--format", "paddlex")
     assert done.returncode == 1 and "a b.jpg" in done.stderr and "at its space" in done.stderr
 
@@ -398,7 +398,7 @@ def test_paddlex_lists_are_what_its_reader_takes(data):
 def test_the_report_is_one_file_with_chinese_names_and_escapes(tmp_path):
     """Guards against a page that needs a network, and against markup in a file name."""
     data = folder(tmp_path / "data", {"train/老虎": 3, "train/ox": 3})
-    (data / "train/ox/<b>&.jpg").write_bytes(b"no picture")
+    (data / "train/ox/<b>&.jpg").write_bytes(b"no image")
     summary, _, _ = annotate.annotate(settings(data))
     page = (data / "annotate.html").read_text(encoding="utf-8")
     assert "老虎" in page and "&lt;b&gt;&amp;.jpg" in page and "<b>&.jpg" not in page

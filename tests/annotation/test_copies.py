@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
-from test_annotate import folder, listed, picture, settings, table
+from test_annotate import folder, image, listed, settings, table
 
 import annotate
 from annotation import splits
@@ -21,7 +21,7 @@ from system.errors import UserError
 
 
 def detailed(number: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
-    """A picture with coarse shapes and fine detail, as photos have."""
+    """An image with coarse shapes and fine detail, as photos have."""
     draw = np.random.default_rng(number)
     coarse = Image.fromarray(draw.integers(0, 256, (6, 8, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
     fine = Image.fromarray(draw.integers(0, 256, (30, 40, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
@@ -43,8 +43,8 @@ def copied(tmp_path):
     for split in SPLITS:
         for number, name in enumerate(("ox", "dog")):
             detailed(number * 10 + SPLITS.index(split)).save(data / split / name / "own.png")
-    picture(777).save(data / "train/ox/bytes_a.jpg")
-    picture(777).save(data / "train/ox/bytes_b.jpg")
+    image(777).save(data / "train/ox/bytes_a.jpg")
+    image(777).save(data / "train/ox/bytes_b.jpg")
     for name in EDITS:
         detailed(sum(map(ord, name))).save(data / f"test/dog/{name}.png")
         EDITS[name](detailed(sum(map(ord, name)))).save(data / f"train/dog/{name}.jpg", quality=60)
@@ -87,10 +87,10 @@ def test_a_jpeg_saved_anew_as_png_has_the_same_pixels(tmp_path, duplicates):
 
 
 def test_drop_from_train_leaves_no_leak_and_error_leaves_the_lists(copied):
-    """Guards against a test score that remembers the training pictures."""
+    """Guards against a test score that remembers the training images."""
     annotate.annotate(settings(copied))
     before = listed(copied)
-    with pytest.raises(UserError, match="4 test pictures have a copy in train"):
+    with pytest.raises(UserError, match="4 test images have a copy in train"):
         annotate.annotate(settings(copied, on_leak="error"))
     assert listed(copied) == before
     summary, _, decoded = annotate.annotate(settings(copied, on_leak="drop_from_train"))
@@ -109,7 +109,7 @@ def test_hashes_are_imagehashs(tmp_path):
     files = []
     for number in range(40):
         files.append(str(tmp_path / f"{number}.png").encode())
-        picture(number, (32, 32)).save(files[-1].decode())
+        image(number, (32, 32)).save(files[-1].decode())
     for file, verdict in zip(files, judge(files, 10_000), strict=True):
         bits = imagehash.phash(Image.open(file.decode())).hash.ravel()
         assert np.packbits(bits).tobytes() == verdict.phash.to_bytes(8, "big", signed=True)
@@ -147,7 +147,7 @@ def test_two_skies_are_no_copies():
 
 
 def synthetic(classes: dict[str, int], groups: list[tuple[str, int, int]], folder_name: str = "train") -> Store:
-    """A store of pictures that were never on a disk; groups are (class, first, last) runs of copies."""
+    """A store of images that were never on a disk; groups are (class, first, last) runs of copies."""
     store = Store(sqlite3.connect(":memory:"))
     store.connection.executescript(TABLES)
     for name, count in classes.items():
@@ -156,14 +156,14 @@ def synthetic(classes: dict[str, int], groups: list[tuple[str, int, int]], folde
                 (100 * k + 1 for k, (g, low, high) in enumerate(groups) if g == name and low <= number < high), None
             )
             store.sql(
-                "INSERT INTO picture(path, folder, class, split, outcome, copies) VALUES(?, ?, ?, 'train', '', ?)",
+                "INSERT INTO image(path, folder, class, split, outcome, copies) VALUES(?, ?, ?, 'train', '', ?)",
                 (f"{name}/{number}".encode(), folder_name, name, copies),
             )
     return store
 
 
 def assignment(store: Store) -> dict[bytes, str]:
-    return dict(store.sql("SELECT path, split FROM picture").fetchall())
+    return dict(store.sql("SELECT path, split FROM image").fetchall())
 
 
 counts = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 60), min_size=1)
@@ -171,7 +171,7 @@ counts = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 60), min_size
 
 @examples(max_examples=60, deadline=None)
 @given(counts, st.integers(0, 9), st.floats(0.01, 0.4), st.floats(0.01, 0.4))
-def test_splits_are_exact_and_stay_when_pictures_come(classes, seed, valid, test):
+def test_splits_are_exact_and_stay_when_images_come(classes, seed, valid, test):
     """Guards against lists that are reshuffled whenever the data grows, and against shares that miss."""
     fractions = {"valid": valid, "test": test}
     store = synthetic(classes, [])
@@ -195,9 +195,9 @@ def test_splits_are_exact_and_stay_when_pictures_come(classes, seed, valid, test
 @examples(max_examples=40, deadline=None)
 @given(st.integers(10, 80), st.integers(0, 9), st.integers(2, 9), st.integers(0, 40))
 def test_copies_stay_on_one_side(count, seed, length, low):
-    """Guards against a picture in train whose copy is in test."""
+    """Guards against an image in train whose copy is in test."""
     store = synthetic({"a": count, "b": 12}, [("a", low, low + length)])
     splits.decide_splits(store, {"valid": 0.2, "test": 0.2}, seed)
-    found = store.sql("SELECT DISTINCT split FROM picture WHERE copies IS NOT NULL").fetchall()
+    found = store.sql("SELECT DISTINCT split FROM image WHERE copies IS NOT NULL").fetchall()
     assert len(found) <= 1
     assert splits.leaks(store) == {}

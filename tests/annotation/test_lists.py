@@ -56,7 +56,7 @@ def test_a_list_of_the_public_notebook_is_read(tmp_path, monkeypatch):
         "signs/train/rabbit/00000132.jpg\t3\r\n",
     ):
         Path("signs/train.txt").write_bytes(text.encode())
-        assert {entry.label for entry in read_list("signs/train.txt", 12)} == {3}
+        assert {sample.label for sample in read_list("signs/train.txt", 12)} == {3}
     Path("elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     assert read_list("../signs/train.txt", 12)[0].file.is_file()
@@ -69,7 +69,7 @@ def test_a_list_of_the_public_notebook_is_read(tmp_path, monkeypatch):
         ("a.jpg\t0\na.jpg\t2\n", "line 2 has index '2', not 0 to 1"),
         ("a.jpg\t-1\n", "line 1 has index '-1'"),
         ("gone.jpg\t0\n", "gone.jpg is missing"),
-        ("", "no picture is listed"),
+        ("", "no image is listed"),
     ],
 )
 def test_wrong_lines_are_named(tmp_path, text, told):

@@ -13,7 +13,7 @@ import config
 import evaluate
 from annotation.lists import write_list
 from models import networks
-from models.checkpoint import Run
+from models.checkpoint import Run, run_settings
 from system.errors import UserError
 
 CLASSES = ["红", "green & <b>", "blue"]
@@ -21,7 +21,7 @@ CLASSES = ["红", "green & <b>", "blue"]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Pictures of three colours with noise, listed in three splits."""
+    """Images of three colours with noise, listed in three splits."""
     folder = tmp_path_factory.mktemp("data")
     generator = np.random.default_rng(0)
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES), "utf-8")
@@ -62,7 +62,7 @@ def evaluated(data, tmp_path_factory):
 
 
 def test_everything_is_written_and_agrees(evaluated):
-    """Numbers told, numbers written and the answers they are made of must be the same, for every listed picture."""
+    """Numbers told, numbers written and the answers they are made of must be the same, for every listed image."""
     run, told = evaluated
     written = json.loads((run.path / "metrics.json").read_text("utf-8"))
     assert {key: value for key, value in told.items() if key != "folder"} == written
@@ -79,7 +79,7 @@ def test_everything_is_written_and_agrees(evaluated):
 
 
 def test_page_is_one_file_that_needs_no_network(evaluated):
-    """A picture, style or script from elsewhere is missing where there is no network; a name must not become HTML."""
+    """An image, style or script from elsewhere is missing where there is no network; a name must not become HTML."""
     run, told = evaluated
     page = (run.path / "report.html").read_text("utf-8")
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
@@ -137,7 +137,7 @@ def test_run_that_never_finished_says_so(data, tmp_path):
     told = evaluate.evaluate(run, run.settings, "valid")
     assert told["weights"] == "last"
     assert "never finished" in told["remarks"][0] and "last weights" in told["remarks"][0]
-    assert "fitted on these very pictures" in told["remarks"][1]
+    assert "fitted on these very images" in told["remarks"][1]
 
 
 def relisted(data, folder, rows, labels=CLASSES):
@@ -151,13 +151,13 @@ def relisted(data, folder, rows, labels=CLASSES):
     ("rows", "labels", "message"),
     [
         ([("test-0-0.png", 0)], ["红", "blue", "green & <b>"], "class 1 is blue, but"),
-        ([], CLASSES, "no picture is listed"),
+        ([], CLASSES, "no image is listed"),
         (
             [("test-0-0.png", 0), ("gone-1.png", 1), ("gone-2.png", 2)],
             CLASSES,
             "gone-1.png is missing; .*gone-2.png is",
         ),
-        ([("labels.txt", 0)], CLASSES, "labels.txt: no picture format"),
+        ([("labels.txt", 0)], CLASSES, "labels.txt: no image format"),
     ],
 )
 def test_bad_lists_are_refused_without_a_score(data, tmp_path, rows, labels, message):
@@ -165,7 +165,7 @@ def test_bad_lists_are_refused_without_a_score(data, tmp_path, rows, labels, mes
     run = make_run(data, tmp_path, "run", epoch=1, finished=True)
     override = relisted(data, tmp_path / "lists", rows, labels)
     with pytest.raises(UserError, match=message) as caught:
-        evaluate.evaluate(run, evaluate.run_settings(run, [override]), "test")
+        evaluate.evaluate(run, run_settings(run, [override]), "test")
     assert "\n" not in str(caught.value)
     assert not (run.path / "metrics.json").exists()
 
@@ -174,7 +174,7 @@ def test_one_class_and_no_valid_list(data, tmp_path):
     """Without a second class there is no ROC, without valid no calibration: both are told, the rest is computed."""
     run = make_run(data, tmp_path, "run", epoch=1, finished=True)
     override = relisted(data, tmp_path / "lists", [("test-0-0.png", 0), ("test-0-1.png", 0)])
-    told = evaluate.evaluate(run, evaluate.run_settings(run, [override]), "test")
+    told = evaluate.evaluate(run, run_settings(run, [override]), "test")
     assert told["macro"]["roc_auc"] is None and told["absent_classes"] == CLASSES[1:]
     assert any("ROC and precision-recall curves are left out" in remark for remark in told["remarks"])
     assert any("nothing was calibrated" in remark for remark in told["remarks"])
@@ -182,7 +182,7 @@ def test_one_class_and_no_valid_list(data, tmp_path):
 
 
 def test_comparison_of_two_and_of_three_runs(data, tmp_path):
-    """Two runs are compared picture by picture, more only summed up; other pictures must not be compared at all."""
+    """Two runs are compared image by image, more only summed up; other images must not be compared at all."""
     runs = [make_run(data, tmp_path, f"seed{seed}", seed, epoch=1, finished=True) for seed in (1, 2, 3)]
     told = evaluate.compare(runs[:2], [], "test", None, "python evaluate.py")
     folder = tmp_path / "comparison"
@@ -208,7 +208,7 @@ def test_exported_model_scores_like_its_run(evaluated, tmp_path):
     from inference.predictor import ExportedModel
 
     run, told = evaluated
-    folder = export.export(run, evaluate.run_settings(run, [f"export_dir={tmp_path}"]))
+    folder = export.export(run, run_settings(run, [f"export_dir={tmp_path}"]))
     got = evaluate.evaluate(ExportedModel(folder), run.settings, "test")
     assert got["weights"] == "exported" and got["num_pictures"] == told["num_pictures"]
     for key in ("accuracy", "balanced_accuracy", "macro_f1", "confusion_matrix"):

@@ -104,7 +104,7 @@ def test_layer_can_be_named():
 
 
 def test_overlay_leaves_cold_places_alone():
-    """An overlay that recolours the whole picture hides what it should show."""
+    """An overlay that recolours the whole image hides what it should show."""
     image = Image.new("RGB", (64, 64), (10, 200, 30))
     heat = np.zeros((32, 32), np.float32)
     heat[:8, :8] = 1

@@ -11,7 +11,7 @@ from evaluation import metrics
 
 @st.composite
 def answers(draw):
-    """Random logits and labels of a few pictures, ties and absent classes included."""
+    """Random logits and labels of a few images, ties and absent classes included."""
     count, classes = draw(st.integers(2, 30)), draw(st.integers(2, 6))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     logits = generator.normal(size=(count, classes)).round(draw(st.integers(0, 3))) * 3
@@ -22,7 +22,7 @@ def names(logits):
     return [f"class {index}" for index in range(logits.shape[1])]
 
 
-# Three classes, four pictures: probabilities 0.7, 0.6, 0.5 and 0.8 for the answers 0, 1, 0 and 2.
+# Three classes, four images: probabilities 0.7, 0.6, 0.5 and 0.8 for the answers 0, 1, 0 and 2.
 BY_HAND = np.log([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.5, 0.4, 0.1], [0.1, 0.1, 0.8]])
 LABELS = np.array([0, 1, 1, 2])
 
@@ -97,7 +97,7 @@ def test_ranking_agrees_with_scikit_learn(case):
 @settings(max_examples=40, deadline=None)
 @given(answers(), st.integers(1, 8))
 def test_top_k_is_clamped(case, top):
-    """A k above the number of classes must count every picture instead of failing, as scikit-learn's does."""
+    """A k above the number of classes must count every image instead of failing, as scikit-learn's does."""
     logits, labels = case
     got = metrics.accuracy(logits, labels, top)
     if top >= logits.shape[1]:
@@ -108,7 +108,7 @@ def test_top_k_is_clamped(case, top):
 
 
 def test_absent_class_is_told_and_not_averaged():
-    """A class without pictures must not become a zero in the means, nor a division by zero."""
+    """A class without images must not become a zero in the means, nor a division by zero."""
     told = metrics.report(BY_HAND[:3], LABELS[:3], ["a", "b", "c"])
     assert told["absent_classes"] == ["c"]
     row = told["classes"][2]

@@ -8,19 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from annotation.lists import Entry
+from annotation.lists import Sample
 from evaluation import calibration, comparison, label_errors, metrics, mistakes
 from evaluation.predictions import Answers
+from inference.predictor import NONE_OF_THESE
 
 
-def entries(labels):
-    return [Entry(f"{i}.png", Path(f"{i}.png"), int(label)) for i, label in enumerate(labels)]
+def samples(labels):
+    return [Sample(f"{i}.png", Path(f"{i}.png"), int(label)) for i, label in enumerate(labels)]
 
 
 def answers(logits, labels, **options):
     labels = np.asarray(labels)
     names = [f"class {i}" for i in range(np.shape(logits)[1])]
-    return Answers("test", entries(labels), np.asarray(logits, float), labels, names, **options)
+    return Answers("test", samples(labels), np.asarray(logits, float), labels, names, **options)
 
 
 def honest(count, classes, seed):
@@ -50,7 +51,7 @@ def test_temperature_never_hurts_where_it_was_fitted():
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.floats(0.05, 1), st.integers(0, 1000))
 def test_threshold_keeps_the_coverage_it_promises(count, target, seed):
-    """One picture too few answered, ties or rounding, breaks the promise."""
+    """One image too few answered, ties or rounding, breaks the promise."""
     confidences = np.random.default_rng(seed).random(count).round(1)
     threshold = calibration.choose_threshold(confidences, np.ones(count, bool), "coverage", target)
     assert (confidences >= threshold).mean() >= target - 1e-9
@@ -69,8 +70,8 @@ def test_threshold_by_precision():
     assert calibration.choose_threshold(confidences, correct, "off", 0.9) is None
 
 
-def test_foreign_pictures_are_counted_on_the_right_side():
-    """Swapping own and foreign pictures would praise a threshold that turns away the wrong ones."""
+def test_foreign_images_are_counted_on_the_right_side():
+    """Swapping own and foreign images would praise a threshold that turns away the wrong ones."""
     told = calibration.foreign(np.array([0.9, 0.8, 0.3]), np.array([0.2, 0.35, 0.1, 0.6]), 0.4)
     assert told["turned_away"] == 0.75
     assert told["known_turned_away"] == pytest.approx(1 / 3)
@@ -94,7 +95,7 @@ def test_predictions_table_says_none_of_these():
     head, sure, unsure = told.table().splitlines()
     assert head.split("\t") == ["path", "label", "prediction", "answer", "class 0", "class 1"]
     assert sure.split("\t") == ["0.png", "class 0", "class 0", "class 0", "0.900000", "0.100000"]
-    assert unsure.split("\t")[2:4] == ["class 1", metrics.NONE_OF_THESE]
+    assert unsure.split("\t")[2:4] == ["class 1", NONE_OF_THESE]
 
 
 def test_flipped_labels_are_found_first():
@@ -104,23 +105,23 @@ def test_flipped_labels_are_found_first():
     probabilities = softmax(generator.normal(size=(400, 4)) + 4 * np.eye(4)[truth], axis=1)
     labels, flipped = truth.copy(), generator.choice(400, 20, replace=False)
     labels[flipped] = (labels[flipped] + 1) % 4
-    found = label_errors.find("test", entries(labels), probabilities)
-    first = {int(one.entry.path.removesuffix(".png")) for one in found[:20]}
+    found = label_errors.find("test", samples(labels), probabilities)
+    first = {int(one.sample.path.removesuffix(".png")) for one in found[:20]}
     assert len(first & set(flipped.tolist())) >= 15
-    right = [one for one in found if one.suggested == truth[int(one.entry.path.removesuffix(".png"))]]
+    right = [one for one in found if one.suggested == truth[int(one.sample.path.removesuffix(".png"))]]
     assert len(right) > 0.8 * len(found)
     lines = label_errors.table(found, list("abcd")).splitlines()
     assert len(lines) == len(found) + 1 and len(lines[1].split("\t")) == 6
 
 
 def test_suspects_with_absent_and_single_classes():
-    """Classes without pictures, or only one class, must not stop an evaluation."""
+    """Classes without images, or only one class, must not stop an evaluation."""
     probabilities = softmax(np.random.default_rng(0).normal(size=(12, 3)), axis=1)
-    label_errors.find("test", entries([0] * 12), probabilities)
-    assert label_errors.find("test", entries([0] * 12), np.ones((12, 1))) == []
+    label_errors.find("test", samples([0] * 12), probabilities)
+    assert label_errors.find("test", samples([0] * 12), np.ones((12, 1))) == []
 
 
-def test_cross_validation_never_shows_a_picture_its_own_label():
+def test_cross_validation_never_shows_a_image_its_own_label():
     """A head that has seen the labels would believe noise; out of sample, noise cannot be predicted."""
     generator = np.random.default_rng(0)
     features, labels = generator.normal(size=(300, 40)), generator.integers(0, 3, 300)

@@ -1,4 +1,4 @@
-"""Random changes to pictures: each does what its setting says, and nothing else."""
+"""Random changes to images: each does what its setting says, and nothing else."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ def make_transform(plain: dict, **changes) -> TrainTransform:
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     """Smooth colours without symmetry, 32x32."""
     rows, columns = np.mgrid[0:32, 0:32]
     return Image.fromarray(np.stack([rows * 7, columns * 5, (rows + columns) * 2 + 60], axis=2).astype(np.uint8))
 
 
-def results(transform: TrainTransform, picture: Image.Image, count: int = 60) -> np.ndarray:
-    return np.stack([transform(picture, np.random.default_rng(seed)) for seed in range(count)]).astype(int)
+def results(transform: TrainTransform, image: Image.Image, count: int = 60) -> np.ndarray:
+    return np.stack([transform(image, np.random.default_rng(seed)) for seed in range(count)]).astype(int)
 
 
 @pytest.mark.parametrize(
@@ -45,18 +45,18 @@ def results(transform: TrainTransform, picture: Image.Image, count: int = 60) ->
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_each_setting_changes_pictures_and_zero_changes_none(plain, picture, change):
+def test_each_setting_changes_images_and_zero_changes_none(plain, image, change):
     """Guards against a setting that nothing reads, and against a change that comes without being asked for."""
-    original = np.asarray(picture).transpose(2, 0, 1)
-    assert (results(make_transform(plain), picture) == original).all()
-    changed = results(make_transform(plain, **change), picture)
+    original = np.asarray(image).transpose(2, 0, 1)
+    assert (results(make_transform(plain), image) == original).all()
+    changed = results(make_transform(plain, **change), image)
     assert changed.shape == (60, 3, 32, 32)
-    assert len({image.tobytes() for image in changed}) > 1
+    assert len({drawn.tobytes() for drawn in changed}) > 1
 
 
-def test_brightness_stays_within_its_limit(plain, picture):
+def test_brightness_stays_within_its_limit(plain, image):
     """Guards against a limit that is read as a standard deviation or as a percentage."""
-    dim = picture.point([level // 2 for level in range(256)] * 3)
+    dim = image.point([level // 2 for level in range(256)] * 3)
     means = results(make_transform(plain, brightness=0.3), dim).mean(axis=(1, 2, 3)) / np.asarray(dim).mean()
     assert 0.69 < means.min() < 0.8
     assert 1.2 < means.max() < 1.31
@@ -102,13 +102,13 @@ def test_shift_moves_by_no_more_than_its_share(plain):
     assert moved.max(axis=0).min() > 5
 
 
-def test_every_operation_of_rand_augment_works_and_most_change_something(picture):
-    """Guards against an operation that fails on some picture, or that does nothing at full strength."""
+def test_every_operation_of_rand_augment_works_and_most_change_something(image):
+    """Guards against an operation that fails on some image, or that does nothing at full strength."""
     changed = []
     for operation in augmentation.OPERATIONS:
-        found = operation(picture, 1.0, -1)
+        found = operation(image, 1.0, -1)
         assert (found.mode, found.size) == ("RGB", (32, 32))
-        changed.append(found.tobytes() != picture.tobytes())
+        changed.append(found.tobytes() != image.tobytes())
     assert changed.count(False) <= 2
 
 
@@ -122,7 +122,7 @@ def test_erased_rectangles_have_the_size_that_was_drawn(plain):
 
 
 @pytest.mark.parametrize("way", ["mixup", "cutmix"])
-def test_mixed_targets_say_how_much_of_each_picture_is_left(plain, way):
+def test_mixed_targets_say_how_much_of_each_image_is_left(plain, way):
     """Guards against targets that do not match the pixels, which would teach the wrong class."""
     augment = make_transform(plain, **{way: 1.0}).augment
     labels = np.arange(4)

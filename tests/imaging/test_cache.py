@@ -1,4 +1,4 @@
-"""Kept pictures: the same bytes as read ones, and never those of another file, size or release."""
+"""Kept images: the same bytes as read ones, and never those of another file, size or release."""
 
 import os
 
@@ -14,7 +14,7 @@ from train import make_loader
 
 @pytest.fixture
 def loader_of(data, settings_for):
-    """Builds a loader over the test's own pictures, with its cache in use, and says what was told."""
+    """Builds a loader over the test's own images, with its cache in use, and says what was told."""
 
     def build(split: str = "train", **changes):
         settings = settings_for(data, **{"cache_dir": "kept", "cache": "none"} | changes)
@@ -40,7 +40,7 @@ def test_a_cache_changes_no_pixel(loader_of, kind, split):
         np.testing.assert_array_equal(pixels(plain), pixels(kept))
 
 
-def test_flips_of_whole_batches_are_those_of_single_pictures(loader_of, plain):
+def test_flips_of_whole_batches_are_those_of_single_images(loader_of, plain):
     """Guards against a fast path that draws other numbers than the one it stands for."""
     changes = {"augment": plain | {"horizontal_flip": 0.5, "vertical_flip": 0.5}, "image_shape": [3, 40, 48]}
     slow, _ = loader_of(**changes)
@@ -50,7 +50,7 @@ def test_flips_of_whole_batches_are_those_of_single_pictures(loader_of, plain):
     np.testing.assert_array_equal(pixels(slow), pixels(fast))
 
 
-def test_training_pictures_are_kept_shrunk(loader_of):
+def test_training_images_are_kept_shrunk(loader_of):
     """Guards against a cache of full photos, which fills the memory, and of finished ones, which nothing can crop."""
     kept, _ = loader_of(cache="ram", image_shape=[3, 16, 16])
     assert kept.dataset.cached[0].shape == (20, 24, 3)
@@ -58,8 +58,8 @@ def test_training_pictures_are_kept_shrunk(loader_of):
     assert kept.dataset.cached[0].shape == (16, 16, 3)
 
 
-def test_a_changed_picture_is_read_anew(loader_of, data):
-    """Guards against a training on the pictures of last week."""
+def test_a_changed_image_is_read_anew(loader_of, data):
+    """Guards against a training on the images of last week."""
     loader_of(cache="disk")
     before = set(os.listdir("kept"))
     loader_of(cache="disk")
@@ -75,10 +75,10 @@ def test_a_changed_picture_is_read_anew(loader_of, data):
 
 @pytest.mark.parametrize("damage", ["cut", "cut rows", "changed table", "empty", "other layout"])
 def test_a_torn_cache_is_built_anew(loader_of, damage):
-    """Guards against noise as training pictures after a full disk or a killed copy."""
+    """Guards against noise as training images after a full disk or a killed copy."""
     first, _ = loader_of(cache="disk")
     expected = pixels(first)
-    (file,) = (entry.path for entry in os.scandir("kept"))
+    (file,) = (sample.path for sample in os.scandir("kept"))
     with open(file, "rb") as handle:
         content = bytearray(handle.read())
     changes = {
@@ -112,15 +112,15 @@ def test_the_size_is_foretold(loader_of):
     """Guards against a promise that is off by the share of pixels that shrinking takes away."""
     loader, _ = loader_of(cache="ram", image_shape=[3, 16, 16])
     dataset = loader.dataset
-    assert cache.estimate([entry.file for entry in dataset.entries], dataset.transform.kept_size) == len(
+    assert cache.estimate([sample.file for sample in dataset.samples], dataset.transform.kept_size) == len(
         dataset.cached.pixels
     )
 
 
 def test_nothing_is_left_of_a_build_that_failed(loader_of, data):
     """Guards against a half-written cache that looks like a whole one."""
-    (next((data / "train").rglob("*.jpg"))).write_bytes(b"no picture")
-    with pytest.raises(UserError, match="no picture format"):
+    (next((data / "train").rglob("*.jpg"))).write_bytes(b"no image")
+    with pytest.raises(UserError, match="no image format"):
         loader_of(cache="disk")
     assert os.listdir("kept") == []
     assert config.load().cache == "auto"

@@ -1,4 +1,4 @@
-"""Pictures become pixels in one way, and what is no picture says why."""
+"""Images become pixels in one way, and what is no image says why."""
 
 import io
 import random
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imaging.images import PictureError, open_image, read_image
+from imaging.images import ImageError, open_image, read_image
 
 LIMIT = 10_000
 
@@ -28,7 +28,7 @@ def two_colours(mode: str = "RGB") -> Image.Image:
 
 
 def reason(data: bytes, limit: int = LIMIT) -> str:
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         open_image(data, limit, "it.jpg")
     assert str(caught.value).startswith("it.jpg: ")
     return caught.value.reason
@@ -44,10 +44,10 @@ def test_every_kind_of_broken_file_has_its_reason():
     assert reason(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n") == "lfs_pointer"
     assert reason(b"console.log(1)") == "not_a_picture"
     assert reason(jpeg[:-30]) == "truncated"
-    # Pillow shows what it decoded of a PNG whose data is broken in the middle: a picture, marked as damaged.
+    # Pillow shows what it decoded of a PNG whose data is broken in the middle: an image, marked as damaged.
     assert open_image(bytes(broken_stream), 10**6).info["damaged"]
     assert reason(b"GIF89a\0\0\0\0") == "corrupt"
-    # Cut short, these are still pictures that somebody should copy anew, not files that do not belong here.
+    # Cut short, these are still images that somebody should copy anew, not files that do not belong here.
     for form in ("WEBP", "AVIF", "ICO"):
         assert reason(encode(two_colours(), form)[:100]) in ("truncated", "corrupt")
     assert reason(encode(two_colours(), "WEBP", lossless=True)[:-9]) == "truncated"
@@ -60,7 +60,7 @@ def test_every_kind_of_broken_file_has_its_reason():
 def test_too_large_names_the_number_to_set():
     """Guards against a limit that the user cannot find out how to lift."""
     data = encode(two_colours(), "JPEG")
-    with pytest.raises(PictureError, match="max_pixels=800 "):
+    with pytest.raises(ImageError, match="max_pixels=800 "):
         open_image(data, 799)
     assert open_image(data, 800).size == (40, 20)
 
@@ -73,7 +73,7 @@ def test_a_bomb_is_refused_before_it_is_decoded():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_picture_stands_upright(orientation):
+def test_a_turned_image_stands_upright(orientation):
     """Guards against phone photos that lie on their side."""
     turns = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     upright = Image.new("RGB", (40, 20), "red")
@@ -96,8 +96,8 @@ def test_every_mode_becomes_rgb():
         assert read_image(encode(two_colours().convert(mode), form), LIMIT).mode == "RGB"
 
 
-def test_a_broken_exif_block_costs_no_picture():
-    """Guards against a picture lost for its metadata."""
+def test_a_broken_exif_block_costs_no_image():
+    """Guards against an image lost for its metadata."""
     data = encode(two_colours(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\xff" * 40)
     assert read_image(data, LIMIT).size == (40, 20)
 
@@ -131,7 +131,7 @@ def test_a_jpeg_decoded_small_is_broken_exactly_when_it_is_broken_whole():
             try:
                 open_image(data, 10**6, "it.jpg", least)
                 told.append(("kept", ""))
-            except PictureError as error:
+            except ImageError as error:
                 told.append((error.reason, "" if error.reason == "not_a_picture" else error.detail))
         assert told[0] == told[1] == told[2]
         ends.append(told[0][0])
@@ -146,9 +146,9 @@ def test_a_jpeg_decoded_small_still_says_its_size():
 
 def test_a_missing_file_is_told_from_a_forbidden_one(tmp_path):
     """Guards against one word for two troubles."""
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         open_image(tmp_path / "none.jpg", LIMIT)
     assert caught.value.reason == "missing"
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         open_image(tmp_path, LIMIT)
     assert caught.value.reason == "unreadable"

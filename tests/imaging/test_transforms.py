@@ -1,4 +1,4 @@
-"""Pixels: what the eval pipeline keeps of a picture, and what chance may do to a training picture."""
+"""Pixels: what the eval pipeline keeps of an image, and what chance may do to a training image."""
 
 import numpy as np
 import pytest
@@ -30,14 +30,14 @@ def train_transform(height: int, width: int, augment: dict, plain: dict) -> Trai
 @pytest.mark.parametrize("size", [(40, 40), (41, 40), (40, 97), (333, 40), (7, 5), (1, 1), (1000, 3)])
 @pytest.mark.parametrize("resize", ["crop", "stretch"])
 @pytest.mark.parametrize("fraction", [1.0, 0.875])
-def test_every_picture_becomes_the_networks_size(size, resize, fraction):
+def test_every_image_becomes_the_networks_size(size, resize, fraction):
     """Guards against rows or columns lost to rounding, and against height and width swapped."""
     overrides = [f"resize={resize}", f"crop_fraction={fraction}", "image_shape=[3,24,32]"]
     pixels = EvalTransform.from_settings(config.load(None, overrides))(noise(*size))
     assert pixels.shape == (3, 24, 32) and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
 
 
-def test_a_picture_of_the_right_size_is_left_alone():
+def test_a_image_of_the_right_size_is_left_alone():
     """Guards against a resize, or a change of channels, that blurs what needs none."""
     for resize in ("crop", "stretch"):
         transform = EvalTransform.from_settings(config.load(None, [f"resize={resize}", "image_shape=[3,32,32]"]))
@@ -45,7 +45,7 @@ def test_a_picture_of_the_right_size_is_left_alone():
 
 
 def test_crop_keeps_the_shape_and_the_middle():
-    """Guards against a squeezed picture, and against a crop that is not the centre."""
+    """Guards against a squeezed image, and against a crop that is not the centre."""
     transform = EvalTransform.from_settings(config.load(None, ["resize=crop", "image_shape=[3,40,40]"]))
     red, green, _ = transform(gradient(160, 80)).astype(int)
     assert abs(red[20].mean() - 127.5) < 2 and 60 < red[20, 0] < 70 and 186 < red[20, -1] < 196
@@ -63,7 +63,7 @@ def test_crop_fraction_zooms_in():
     assert 58 < red[20, 0] < 70 and 185 < red[20, -1] < 197
 
 
-def test_without_augmentation_a_training_picture_is_an_eval_picture(plain):
+def test_without_augmentation_a_training_image_is_an_eval_image(plain):
     """Guards against chance that no setting turns off."""
     image = noise(32, 32)
     for seed in range(3):
@@ -110,15 +110,15 @@ def test_a_crop_keeps_the_share_it_says(plain):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 90), (90, 2), (37, 53)])
-def test_every_training_picture_becomes_the_networks_size(size):
-    """Guards against a crop outside the picture, or of no pixel, with the default augmentation."""
+def test_every_training_image_becomes_the_networks_size(size):
+    """Guards against a crop outside the image, or of no pixel, with the default augmentation."""
     transform = TrainTransform.from_settings(config.load(None, ["image_shape=[3,24,32]", "augment.rotation=180"]))
     for seed in range(10):
         pixels = transform(noise(*size), np.random.default_rng(seed))
         assert pixels.shape == (3, 24, 32) and pixels.dtype == np.uint8
 
 
-def test_the_same_generator_gives_the_same_picture():
+def test_the_same_generator_gives_the_same_image():
     """Guards against chance from a hidden, unseeded source."""
     transform = TrainTransform.from_settings(config.load())
     first, again, other = (transform(noise(50, 60), np.random.default_rng(seed)) for seed in (1, 1, 2))

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 CLASSES = ["red", "green", "blue"]
 
 
-def _pictures(folder: Path, count: int) -> None:
+def _images(folder: Path, count: int) -> None:
     generator = np.random.default_rng(7)
     for split, number in (("train", count), ("valid", count), ("test", 2)):
         for index, name in enumerate(CLASSES):
@@ -35,9 +35,9 @@ def _pictures(folder: Path, count: int) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A run with random weights that answers differently for different pictures, and its settings."""
+    """A run with random weights that answers differently for different images, and its settings."""
     folder = tmp_path_factory.mktemp("export")
-    _pictures(folder / "data", 4)
+    _images(folder / "data", 4)
     overrides = [
         f"data_dir={folder / 'data'}", "network=cnn", "image_shape=[3,40,24]", f"output_dir={folder / 'output'}",
         f"export_dir={folder / 'infer'}", "device=cpu", "threads=1", "batch_size=5", "run_name=tiny",
@@ -95,8 +95,8 @@ def test_folder_alone_answers_like_the_run(made, exported):
 
     run, settings = made
     network, transform = run.load_network(), EvalTransform.from_settings(settings)
-    for picture in sorted(Path(settings.data_dir, "test").rglob("*.png")):
-        image = read_image(picture, settings.max_pixels)
+    for path in sorted(Path(settings.data_dir, "test").rglob("*.png")):
+        image = read_image(path, settings.max_pixels)
         expected = paddle.nn.functional.softmax(network(paddle.to_tensor(transform(image)[None]))).numpy()
         for engine in ("plain", "onednn"):
             model = ExportedModel(exported, engine=engine)
@@ -244,7 +244,7 @@ def _edit(copy: Path, change) -> None:
     ids=["class order", "class count", "resize", "mean", "threshold"],
 )
 def test_description_changed_later_is_refused(copy, change):
-    """Guards against serving pictures or names otherwise than the gate saw them."""
+    """Guards against serving images or names otherwise than the gate saw them."""
     _edit(copy, change)
     with pytest.raises(UserError, match=r"inference\.yml.*export the run anew"):
         _load(copy)
@@ -441,18 +441,18 @@ def test_int8_is_judged_by_accuracy():
     """Guards against an 8-bit graph that loses more than half a point, or is refused for what it may change."""
     from inference.verification import Tally, judge
 
-    judge(0.900, {"int8": Tally(pictures=1000, largest_difference=0.2, worst="a.png", right=895)})
+    judge(0.900, {"int8": Tally(images=1000, largest_difference=0.2, worst="a.png", right=895)})
     with pytest.raises(UserError, match=r"a\.png: engine int8 .*0\.60 points lost"):
-        judge(0.900, {"int8": Tally(pictures=1000, largest_difference=0.2, worst="a.png", right=894)})
+        judge(0.900, {"int8": Tally(images=1000, largest_difference=0.2, worst="a.png", right=894)})
 
 
 def test_answers_that_are_no_numbers_do_not_pass():
     """Guards against NaN slipping through every comparison."""
-    from annotation.lists import Entry
+    from annotation.lists import Sample
     from inference.verification import Tally, judge
 
     tally = Tally()
-    tally.add([Entry("a.png", Path("a.png"), 0)], np.array([[0.5, 0.5]]), np.array([[np.nan, 0.5]]), ["x", "y"])
+    tally.add([Sample("a.png", Path("a.png"), 0)], np.array([[0.5, 0.5]]), np.array([[np.nan, 0.5]]), ["x", "y"])
     with pytest.raises(UserError, match=r"a\.png"):
         judge(1.0, {"plain": tally})
 

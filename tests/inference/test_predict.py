@@ -1,4 +1,4 @@
-"""Predicting: every picture has one row, a killed job goes on, several processes share the work."""
+"""Predicting: every image has one row, a killed job goes on, several processes share the work."""
 
 import csv
 import json
@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imaging.images import PictureError
+from imaging.images import ImageError
 from imaging.transforms import EvalTransform
 from inference.batch import writers
 from inference.batch.parts import Parts, Row
 from inference.pipeline import answers
-from inference.sources import find_pictures
+from inference.sources import find_images
 from system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def _write(path: Path, shade: int = 0) -> str:
 
 
 class ShadeModel:
-    """Answers with the picture's own red, so that a swapped row shows."""
+    """Answers with the image's own red, so that a swapped row shows."""
 
     class_names = ("dark", "bright")
     threshold = None
@@ -59,33 +59,33 @@ def test_sources_read_lists_folders_and_patterns(tmp_path, monkeypatch):
     text = "﻿data/a/1.png\t0\r\na/2.png\t1\n\nmissing.png\n"
     (tmp_path / "data" / "list.txt").write_text(text, encoding="utf-8", newline="")
     monkeypatch.chdir(tmp_path / "data")
-    found = list(find_pictures([str(tmp_path / "data" / "list.txt")]))
+    found = list(find_images([str(tmp_path / "data" / "list.txt")]))
     assert [os.path.realpath(path) for path in found[:2]] == [os.path.realpath(name) for name in names]
     assert found[2:] == ["missing.png"]
-    assert list(find_pictures([str(tmp_path / "data")])) == names
-    assert list(find_pictures([str(tmp_path / "data" / "a" / "?.png")])) == names
+    assert list(find_images([str(tmp_path / "data")])) == names
+    assert list(find_images([str(tmp_path / "data" / "a" / "?.png")])) == names
     (tmp_path / "bad.tsv").write_text("a.png\tcat\n")
     for argument, words in (("*.nothing", "no file matches"), (str(tmp_path / "bad.tsv"), "PATH<TAB>INDEX")):
         with pytest.raises(UserError, match=words):
-            list(find_pictures([argument]))
+            list(find_images([argument]))
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_answers_keep_order_and_failures(tmp_path, workers):
-    """Guards against rows that are another picture's when decoding runs beside inference, or failures that vanish."""
+    """Guards against rows that are another image's when decoding runs beside inference, or failures that vanish."""
     names = [_write(tmp_path / f"{i:02}.png", shade=i * 10) for i in range(20)]
-    Path(names[3]).write_bytes(b"no picture")
+    Path(names[3]).write_bytes(b"no image")
     names.insert(11, str(tmp_path / "missing.png"))
     got = [item for batch in answers(enumerate(names), ShadeModel(), 4, 10**6, workers) for item in batch]
     assert [(index, path) for index, path, _ in got] == list(enumerate(names))
-    assert [index for index, _, answer in got if isinstance(answer, PictureError)] == [3, 11]
+    assert [index for index, _, answer in got if isinstance(answer, ImageError)] == [3, 11]
     for _, path, answer in got:
-        if not isinstance(answer, PictureError):
+        if not isinstance(answer, ImageError):
             assert abs(answer[1] - int(Path(path).stem) * 10 / 255) < 1e-6
 
 
 def test_pipeline_reads_no_more_than_it_needs():
-    """Guards against memory that grows with the number of pictures: an endless list must give its first batch."""
+    """Guards against memory that grows with the number of images: an endless list must give its first batch."""
     asked = []
 
     def endless():
@@ -100,7 +100,7 @@ def test_pipeline_reads_no_more_than_it_needs():
 
 
 def test_parts_go_on_without_scoring_twice(tmp_path):
-    """Guards against a resumed job that scores a picture twice, skips one, or believes a torn line."""
+    """Guards against a resumed job that scores an image twice, skips one, or believes a torn line."""
     names = [f"{i}\t\\ü.png" for i in range(10)]
     out = tmp_path / "o.tsv"
     first = Parts(out, JOB, 0, 1)
@@ -115,7 +115,7 @@ def test_parts_go_on_without_scoring_twice(tmp_path):
 
 
 def test_parts_go_on_with_another_number_of_processes(tmp_path):
-    """Guards against losing or repeating pictures when a job killed on three processes goes on with two."""
+    """Guards against losing or repeating images when a job killed on three processes goes on with two."""
     names = [f"{i}.png" for i in range(23)]
     scored = []
     for rank in range(3):
@@ -137,7 +137,7 @@ def test_missing_part_is_told(tmp_path):
     part = Parts(tmp_path / "o.csv", JOB, 0, 2)
     _rows(part, ["a", "b", "c"])
     assert not part.finish()
-    with pytest.raises(UserError, match="picture 1 of 3 has no answer"):
+    with pytest.raises(UserError, match="image 1 of 3 has no answer"):
         list(part.rows())
 
 
@@ -148,7 +148,7 @@ def test_another_job_is_not_continued(tmp_path):
     part.file.close()
     with pytest.raises(UserError, match="another model"):
         Parts(tmp_path / "o.csv", {"model": "other"}, 0, 1)
-    with pytest.raises(UserError, match=r"pictures have\s+changed"):
+    with pytest.raises(UserError, match=r"images have\s+changed"):
         _rows(Parts(tmp_path / "o.csv", JOB, 0, 1), ["x", "b"])
 
 
@@ -251,7 +251,7 @@ def test_kill_and_go_on(tmp_path):
     assert 6 <= kept < 40 and not out.exists()
     before = len(log.read_text())
     done = subprocess.run(program(0), cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert f"{kept} pictures had been scored earlier" in done.stderr
+    assert f"{kept} images had been scored earlier" in done.stderr
     assert len(log.read_text()) - before == 40 - kept
     with open(out, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -260,10 +260,10 @@ def test_kill_and_go_on(tmp_path):
 
 
 def test_explain_draws_a_heat_map_and_refuses_an_export(drawn, trained, tmp_path):
-    """Guards against an overlay that is only the picture, and a traceback where an export has no gradients."""
-    picture = next((drawn / "test").rglob("*.jpg"))
+    """Guards against an overlay that is only the image, and a traceback where an export has no gradients."""
+    image = next((drawn / "test").rglob("*.jpg"))
     plain, heated = tmp_path / "plain.png", tmp_path / "heated.png"
-    command = [sys.executable, str(ROOT / "predict.py"), str(picture)]
+    command = [sys.executable, str(ROOT / "predict.py"), str(image)]
     done = subprocess.run([*command, "--run", str(trained.path), "--show", str(plain), "--explain", str(heated)])
     assert done.returncode == 0
     drawings = [np.asarray(Image.open(file).convert("RGB"), np.int32) for file in (plain, heated)]
@@ -276,8 +276,8 @@ def test_explain_draws_a_heat_map_and_refuses_an_export(drawn, trained, tmp_path
 
 
 @pytest.mark.slow
-def test_two_launched_processes_share_the_pictures(drawn, trained, tmp_path):
-    """Guards against a launch whose processes score the same pictures, or leave the merging to each other."""
+def test_two_launched_processes_share_the_images(drawn, trained, tmp_path):
+    """Guards against a launch whose processes score the same images, or leave the merging to each other."""
     alone = [str(ROOT / "predict.py"), str(drawn / "test"), "--run", str(trained.path), "--quiet", "--out"]
     launched = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp_path / "log"), *alone]
     for command in ([*launched, str(tmp_path / "two.tsv")], [*alone, str(tmp_path / "one.tsv")]):

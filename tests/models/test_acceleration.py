@@ -178,7 +178,7 @@ def test_the_small_network_learns_to_a_millionth_as_plain_paddle_does(onednn, mo
         assert float((one - other).abs().max()) < 1e-6 * max(1.0, float(other.abs().max()))
 
 
-def test_batches_and_pictures_of_other_sizes_follow():
+def test_batches_and_images_of_other_sizes_follow():
     """Guards against a compiled convolution that only fits the first batch, and against one compiled for each."""
     network = nn.Sequential(nn.Conv2D(8, 8, 3))
     plain = nn.Sequential(nn.Conv2D(8, 8, 3))

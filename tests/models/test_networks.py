@@ -165,7 +165,7 @@ def test_alexnet_has_the_course_geometry():
 
 @pytest.mark.parametrize("name", ["cnn", "squeezenet1_1"])
 def test_a_size_too_small_is_refused_with_the_smallest_that_works(name):
-    """Guards against a crash or a hang on small pictures, and against advice that does not work either."""
+    """Guards against a crash or a hang on small images, and against advice that does not work either."""
     with pytest.raises(UserError) as error:
         networks.build(settings(name, 8), 3)
     message = str(error.value)

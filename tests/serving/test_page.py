@@ -1,4 +1,4 @@
-"""The page of serve.py in a real browser: pictures in, answers out, and nothing goes anywhere else."""
+"""The page of serve.py in a real browser: images in, answers out, and nothing goes anywhere else."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ def server(trained, drawn, settings_for, tmp_path_factory) -> Iterator[ServeProc
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    """The machine's Chromium or Chrome, with a camera that shows a test picture."""
+    """The machine's Chromium or Chrome, with a camera that shows a test image."""
     program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is on this machine")
@@ -83,23 +83,23 @@ def _choose(page, *files: Path) -> None:
     sync_api.expect(page.locator(PENDING)).to_have_count(0)
 
 
-def _predicted(call, folder: Path, pictures: list[Path]) -> list[tuple[str, float]]:
-    """The first class of every picture and its probability, as predict.py says."""
-    told = call(predict, *pictures, "--model", folder, "device=cpu", "threads=1", "engine=onednn")
+def _predicted(call, folder: Path, images: list[Path]) -> list[tuple[str, float]]:
+    """The first class of every image and its probability, as predict.py says."""
+    told = call(predict, *images, "--model", folder, "device=cpu", "threads=1", "engine=onednn")
     assert told.status == 0, told
     lines = [line.rpartition(": ")[2].split(", ")[0].rpartition(" ") for line in told.out.strip().splitlines()]
     return [(name, float(probability)) for name, _, probability in lines]
 
 
 def test_the_page_answers_like_predict(visit, server, drawn, call):
-    """Guards against answers that stand at the wrong picture, or that are not predict.py's."""
-    pictures = sorted((drawn / "test").rglob("*.jpg"))
+    """Guards against answers that stand at the wrong image, or that are not predict.py's."""
+    images = sorted((drawn / "test").rglob("*.jpg"))
     page = visit()
-    _choose(page, *pictures)
+    _choose(page, *images)
     names = page.locator(".card .name").all_text_contents()
-    assert names == [picture.name for picture in pictures]
+    assert names == [image.name for image in images]
     for card, (name, probability) in zip(
-        page.locator(".card").all(), _predicted(call, server.folder, pictures), strict=True
+        page.locator(".card").all(), _predicted(call, server.folder, images), strict=True
     ):
         assert card.locator(".verdict b").text_content() == name
         assert card.locator(".label").first.text_content() == name
@@ -107,11 +107,11 @@ def test_the_page_answers_like_predict(visit, server, drawn, call):
     assert page.locator("#classes li").all_text_contents() == ["ox", "dragon", "dog"]
 
 
-def test_dropped_and_pasted_pictures(visit, drawn):
-    """Guards against a page that takes pictures in only one way."""
+def test_dropped_and_pasted_images(visit, drawn):
+    """Guards against a page that takes images in only one way."""
     page = visit()
     sync_api.expect(page.locator("#classes li")).to_have_count(3)
-    picture = next((drawn / "test" / "dog").iterdir()).read_bytes()
+    image = next((drawn / "test" / "dog").iterdir()).read_bytes()
     give = """([bytes, name, kind, where]) => {
       const data = new DataTransfer();
       data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
@@ -119,11 +119,11 @@ def test_dropped_and_pasted_pictures(visit, drawn):
                                      : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
       document.querySelector(where).dispatchEvent(event);
     }"""
-    page.evaluate(give, [list(picture), "a.jpg", "dragenter", "#drop"])
+    page.evaluate(give, [list(image), "a.jpg", "dragenter", "#drop"])
     sync_api.expect(page.locator("body")).to_have_class(re.compile("dragging"))
-    page.evaluate(give, [list(picture), "a.jpg", "drop", "#drop"])
+    page.evaluate(give, [list(image), "a.jpg", "drop", "#drop"])
     sync_api.expect(page.locator("[data-state=answered]")).to_have_count(1)
-    page.evaluate(give, [list(picture), "image.jpg", "paste", "body"])
+    page.evaluate(give, [list(image), "image.jpg", "paste", "body"])
     sync_api.expect(page.locator("[data-state=answered]")).to_have_count(2)
     assert re.match(r"pasted \d\d\.\d\d\.\d\d\.jpg", page.locator(".name").first.text_content())
 
@@ -135,12 +135,12 @@ def test_the_camera(visit):
     page.click("#shoot")
     sync_api.expect(page.locator("[data-state=answered]")).to_have_count(1)
     assert page.evaluate("document.querySelector('video').srcObject") is None
-    assert page.locator(".picture").evaluate("canvas => canvas.width") > 100
+    assert page.locator(".image").evaluate("canvas => canvas.width") > 100
 
 
 def test_bad_files_say_why_and_spoil_nothing(visit, drawn, tmp_path):
     """Guards against one bad file that costs the others their answers, and against uploads the server must refuse."""
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     Image.effect_noise((1500, 1500), 100).save(tmp_path / "large.png")
     assert (tmp_path / "large.png").stat().st_size > 2**20
     page, sent = visit(), []
@@ -161,7 +161,7 @@ def test_bad_files_say_why_and_spoil_nothing(visit, drawn, tmp_path):
 
 
 def test_a_busy_server_is_asked_again(visit, drawn):
-    """Guards against pictures that are lost when the queue is full, and against refusals nobody is told of."""
+    """Guards against images that are lost when the queue is full, and against refusals nobody is told of."""
     page = visit()
     busy = {"status": 503, "headers": {"Retry-After": "1"}, "json": {"error": "the queue is full; try again in 1 s"}}
     page.route("**/predict", lambda route: route.fulfill(**busy))
@@ -205,10 +205,10 @@ def test_languages(visit, drawn):
     sync_api.expect(page.locator("h1")).to_have_text("这张图片是什么？")
     _choose(page, next((drawn / "test" / "dog").iterdir()))
     page.click("#language")
-    assert page.locator("h1").text_content() == "What does this picture show?"
-    assert page.locator("#count").text_content().startswith("1 picture answered")
+    assert page.locator("h1").text_content() == "What does this image show?"
+    assert page.locator("#count").text_content().startswith("1 image answered")
     page.reload()
-    sync_api.expect(page.locator("h1")).to_have_text("What does this picture show?")
+    sync_api.expect(page.locator("h1")).to_have_text("What does this image show?")
     keys = """import('/texts.js').then(({ en, zh }) =>
       [en, zh].map((texts) => Object.keys(texts).map((key) => [key, typeof texts[key]])))"""
     english, chinese = page.evaluate(keys)
@@ -217,7 +217,7 @@ def test_languages(visit, drawn):
 
 
 def test_views_by_keyboard(visit, drawn):
-    """Guards against a page that needs a mouse: views, heat map, next picture, removal, and where the focus goes."""
+    """Guards against a page that needs a mouse: views, heat map, next image, removal, and where the focus goes."""
     page = visit()
     _choose(page, *sorted((drawn / "test" / "dog").iterdir())[:3])
     cards = page.locator(".card")
@@ -238,9 +238,9 @@ def test_views_by_keyboard(visit, drawn):
 
 def test_wrong_labels_are_noted(visit, server, drawn):
     """Guards against a correction that names another file than the one on the page."""
-    picture = next((drawn / "test" / "dragon").iterdir())
+    image = next((drawn / "test" / "dragon").iterdir())
     page = visit()
-    _choose(page, picture)
+    _choose(page, image)
     page.click(".wrong")
     page.select_option(".relabel select", "dragon")
     page.fill(".relabel input", "plainly")
@@ -248,8 +248,8 @@ def test_wrong_labels_are_noted(visit, server, drawn):
     sync_api.expect(page.locator(".wrong")).to_have_text("Noted: dragon")
     head, row = (line.split("\t") for line in server.notes.read_text("utf-8").splitlines())
     noted = dict(zip(head, row, strict=True))
-    assert (noted["file"], noted["class"], noted["note"]) == (picture.name, "dragon", "plainly")
-    assert noted["digest"] == hashlib.sha256(picture.read_bytes()).hexdigest()
+    assert (noted["file"], noted["class"], noted["note"]) == (image.name, "dragon", "plainly")
+    assert noted["digest"] == hashlib.sha256(image.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

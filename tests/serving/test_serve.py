@@ -40,18 +40,18 @@ def server(exported, trained):
 
 
 @pytest.fixture(scope="module")
-def pictures(drawn):
+def images(drawn):
     return sorted(drawn.glob("test/*/*"))
 
 
 @pytest.fixture(scope="module")
-def expected(exported, pictures):
-    """What predict.py computes for each picture."""
+def expected(exported, images):
+    """What predict.py computes for each image."""
     from inference.pipeline import answers
     from inference.predictor import ExportedModel
 
     model = ExportedModel(exported, engine="onednn")
-    rows = [row for batch in answers(enumerate(map(str, pictures)), model, 5, 10**8, 1) for _, _, row in batch]
+    rows = [row for batch in answers(enumerate(map(str, images)), model, 5, 10**8, 1) for _, _, row in batch]
     return [dict(zip(model.class_names, row.tolist(), strict=True)) for row in rows]
 
 
@@ -74,26 +74,26 @@ def refused(answer, status, *words):
         assert word in told
 
 
-def test_answers_are_those_of_predict(server, pictures, expected):
+def test_answers_are_those_of_predict(server, images, expected):
     """Guards against other pixels, another class order or a swapped answer than predict.py's, in any request."""
-    form = [("files", (path.name, path.read_bytes())) for path in pictures]
+    form = [("files", (path.name, path.read_bytes())) for path in images]
     answer = server.http.post("/predict", files=form).json()
-    assert [one["file"] for one in answer["results"]] == [path.name for path in pictures]
+    assert [one["file"] for one in answer["results"]] == [path.name for path in images]
     assert all(map(_same, answer["results"], expected)) and answer["milliseconds"] > 0
-    raw = server.http.post("/predict", content=pictures[3].read_bytes(), headers={"Content-Type": "image/png"})
+    raw = server.http.post("/predict", content=images[3].read_bytes(), headers={"Content-Type": "image/png"})
     assert _same(raw.json()["results"][0], expected[3])
 
     def ask(index):
-        files = {"file": ("x.png", pictures[index % len(pictures)].read_bytes())}
-        return _same(server.http.post("/predict", files=files).json()["results"][0], expected[index % len(pictures)])
+        files = {"file": ("x.png", images[index % len(images)].read_bytes())}
+        return _same(server.http.post("/predict", files=files).json()["results"][0], expected[index % len(images)])
 
     with ThreadPoolExecutor(16) as threads:
         assert all(threads.map(ask, range(100)))
 
 
-def test_published_paddlex_client_works(server, pictures, expected):
+def test_published_paddlex_client_works(server, images, expected):
     """Guards against a form that clients of PaddleX's serving cannot read."""
-    payload = {"image": base64.b64encode(pictures[0].read_bytes()).decode("ascii")}
+    payload = {"image": base64.b64encode(images[0].read_bytes()).decode("ascii")}
     response = server.http.post("/image-classification", json=payload)
     assert response.status_code == 200
     result = response.json()["result"]
@@ -129,28 +129,28 @@ def bad_files() -> dict[str, bytes]:
     }
 
 
-def test_bad_pictures_are_told_by_name(server, pictures):
-    """Guards against a bad file that takes others along, passes as a picture, or is told in a trace."""
+def test_bad_images_are_told_by_name(server, images):
+    """Guards against a bad file that takes others along, passes as an image, or is told in a trace."""
     bad = bad_files()
     for name, data in bad.items():
-        refused(server.http.post("/predict", files={"files": (name, data)}), 400, name if data else "no picture")
+        refused(server.http.post("/predict", files={"files": (name, data)}), 400, name if data else "no image")
     form = [("files", item) for item in bad.items()]
-    answer = server.http.post("/predict", files=[*form, ("files", ("good.png", pictures[0].read_bytes()))])
+    answer = server.http.post("/predict", files=[*form, ("files", ("good.png", images[0].read_bytes()))])
     told = {one["file"]: one for one in answer.json()["results"]}
     assert answer.status_code == 200 and "class" in told["good.png"]
     assert all(told[name]["error"].startswith(f"{name}: ") for name in bad)
     assert "1000000 pixels" in told["bomb.png"]["error"]
-    refused(server.http.post("/predict", files=form), 400, "no picture among these")
-    odd = server.http.post("/predict", files={"files": ("a\tb\x01 \u2028 名.png", pictures[0].read_bytes())})
+    refused(server.http.post("/predict", files=form), 400, "no image among these")
+    odd = server.http.post("/predict", files={"files": ("a\tb\x01 \u2028 名.png", images[0].read_bytes())})
     assert odd.json()["results"][0]["file"].isprintable()
 
 
-def test_bad_requests_are_refused(server, pictures):
+def test_bad_requests_are_refused(server, images):
     """Guards against a wrong body that ends in 500, is held in memory, or keeps its connection for ever."""
-    good = pictures[0].read_bytes()
+    good = images[0].read_bytes()
     post = server.http.post
     refused(post("/predict"), 415)
-    refused(post("/predict", content=b"", headers={"Content-Type": "image/png"}), 400, "no picture")
+    refused(post("/predict", content=b"", headers={"Content-Type": "image/png"}), 400, "no image")
     refused(post("/predict", json={"a": 1}), 415)
     refused(post("/predict", files={"picture": ("a.png", good)}), 400, "'picture'")
     refused(post("/predict", data={"files": "text"}, files={"x": ("", b"")}), 400)
@@ -190,7 +190,7 @@ def test_slow_half_and_huge_uploads_end(server):
         assert time.monotonic() < end, "a body that nobody waits for is still held"
 
 
-def test_state_and_headers(server, exported, pictures):
+def test_state_and_headers(server, exported, images):
     """Guards against a server that lies about its model or sends pages that others may frame or script."""
     told = server.http.get("/model").json()
     assert told["classes"] == ["ox", "dragon", "dog"] or sorted(told["classes"]) == ["dog", "dragon", "ox"]
@@ -207,14 +207,14 @@ def test_state_and_headers(server, exported, pictures):
     assert 'serve_requests_total{code="200",path="/model"}' in figures and "serve_batch_pictures_bucket" in figures
 
 
-def test_gradcam_and_relabel(server, pictures):
+def test_gradcam_and_relabel(server, images):
     """Guards against overlays of another class or file, and reports that break the TSV or keep what nobody sent."""
-    form = {"file": ("a.png", pictures[0].read_bytes())}
+    form = {"file": ("a.png", images[0].read_bytes())}
     for data in ({}, {"class": "ox"}):
         answer = server.http.post("/gradcam", files=form, data=data)
         assert answer.status_code == 200 and Image.open(io.BytesIO(answer.content)).format == "PNG"
     refused(server.http.post("/gradcam", files=form, data={"class": "unicorn"}), 400, "unicorn")
-    refused(server.http.post("/gradcam", files={"file": ("a.txt", b"x")}), 400, "not a picture")
+    refused(server.http.post("/gradcam", files={"file": ("a.txt", b"x")}), 400, "not an image")
     refused(server.http.post("/gradcam", files=[("file", ("a", b"x"))] * 2), 400)
     note = {"file": "a\tb\n.png", "digest": "ab12", "class": "ox", "note": "=cmd\r\nnext \ud800"}
     assert server.http.post("/relabel", content=json.dumps(note)).status_code == 200
@@ -232,9 +232,9 @@ def test_gradcam_and_relabel(server, pictures):
         assert answer.status_code in (400, 413) and "error" in answer.json()
 
 
-def test_clients_that_hang_up_are_not_worked_for(server, pictures):
-    """Guards against a queue that decodes pictures nobody waits for any more."""
-    good = pictures[0].read_bytes()
+def test_clients_that_hang_up_are_not_worked_for(server, images):
+    """Guards against a queue that decodes images nobody waits for any more."""
+    good = images[0].read_bytes()
 
     def batches() -> float:
         text = server.http.get("/metrics").text

@@ -18,16 +18,16 @@ from test_serve import bad_files, exported  # noqa: F401 (a fixture)
 class Load(threading.Thread):
     """Asks without a pause and notes how it ended: status codes, or what broke."""
 
-    def __init__(self, address: str, picture: bytes):
+    def __init__(self, address: str, image: bytes):
         super().__init__(daemon=True)
-        self.address, self.picture, self.codes, self.going = address, picture, [], True
+        self.address, self.image, self.codes, self.going = address, image, [], True
 
     def run(self) -> None:
         """Asks until told to stop or the server is gone."""
         with httpx.Client(base_url=self.address, timeout=60) as client:
             while self.going:
                 try:
-                    self.codes.append(client.post("/predict", files={"files": ("a.png", self.picture)}).status_code)
+                    self.codes.append(client.post("/predict", files={"files": ("a.png", self.image)}).status_code)
                 except httpx.ConnectError:
                     return
                 except httpx.HTTPError as error:
@@ -41,8 +41,8 @@ def test_killed_renewed_drained_without_a_loss(exported, drawn, tmp_path):  # no
     folder = tmp_path / "model"
     shutil.copytree(exported, folder)
     server = ServeProcess(folder, "--workers", "1", "--watch-seconds", "0.2")
-    picture = next(drawn.glob("test/*/*")).read_bytes()
-    loads = [Load(server.address, picture) for _ in range(3)]
+    image = next(drawn.glob("test/*/*")).read_bytes()
+    loads = [Load(server.address, image) for _ in range(3)]
     for load in loads:
         load.start()
     first = server.http.get("/model").json()["digest"]

@@ -14,7 +14,7 @@ from serving.worker_process import DeathError, StartError
 
 
 class Fake:
-    """A worker that answers each picture with its own bytes; "die" kills it, "slow" takes a while."""
+    """A worker that answers each image with its own bytes; "die" kills it, "slow" takes a while."""
 
     made: ClassVar[list] = []
     fails = 0
@@ -79,8 +79,8 @@ def _submit(pool, *files, seconds=10.0):
     return [job.answer for job in jobs]
 
 
-def test_every_picture_gets_its_own_answer(run):
-    """Guards against answers of another picture, and batches above the limit."""
+def test_every_image_gets_its_own_answer(run):
+    """Guards against answers of another image, and batches above the limit."""
 
     async def test(pool):
         asked = [_submit(pool, f"{i}".encode(), f"{i}b".encode()) for i in range(100)]
@@ -104,8 +104,8 @@ def test_free_workers_share_what_waits(run):
     run(test)
 
 
-def test_a_picture_that_kills_takes_no_other_along(run):
-    """Guards against pictures lost with a worker, and innocent ones refused for their neighbour's sake."""
+def test_a_image_that_kills_takes_no_other_along(run):
+    """Guards against images lost with a worker, and innocent ones refused for their neighbour's sake."""
 
     async def test(pool):
         answers = _submit(pool, b"a", b"die", b"b", b"c")
@@ -132,7 +132,7 @@ def test_an_idle_worker_that_dies_is_replaced(run):
 
 
 def test_the_queue_is_bounded_and_forgets_who_left(run):
-    """Guards against a queue that grows without end, or stays full of pictures nobody waits for."""
+    """Guards against a queue that grows without end, or stays full of images nobody waits for."""
 
     async def test(pool):
         first = _submit(pool, b"slow")
@@ -150,8 +150,8 @@ def test_the_queue_is_bounded_and_forgets_who_left(run):
     run(test, workers=1, queue_size=6)
 
 
-def test_a_picture_too_late_is_refused_undecoded(run):
-    """Guards against work on pictures whose answer comes too late anyway, or that nobody waits for."""
+def test_a_image_too_late_is_refused_undecoded(run):
+    """Guards against work on images whose answer comes too late anyway, or that nobody waits for."""
 
     async def test(pool):
         _submit(pool, b"slow")
@@ -167,7 +167,7 @@ def test_a_picture_too_late_is_refused_undecoded(run):
 
 
 def test_new_workers_take_over_without_a_loss(run):
-    """Guards against pictures dropped while workers are swapped, again and again, and workers left behind."""
+    """Guards against images dropped while workers are swapped, again and again, and workers left behind."""
 
     async def test(pool):
         answers = []

@@ -1,4 +1,4 @@
-"""Several processes train one network: every picture once, one set of scores, one writer."""
+"""Several processes train one network: every image once, one set of scores, one writer."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ class Numbered(paddle.io.Dataset):
 
 @pytest.mark.parametrize(("count", "batch_size", "processes"), [(48, 8, 2), (23, 4, 3), (5, 1, 2), (7, 10, 3)])
 def test_processes_share_an_epoch_without_loss_or_repetition(count, batch_size, processes):
-    """Guards against pictures that several processes see or none, and against unequal numbers of steps."""
+    """Guards against images that several processes see or none, and against unequal numbers of steps."""
     shares = [
         BatchLoader(Numbered(count), batch_size, 0, True, False, rank, processes).batches() for rank in range(processes)
     ]
@@ -48,7 +48,7 @@ def test_processes_share_an_epoch_without_loss_or_repetition(count, batch_size, 
 
 @pytest.mark.parametrize(("count", "batch_size", "processes"), [(48, 8, 2), (23, 4, 3), (5, 4, 2)])
 def test_validation_is_padded_to_equal_batches_with_rows_that_do_not_count(count, batch_size, processes):
-    """Guards against scores that count a padding picture, and against batches too unequal to be gathered."""
+    """Guards against scores that count a padding image, and against batches too unequal to be gathered."""
     shares = [
         BatchLoader(Numbered(count), batch_size, 0, False, False, rank, processes).batches()
         for rank in range(processes)

@@ -103,12 +103,12 @@ def test_class_weights_make_rare_classes_count_as_much():
     assert float(training.Loss(0.0, weights)(logits, several)) == pytest.approx(expected, rel=1e-5)
     soft = nn.functional.one_hot(several, 2)
     assert float(training.Loss(0.0, weights)(logits, soft)) == pytest.approx(expected, rel=1e-5)
-    with pytest.raises(UserError, match="no training picture of class 2"):
+    with pytest.raises(UserError, match="no training image of class 2"):
         optim.class_weights(labels, 3)
 
 
 class Labelled(paddle.io.Dataset):
-    """Labels without pictures."""
+    """Labels without images."""
 
     seed = 3
 
@@ -121,7 +121,7 @@ class Labelled(paddle.io.Dataset):
 
 
 def test_balanced_sampling_draws_every_class_as_often():
-    """Guards against an epoch that changes its length, or that repeats one picture while another waits."""
+    """Guards against an epoch that changes its length, or that repeats one image while another waits."""
     loader = BatchLoader(Labelled([0] * 30 + [1] * 6), 6, shuffle=True, balanced=True)
     drawn = np.concatenate(loader.batches())
     assert len(drawn) == 36

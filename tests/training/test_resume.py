@@ -230,7 +230,7 @@ def test_a_full_disk_costs_nothing(trained, tmp_path):
 
 
 def test_a_run_is_resumed_with_its_own_settings_only(trained, drawn, tmp_path, settings_for):
-    """Guards against a training that goes on with another rate or on other pictures and still calls itself one run."""
+    """Guards against a training that goes on with another rate or on other images and still calls itself one run."""
     output = str(trained.path.parent)
     with pytest.raises(UserError, match=r"learning_rate was .*, is 0.5; resume with the run's settings"):
         train.train(settings_for(drawn, output_dir=output, resume=True, learning_rate=0.5))
@@ -243,7 +243,7 @@ def test_a_run_is_resumed_with_its_own_settings_only(trained, drawn, tmp_path, s
     train.train(settings)
     state = json.loads((settings.run / "state.json").read_text())
     (settings.run / "state.json").write_text(json.dumps(state | {"pictures": 99, "epoch": 1}))
-    with pytest.raises(UserError, match="pictures was 99, is 18"):
+    with pytest.raises(UserError, match="images was 99, is 18"):
         train.train(settings.model_copy(update={"resume": True}))
 
 

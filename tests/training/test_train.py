@@ -26,10 +26,10 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 
 def scores(run: Run, data: Path, split: str = "valid") -> tuple[float, float]:
     """Accuracy and mean loss of a run's best weights, computed here."""
-    entries, _ = read_split(run.settings.model_copy(update={"data_dir": str(data)}), split)
+    samples, _ = read_split(run.settings.model_copy(update={"data_dir": str(data)}), split)
     transform = EvalTransform.from_settings(run.settings)
-    images = np.stack([transform(read_image(entry.file, 10**8)) for entry in entries])
-    labels = np.array([entry.label for entry in entries])
+    images = np.stack([transform(read_image(sample.file, 10**8)) for sample in samples])
+    labels = np.array([sample.label for sample in samples])
     with paddle.no_grad():
         logits = run.load_network()(paddle.to_tensor(images)).numpy().astype(np.float64)
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
@@ -39,7 +39,7 @@ def scores(run: Run, data: Path, split: str = "valid") -> tuple[float, float]:
 @pytest.fixture
 def misleading(data) -> Path:
     """Data whose training labels are all wrong: the longer it trains, the worse the valid score."""
-    rows = [(entry.path, (entry.label + 1) % 3) for entry in _entries(data, "train")]
+    rows = [(sample.path, (sample.label + 1) % 3) for sample in _entries(data, "train")]
     write_list(data / "train.txt", rows)
     return data
 
@@ -85,7 +85,7 @@ def test_the_board_tells_what_the_history_tells(trained):
     assert last.id == trained.state["epoch"] * trained.state["steps_per_epoch"]
     recalls = [board.get_data("scalar", f"recall/{name}")[-1].value for name in trained.class_names]
     assert np.mean(recalls) == pytest.approx(history["valid_accuracy"][-1], rel=1e-4)
-    assert {"train/learning_rate", "train/images_per_second", "train/picture 1"} <= tags
+    assert {"train/learning_rate", "train/images_per_second", "train/image 1"} <= tags
 
 
 def test_the_same_seed_gives_the_same_weights_bit_by_bit(trained, drawn, settings_for, tmp_path, monkeypatch):
@@ -98,8 +98,8 @@ def test_the_same_seed_gives_the_same_weights_bit_by_bit(trained, drawn, setting
     assert not same(weights(other), weights(trained))
 
 
-def test_a_few_pictures_are_learned_by_heart(data, settings_for, plain):
-    """Guards against a training that does not learn: wrong gradients, labels of other pictures, a rate of zero."""
+def test_a_few_images_are_learned_by_heart(data, settings_for, plain):
+    """Guards against a training that does not learn: wrong gradients, labels of other images, a rate of zero."""
     chosen = list(_entries(data, "train"))[::3]
     for split, times in (("train", 25), ("valid", 1)):
         (data / f"{split}.txt").write_text("".join(f"{e.path}\t{e.label}\n" for e in chosen) * times)
@@ -201,7 +201,7 @@ BAD_DATA = [
     (_no_tab, ["valid.txt", "line 1 is not PATH<TAB>INDEX"]),
     (_no_such_class, ["train.txt", "not 0 to 1"]),
     (_no_such_file, ["valid.txt", "data/valid/dog/", "missing"]),
-    (_empty_list, ["train.txt", "no picture"]),
+    (_empty_list, ["train.txt", "no image"]),
 ]
 
 
@@ -241,8 +241,8 @@ def test_usage_errors_end_with_2(call):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_picture_that_breaks_after_annotate_stops_the_training(command, data, arguments_for, num_workers):
-    """Guards against the job that hangs for ever on one broken picture, or that does not say which it is."""
+def test_a_image_that_breaks_after_annotate_stops_the_training(command, data, arguments_for, num_workers):
+    """Guards against the job that hangs for ever on one broken image, or that does not say which it is."""
     broken = sorted((data / "train" / "dragon").glob("*.jpg"))[1]
     broken.write_bytes(broken.read_bytes()[:300])
     command("train.py", *arguments_for("data", num_workers=num_workers), cwd=Path.cwd(), seconds=180).refused(

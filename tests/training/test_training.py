@@ -46,12 +46,12 @@ def test_auxiliary_outputs_count_three_tenths(batch):
     assert float(loss) == pytest.approx(main + 0.3 * sum(others), rel=1e-5)
 
 
-def test_the_valid_loss_is_the_mean_over_all_pictures(drawn, settings_for, monkeypatch):
+def test_the_valid_loss_is_the_mean_over_all_images(drawn, settings_for, monkeypatch):
     """Guards against paddle's own eval loss, which is that of the last batch."""
     monkeypatch.chdir(drawn.parent)
     settings = settings_for("data")
-    entries, class_names = read_split(settings, "valid")
-    loader = BatchLoader(ListDataset(entries, EvalTransform.from_settings(settings), settings.max_pixels), 5)
+    samples, class_names = read_split(settings, "valid")
+    loader = BatchLoader(ListDataset(samples, EvalTransform.from_settings(settings), settings.max_pixels), 5)
     paddle.seed(0)
     network, _ = networks.build(settings, len(class_names))
     model = paddle.Model(network)
