@@ -20,10 +20,10 @@ from annotation.splits import Summary
 from annotation.store import Store, open_store
 from annotation.summary import print_summary
 from annotation.walk import Layout, Walk, find_layout, walk
-from config import Settings
 from system import cli
 from system.files import publishing
 from system.machine import cores
+from system.settings import Settings
 
 # What only a run that finds something new needs is imported where it is used: a re-run takes less time than its import.
 if TYPE_CHECKING:

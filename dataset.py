@@ -12,12 +12,12 @@ import paddle
 from PIL import Image
 
 from annotation.lists import Sample
-from config import Settings
 from imaging import cache
 from imaging.images import read_image
 from imaging.transforms import EvalTransform, TrainTransform
 from system.errors import UserError
 from system.machine import cores
+from system.settings import Settings
 
 # Distinguishes the random streams that are drawn from one seed.
 ORDER_STREAM, IMAGE_STREAM, MIX_STREAM = 0, 1, 2

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import config
-from config import Settings
 from system import cli, machine
 from system.errors import UserError
+from system.settings import Settings
 
 
 def evaluate(

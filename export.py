@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 
 import config
-from config import Settings
 from system import cli, machine
 from system.errors import UserError
+from system.settings import Settings
 
 # How many images example.json holds.
 EXAMPLES = 3

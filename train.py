@@ -6,9 +6,9 @@ import shlex
 import time
 
 import config
-from config import Settings
 from system import cli, machine
 from system.errors import UserError
+from system.settings import Settings
 
 
 def make_loader(settings: Settings, split: str, class_names: list[str], device: str):

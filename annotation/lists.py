@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from config import Settings
 from system.errors import UserError, problems
 from system.files import finish_publishing, write_text
+from system.settings import Settings
 
 SPLITS = ("train", "valid", "test")
 LABELS = "labels.txt"

@@ -15,7 +15,7 @@ from annotation.store import Store, sql_function
 from annotation.summary import advice
 from annotation.walk import Layout
 from annotation.worker_pool import Pool
-from config import Settings
+from system.settings import Settings
 
 if TYPE_CHECKING:
     import jinja2

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from annotation.lists import SPLITS
 from annotation.store import Store, sql_function
 from annotation.walk import WHOLE, Layout
-from config import Settings
+from system.settings import Settings
 
 LEAST_TO_SPLIT = 3  # a class with fewer images stays in train whole
 

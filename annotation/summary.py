@@ -6,7 +6,7 @@ from annotation.lists import SPLITS
 from annotation.outputs import DUPLICATES, REJECTS, REMARKS
 from annotation.splits import Summary
 from annotation.walk import Layout
-from config import Settings
+from system.settings import Settings
 
 CLASSES_SHOWN = 40
 IMBALANCE = 5  # times as many images in the largest class as in the smallest

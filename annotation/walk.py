@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from annotation.lists import LABELS, SPLITS, name_fault, read_labels
-from config import Settings
 from system.errors import UserError, problems
+from system.settings import Settings
 
 FOLDER_NAMES = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
 WHOLE = "all"  # the split of a data folder that just holds class folders

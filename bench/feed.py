@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import config
 from system import machine
+from system.settings import Settings
 
 WAYS = {
     "files, no worker": ["cache=none", "num_workers=0"],
@@ -26,7 +27,7 @@ WAYS = {
 }
 
 
-def loader_of(settings: config.Settings):
+def loader_of(settings: Settings):
     """The training loader of the settings, its cache filled."""
     from annotation.lists import LABELS, read_labels
     from train import make_loader
@@ -49,7 +50,7 @@ def epoch_seconds(loader, step=None, most: int | None = None) -> tuple[float, in
 
 
 @contextlib.contextmanager
-def make_step(settings: config.Settings, num_classes: int):
+def make_step(settings: Settings, num_classes: int):
     """One training step as train.py makes it; fast within the `with` block."""
     import paddle
 

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_auc_score
 
-from config import Settings
 from evaluation.metrics import log_loss, probabilities
+from system.settings import Settings
 
 # Bounds of the temperature: beyond them a network is constant or certain for any purpose.
 LOWEST, HIGHEST = 0.05, 20.0

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from config import Settings
 from evaluation import comparison, comparison_page
 from evaluation.predictions import Answers
 from evaluation.predictors import RunModel
@@ -15,6 +14,7 @@ from models.checkpoint import Run
 from system import machine
 from system.errors import UserError
 from system.files import write_text
+from system.settings import Settings
 
 
 def compare(

@@ -9,13 +9,13 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from config import Settings
 from evaluation import gradcam
 from imaging.images import ImageError, read_image, suffixes
 from imaging.transforms import EvalTransform
 from inference.predictor import ExportedModel
 from models.checkpoint import LAST, Run
 from models.features import penultimate
+from system.settings import Settings
 
 # Probabilities below it have no logarithm in float32 to speak of.
 TINY = 1e-37

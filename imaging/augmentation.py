@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from config import Augment
+from system.settings import Augment
 
 # Corners that a rotation lays bare and holes that are cut: the ImageNet mean colour, near zero once normalised.
 FILL = (124, 116, 104)

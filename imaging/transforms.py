@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from config import Augment, Settings
 from imaging import augmentation
+from system.settings import Augment, Settings
 
 # Training images are first shrunk to so many times the larger side of what the network sees, with or without a
 # cache: crops still have pixels to choose from, and both ways give the same bytes.
@@ -14,7 +14,7 @@ SPARE = 1.25
 # Augmentation that leaves every pixel of an image where it is and as it is.
 UNTOUCHED = Augment(
     crop_scale=(1, 1), crop_ratio=(1, 1), horizontal_flip=0, vertical_flip=0, rotation=0, scale=(1, 1), shift=0,
-    brightness=0, contrast=0, saturation=0, hue=0, invert=0, rand_operations=0, rand_magnitude=0, erase=0,
+    brightness=0, contrast=0, saturation=0, hue=0, invert=0, randaugment_num_ops=0, randaugment_magnitude=0, random_erasing=0,
     mixup=0, cutmix=0,
 )  # fmt: skip
 
@@ -107,7 +107,7 @@ class TrainTransform:
     def is_whole(self) -> bool:
         """Tells whether images of the network's size are at most flipped."""
         # Strength without operations, and mixing, which works on whole batches later, touch no single image.
-        without = dict.fromkeys(("horizontal_flip", "vertical_flip", "mixup", "cutmix", "rand_magnitude"), 0)
+        without = dict.fromkeys(("horizontal_flip", "vertical_flip", "mixup", "cutmix", "randaugment_magnitude"), 0)
         return self.augment.model_copy(update=without) == UNTOUCHED
 
     def flip_batch(self, images: np.ndarray, generators: list[np.random.Generator]) -> None:
@@ -127,9 +127,9 @@ class TrainTransform:
             image = image.resize((self.width, self.height), Image.Resampling.BILINEAR, box=box)
         image = augmentation.turn(image, augment, generator)
         image = augmentation.jitter(image, augment, generator)
-        image = augmentation.rand_augment(image, augment.rand_operations, augment.rand_magnitude, generator)
+        image = augmentation.rand_augment(image, augment.randaugment_num_ops, augment.randaugment_magnitude, generator)
         pixels = to_array(image)
-        if augment.erase and generator.random() < augment.erase:
+        if augment.random_erasing and generator.random() < augment.random_erasing:
             augmentation.erase(pixels, generator)
         return pixels
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from config import Settings
 from inference.description import DESCRIPTION
+from system.settings import Settings
 
 # Settings that decide what the network is and saw, in the order a reader wants them.
 TOLD = (

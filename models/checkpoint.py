@@ -14,10 +14,11 @@ import paddle
 
 import config
 from annotation.lists import LABELS, read_labels
-from config import CHANGEABLE, Settings, known_keys, look_up
+from config import known_keys, look_up
 from models import networks
 from system.errors import UserError, problems
 from system.files import file_digest, finish_publishing, publishing, write_text
+from system.settings import CHANGEABLE, Settings
 
 BEST, LAST = "best", "last"
 # What may differ from the interrupted run when it is resumed: how long and how safely it goes on, and the machine.

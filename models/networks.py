@@ -9,8 +9,8 @@ import paddle
 from paddle import nn
 from paddle.vision.models import resnet
 
-from config import Settings
 from system.errors import UserError, problems
+from system.settings import Settings
 
 # Sides tried when a network refuses a size, to tell the user the smallest that works.
 MAX_SIDE = 512

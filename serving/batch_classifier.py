@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from config import Settings
 from inference.description import DESCRIPTION
 from inference.predictor import ExportedModel, rank_classes
 from serving import decoding, paddlex_protocol
 from system import machine
 from system.files import file_digest
+from system.settings import Settings
 
 # Freed memory goes back to the system after images of more pixels than this: the peak of one must not stay for ever.
 LARGE_PIXELS = 2_000_000

@@ -6,6 +6,9 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any
+
+import yaml
 
 from system.errors import UserError
 
@@ -18,6 +21,33 @@ def parser(description: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--config", metavar="FILE", help="YAML file with the settings that differ from config.yaml")
     return made
+
+
+def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
+    """Turns `key=value` arguments, values in YAML, into nested settings.
+
+    Raises:
+        UserError: An argument has no `=` or its value is no YAML.
+    """
+    changes: dict[str, Any] = {}
+    for argument in arguments:
+        key, separator, text = argument.partition("=")
+        if not separator:
+            raise UserError(f"{argument}: this is not a setting; write KEY=VALUE")
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError):
+            raise UserError(f"{argument}: the value cannot be read; quote it, or write lists as [3,64,64]") from None
+        node = changes
+        *groups, last = key.lower().split(".")
+        for group in groups:
+            node = node.setdefault(group, {})
+            if not isinstance(node, dict):
+                raise UserError(
+                    f"{argument}: {group} was given one value before; set single settings or none of its group"
+                )
+        node[last] = value
+    return changes
 
 
 def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from system.errors import UserError
 
 PLAN = ".publishing"
@@ -124,3 +126,21 @@ def _sha256(file: Any) -> str:
     while block := file.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
+
+
+def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a YAML file that holds settings.
+
+    Raises:
+        UserError: The file is missing, is no YAML, or holds something else than settings.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name an existing YAML file with --config") from None
+    except (yaml.YAMLError, ValueError) as error:
+        line = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        raise UserError(f"{path}: this is not YAML{line}; write one `key: value` a line") from None
+    if not isinstance(content or {}, dict):
+        raise UserError(f"{path}: this holds no settings; write one `key: value` a line")
+    return content or {}

@@ -10,34 +10,14 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from system.errors import UserError
+from system.settings import Settings
 
 # mallopt's parameter numbers in glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 # Threads that network=cnn gains from: 1.1 times one with batches of 32, 1.3 with 128 (measured on 2 cores).
 MAX_THREADS_CNN = 2
-
-
-class MachineSettings(Protocol):
-    """The settings (config.Settings) that say how hard the machine works."""
-
-    @property
-    def device(self) -> str:
-        """Where paddle computes: auto, cpu, gpu or gpu:INDEX."""
-
-    @property
-    def threads(self) -> int | str:
-        """CPU threads a process, or auto."""
-
-    @property
-    def network(self) -> str:
-        """Name of the network: a small one gains from few threads only."""
-
-    @property
-    def cpu_speedups(self) -> bool:
-        """Whether layers and memory are made faster on a CPU."""
 
 
 def cores() -> int:
@@ -76,7 +56,7 @@ def is_amd() -> bool:
         return "AMD" in platform.processor()
 
 
-def threads(settings: MachineSettings) -> int:
+def threads(settings: Settings) -> int:
     """Number of CPU threads a process: the setting, or all cores shared among the processes of one machine.
 
     The small network has too little work for many: they wait for each other longer than they compute.
@@ -88,7 +68,7 @@ def threads(settings: MachineSettings) -> int:
     return min(MAX_THREADS_CNN, share) if settings.network == "cnn" else share
 
 
-def prepare(settings: MachineSettings) -> None:
+def prepare(settings: Settings) -> None:
     """Sets what must stand before paddle is imported, and imports it.
 
     Every command that computes calls it first; once paddle is loaded, it changes nothing any more.
@@ -144,7 +124,7 @@ def share_one_heap() -> None:
         libc.mallopt(M_ARENA_MAX, 1)
 
 
-def select_device(settings: MachineSettings) -> str:
+def select_device(settings: Settings) -> str:
     """Makes paddle compute on the device of the settings.
 
     Returns:
@@ -172,7 +152,7 @@ def select_device(settings: MachineSettings) -> str:
     return wanted
 
 
-def describe(settings: MachineSettings, device: str) -> str:
+def describe(settings: Settings, device: str) -> str:
     """Says in a few words what the computing is done with."""
     if device != "cpu":
         return device

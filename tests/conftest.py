@@ -21,6 +21,7 @@ import draw
 import annotate
 import config
 from system import cli, machine
+from system.settings import Settings
 
 CLASS_NAMES = ["ox", "dragon", "dog"]
 COUNTS = {"train": 6, "valid": 4, "test": 4}  # images a class
@@ -90,7 +91,7 @@ def arguments_for() -> Callable[..., list[str]]:
 
 
 @pytest.fixture(scope="session")
-def settings_for(arguments_for) -> Callable[..., config.Settings]:
+def settings_for(arguments_for) -> Callable[..., Settings]:
     """Gives the settings of a short training on a data folder, with changes."""
     return lambda data, **changes: config.load(None, arguments_for(data, **changes))
 

@@ -8,6 +8,7 @@ import pytest
 import config
 import training
 from models import networks
+from system.settings import Settings
 from training import optim
 
 RECIPES = sorted((Path(config.__file__).parent / "recipes").glob("*.yaml"))
@@ -36,7 +37,7 @@ def test_the_two_cifar_recipes_train_one_network_equally_long():
     assert sum(weight.size for weight in network.parameters()) == 122_570
 
 
-def step(settings: config.Settings, num_classes: int, count: int) -> tuple[float, dict[str, float]]:
+def step(settings: Settings, num_classes: int, count: int) -> tuple[float, dict[str, float]]:
     """Trains one step on noise; returns the loss and how far each weight moved."""
     network, _ = networks.build(settings, num_classes)
     optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 10))

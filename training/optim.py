@@ -5,8 +5,8 @@ import math
 import numpy as np
 import paddle
 
-from config import Settings
 from system.errors import UserError
+from system.settings import Settings
 
 # One cycle: the rate starts at 1/25 of its highest, peaks after 30 % of the steps and ends 10,000 times below the
 # start. Source: the defaults of Smith & Topin 2017 (arXiv:1708.07120) as common frameworks set them.
@@ -86,7 +86,7 @@ def make_optimizer(settings: Settings, network: paddle.nn.Layer, schedule: Sched
         weights = [weight for weight in weights if not weight.stop_gradient]
     for weight in weights:
         if weight.stop_gradient:
-            weight.optimize_attr["learning_rate"] = settings.body_rate
+            weight.optimize_attr["learning_rate"] = settings.backbone_lr_scale
     decayed = {weight.name for weight in weights if weight.ndim > 1}
     clip = paddle.nn.ClipGradByGlobalNorm(settings.clip_norm) if settings.clip_norm else None
     # hapi's minimize takes no parameter groups, so what decays is told by name or by weight.

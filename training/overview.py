@@ -8,10 +8,10 @@ import numpy as np
 import paddle
 from PIL import Image
 
-from config import Settings
 from evaluation import plots
 from models.networks import Classifier
 from system.files import write_text
+from system.settings import Settings
 from training.session import Session
 
 # Images of augmented.png, at most.

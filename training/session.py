@@ -1,11 +1,11 @@
 """Where a training stands, and how it is saved and taken up again."""
 
-from config import Settings
 from dataset import BatchLoader
 from models.checkpoint import BEST, LAST, Run
 from models.networks import Classifier
 from system import machine
 from system.errors import UserError
+from system.settings import Settings
 from training import optim
 from training.running_metrics import Mean
 

@@ -22,6 +22,7 @@ import annotate
 import config
 from annotation.lists import SPLITS, read_labels, read_split
 from system.errors import UserError
+from system.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +49,7 @@ def folder(root: Path, counts: dict[str, int], first: int = 0) -> Path:
     return root
 
 
-def settings(data: Path, **overrides) -> config.Settings:
+def settings(data: Path, **overrides) -> Settings:
     return config.load(
         None, [f"data_dir={data}", "scan_workers=2", *(f"{key}={value}" for key, value in overrides.items())]
     )

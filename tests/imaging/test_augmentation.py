@@ -40,8 +40,8 @@ def results(transform: TrainTransform, image: Image.Image, count: int = 60) -> n
         {"saturation": 0.8},
         {"hue": 0.3},
         {"invert": 0.5},
-        {"rand_operations": 2, "rand_magnitude": 15},
-        {"erase": 0.5},
+        {"randaugment_num_ops": 2, "randaugment_magnitude": 15},
+        {"random_erasing": 0.5},
     ],
     ids=lambda change: next(iter(change)),
 )

@@ -8,16 +8,16 @@ import numpy as np
 import paddle
 import pytest
 
-import config
 from models import checkpoint, networks
 from models.checkpoint import Run
 from system.errors import UserError
+from system.settings import Settings
 
 CLASS_NAMES = ["猫", "a dog", "pig"]
 
 
 @pytest.fixture
-def settings(settings_for, tmp_path) -> config.Settings:
+def settings(settings_for, tmp_path) -> Settings:
     return settings_for("data", output_dir=str(tmp_path / "out put"), run_name="一 run")
 
 

@@ -8,6 +8,7 @@ from paddle import nn
 import config
 from models import networks
 from system.errors import UserError
+from system.settings import Settings
 
 # One small member of each family of paddle.vision.models, and a size it takes.
 MEMBERS = {
@@ -37,7 +38,7 @@ def some(members, quick) -> list:
     return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in members]
 
 
-def settings(name: str, side: int, **values) -> config.Settings:
+def settings(name: str, side: int, **values) -> Settings:
     overrides = [f"network={name}", f"image_shape=[3,{side},{side}]"]
     return config.load(None, overrides + [f"{key}={value}" for key, value in values.items()])
 

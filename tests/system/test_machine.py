@@ -9,9 +9,10 @@ import pytest
 import config
 from system import machine
 from system.errors import UserError
+from system.settings import Settings
 
 
-def settings(**values) -> config.Settings:
+def settings(**values) -> Settings:
     return config.load(None, [f"{key}={value}" for key, value in values.items()])
 
 

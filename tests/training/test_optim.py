@@ -12,10 +12,11 @@ import train
 import training
 from dataset import BatchLoader
 from system.errors import UserError
+from system.settings import Settings
 from training import optim
 
 
-def settings(**values) -> config.Settings:
+def settings(**values) -> Settings:
     return config.load(None, [f"{key}={value}" for key, value in values.items()])
 
 
@@ -161,7 +162,7 @@ def test_the_average_follows_the_weights_and_can_be_put_in_their_place():
 def test_a_thawed_body_moves_slowly_and_not_before_its_epoch(drawn, settings_for, tmp_path):
     """Guards against a body that stays frozen for ever, or that moves as fast as its new head."""
     common = {"network": "squeezenet1_1", "image_shape": [3, 32, 32], "freeze": True, "unfreeze_epoch": 2,
-              "optimizer": "adam", "schedule": "constant", "weight_decay": 0, "body_rate": 0.01}  # fmt: skip
+              "optimizer": "adam", "schedule": "constant", "weight_decay": 0, "backbone_lr_scale": 0.01}  # fmt: skip
     saved = []
     for epochs in (1, 2):
         run = train.train(settings_for(drawn, **common, epochs=epochs, output_dir=str(tmp_path), run_name=str(epochs)))

@@ -33,7 +33,7 @@ RICH = {
     "decay_epochs": 1,
     "ema": 0.9,
     "accumulate": 2,
-    "augment": {"mixup": 0.4, "cutmix": 1.0, "rand_operations": 1, "erase": 0.3},
+    "augment": {"mixup": 0.4, "cutmix": 1.0, "randaugment_num_ops": 1, "random_erasing": 0.3},
 }
 
 
