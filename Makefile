@@ -1,20 +1,21 @@
-# `make` lists the targets. Each makes .venv from the pinned requirements first, when it is missing or they changed.
+# `make` lists the targets. Each first installs the pinned requirements into .venv if it is missing or they changed.
 PYTHON ?= python3
 # GPU=cu126 (or cu118, cu129 ...) installs Paddle's GPU build for that CUDA instead of the CPU one.
 GPU ?=
 PORT ?= 8040
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow lint serve board clean
+.PHONY: help demo test test-slow lint docs serve board clean
 help:
 	@echo "make demo       check, train, evaluate, predict and export on the images in signs/"
-	@echo "make test       the tests"
+	@echo "make test       the tests, and which were skipped and why"
 	@echo "make test-slow  the tests that take minutes"
-	@echo "make lint       style checks"
-	@echo "make serve      the newest exported model with a page to try it on, on http://127.0.0.1:8000"
+	@echo "make lint       style and types: ruff, mypy"
+	@echo "make docs       docs/settings.md from config.yaml"
+	@echo "make serve      the newest exported model and its web page on http://127.0.0.1:8000"
 	@echo "make board      VisualDL over output/ on http://127.0.0.1:$(PORT)"
-	@echo "make clean      removes what the commands made in output/ and infer/"
-	@echo "GPU=cu126 make demo    the same with Paddle's GPU build for CUDA 12.6"
+	@echo "make clean      deletes output/, infer/ and log/"
+	@echo "make demo GPU=cu126    the same with Paddle's GPU build for CUDA 12.6"
 
 demo: .venv/run-time
 	$(BIN)/python annotate.py
@@ -24,8 +25,8 @@ demo: .venv/run-time
 	$(BIN)/python predict.py signs/test --model infer/signs-resnet50 --out output/predictions.csv --show output/predictions.png \
 		> output/predictions.txt
 	@head -n 3 output/predictions.txt
-	@echo "all answers: output/predictions.csv, as an image: output/predictions.png"
-	@echo "look at: output/signs-resnet50/report.html"
+	@echo "all predictions: output/predictions.csv, as an image: output/predictions.png"
+	@echo "report: output/signs-resnet50/report.html"
 
 test: .venv/development
 	$(BIN)/python -m pytest -m "not slow"
@@ -36,6 +37,10 @@ test-slow: .venv/development
 lint: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: .venv/run-time
+	$(BIN)/python docs/settings.py
 
 serve: .venv/run-time
 	$(BIN)/python serve.py

@@ -1,6 +1,6 @@
-"""Settings: read from YAML and the command line, checked, saved, looked up.
+"""Settings: read from YAML and the command line, validated, saved.
 
-Defaults live in config.yaml and nowhere else; their types and ranges in system/settings.py.
+Defaults are in config.yaml only; types and ranges in system/settings.py.
 """
 
 import difflib
@@ -12,43 +12,49 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from system.cli import parse_overrides
 from system.errors import UserError, problems
-from system.files import read_yaml
+from system.files import read_yaml, write_text
 from system.settings import CHANGEABLE, Augment, Settings
 
 DEFAULTS = Path(__file__).with_name("config.yaml")
-# Of the copies that runs keep. Raise it when a setting is added or comes to mean something else.
+# Format of the copies of the settings that runs keep. Raise it whenever a setting is added or changes its meaning.
 FORMAT = 2
-# What settings added since format 1 have to be for runs of that format to be what they were.
-ADDED: dict[str, Any] = {"loss": "cross_entropy"}
-# Old names, still read from files and on the command line.
+# The settings that each format added, with the values that reproduce runs of earlier formats.
+ADDED: dict[int, dict[str, Any]] = {2: {"loss": "cross_entropy"}}
+# Old names, still read from files, from runs and on the command line.
 RENAMED = {
     "body_rate": "backbone_lr_scale",
     "augment.rand_operations": "augment.randaugment_num_ops",
     "augment.rand_magnitude": "augment.randaugment_magnitude",
     "augment.erase": "augment.random_erasing",
 }
-
-
-_NO_VALUE = object()
+SEE_COMMENTS = "see the comments in config.yaml"
+# Names in the zodiac course's config.py, and the settings they correspond to.
+COURSE_NAMES = {
+    "model_save_dir": "output_dir",
+    "learning_rate.params.lr": "learning_rate",
+    "optimizer.params.momentum": "momentum",
+    "optimizer.regularizer.factor": "weight_decay",
+}
 
 
 def known_keys() -> list[str]:
-    """Lists every setting, nested ones with a dot."""
+    """Names of all settings, nested ones with a dot."""
     plain = [name for name in Settings.model_fields if name != "augment"]
-    return plain + [f"augment.{name}" for name in dict.fromkeys((*Augment.model_fields, *_augment_of_file(DEFAULTS)))]
+    return plain + [f"augment.{name}" for name in dict.fromkeys((*Augment.model_fields, *_augment_defaults(DEFAULTS)))]
 
 
 @functools.cache
-def _augment_of_file(path: Path) -> tuple[str, ...]:
-    group = read_yaml(path).get("augment")
-    return tuple(str(name).lower() for name in group) if isinstance(group, dict) else ()
+def _augment_defaults(file: Path) -> dict[str, Any]:
+    group = read_yaml(file).get("augment")
+    return {str(name).lower(): value for name, value in group.items()} if isinstance(group, dict) else {}
 
 
 def look_up(values: Mapping[str, Any], key: str) -> Any:
-    """Finds the value of a setting in nested settings by its dotted name."""
+    """Returns the value of a setting, by its dotted name, from nested settings."""
     return functools.reduce(lambda node, part: node[part], key.split("."), values)
 
 
@@ -59,10 +65,10 @@ def _unknown(where: str, key: str) -> UserError:
 
 
 def _flatten(content: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Turns nested settings into values by dotted name, in lower case, old names taken for new ones.
+    """Flattens nested settings into values by dotted lower-case name; old names are replaced by the present ones.
 
     Raises:
-        UserError: A name is unknown or given twice, or a group is given one value.
+        UserError: A name is unknown or set twice, or augment is not a group.
     """
     flat: dict[str, Any] = {}
     known = set(known_keys())
@@ -71,7 +77,7 @@ def _flatten(content: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name not in known:
             raise _unknown(where, key)
         if name in flat:
-            raise UserError(f"{where}: {name} is set twice; set it once, under this name")
+            raise UserError(f"{where}: {name} is set twice; set it once, by this name")
         flat[name] = value
     return flat
 
@@ -86,16 +92,31 @@ def _leaves(content: Mapping[str, Any], where: str) -> Iterable[tuple[str, Any]]
             raise UserError(f"{where}: augment is a group of settings; set one of them, augment.KEY=VALUE")
 
 
-def _check(values: dict[str, Any], where: str) -> Settings:
+def _validate(flat: Mapping[str, Any], where: str) -> Settings:
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(_nest(flat))
     except ValidationError as error:
-        names, found = {part for key in known_keys() for part in key.split(".")}, []
-        for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"] if part in names)
-            text = item["msg"].removeprefix("Value error, ")
-            found.append(f"{key}={item['input']!r}: {text[0].lower() + text[1:]}" if key else text)
-        raise problems(where, list(dict.fromkeys(found)), "see the comments in config.yaml") from None
+        raise problems(where, list(dict.fromkeys(map(_message, error.errors()))), SEE_COMMENTS) from None
+    kinds = {True: "a range [lowest, highest]", False: "a single number"}
+    defaults = _augment_defaults(DEFAULTS)
+    wrong = [
+        f"augment.{name}={flat[f'augment.{name}']!r}: must be {kinds[isinstance(defaults[name], list)]}"
+        for name, value in (settings.augment.model_extra or {}).items()
+        if isinstance(value, tuple) != isinstance(defaults[name], list)
+    ]
+    if wrong:
+        raise problems(where, wrong, SEE_COMMENTS)
+    return settings
+
+
+def _message(error: ErrorDetails) -> str:
+    names = {part for key in known_keys() for part in key.split(".")}
+    key = ".".join(str(part) for part in error["loc"] if part in names)
+    text = error["msg"].removeprefix("Value error, ")
+    # Checks of a whole group name the setting in their text.
+    if not key or isinstance(error["input"], dict):
+        return text
+    return f"{key}={error['input']!r}: {text[0].lower() + text[1:]}"
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,11 +128,11 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 def load(
     file: str | os.PathLike | None = None, overrides: Iterable[str] = (), base: str | os.PathLike = DEFAULTS
 ) -> Settings:
-    """Reads the settings: base, then a file that holds what differs, then `key=value` arguments.
+    """Reads the settings: base, overridden by a file, overridden by `key=value` arguments.
 
     Args:
-        file: A YAML file laid over base, as recipes are.
-        overrides: Arguments such as `epochs=3` or `augment.rotation=0`; they win over the file.
+        file: A YAML file with the settings that differ from base, such as a recipe.
+        overrides: Arguments such as `epochs=3` or `augment.rotation=0`.
         base: The YAML file with every setting: config.yaml, or the copy that a run keeps.
 
     Raises:
@@ -125,59 +146,55 @@ def load(
     if overrides := list(overrides):
         where = "command line"
         values |= _flatten(parse_overrides(overrides), where)
-    return _check(_nest(values), where)
+    return _validate(values, where)
 
 
 def _read_base(base: Path) -> dict[str, Any]:
-    """Reads a file that holds every setting; runs of an earlier format are read as they were meant."""
+    """Reads a file with every setting; a run of an earlier format is completed with values that reproduce it."""
     content = read_yaml(base)
-    old = _take_format(content, str(base)) < FORMAT and base != DEFAULTS
+    version = FORMAT if base == DEFAULTS else _take_format(content, str(base))
     values = _flatten(content, str(base))
-    missing = [key for key in known_keys() if key not in values]
-    # Where things are and how hard the machine works may be today's; what a run is may not.
-    replaced = {key: ADDED.get(key, _NO_VALUE) for key in missing if old and (key in ADDED or key in CHANGEABLE)}
-    if lost := [f"{key} is missing" for key in sorted(missing) if key not in replaced]:
+    if version < FORMAT:
+        # Paths and the machine's settings may be today's; settings that define the run may not.
+        today = _read_base(DEFAULTS)
+        values = {key: today[key] for key in CHANGEABLE} | _added_since(version) | values
+    if missing := [f"{key} is missing" for key in sorted(known_keys()) if key not in values]:
         remedy = "put it back; every setting has one line" if base == DEFAULTS else "the file is damaged; restore it"
-        raise problems(str(base), lost, remedy)
-    today = _read_base(DEFAULTS) if _NO_VALUE in replaced.values() else {}
-    return values | {key: today[key] if value is _NO_VALUE else value for key, value in replaced.items()}
+        raise problems(str(base), missing, remedy)
+    return values
+
+
+def _added_since(version: int) -> dict[str, Any]:
+    return {key: value for number, added in ADDED.items() if number > version for key, value in added.items()}
 
 
 def _take_format(content: dict[str, Any], where: str) -> int:
-    """Takes the format number out of what a file holds; without one it is of format 1, or no run's at all."""
+    """Removes the format number from the content of a file and returns it; 1 if there is none."""
     version = content.pop("format", 1)
     if type(version) is not int or not 1 <= version <= FORMAT:
-        raise UserError(
-            f"{where}: format {version!r} is unknown (1 to {FORMAT} are read); use the release that wrote it"
-        )
+        raise UserError(f"{where}: format {version!r} is not one of 1 to {FORMAT}; use the release that wrote it")
     return version
 
 
 def save(settings: Settings, path: str | os.PathLike) -> None:
-    """Writes every setting to a YAML file that `load(base=...)` reads back unchanged."""
+    """Writes every setting to a YAML file that `load(base=path)` reads back unchanged.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
     content = {"format": FORMAT} | settings.model_dump(mode="json")
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    Path(path).write_text(text, encoding="utf-8")
-
-
-# Names that the zodiac course's config.py uses, and where the same fact stands here.
-COURSE_NAMES = {
-    "model_save_dir": "output_dir",
-    "learning_rate.params.lr": "learning_rate",
-    "optimizer.params.momentum": "momentum",
-    "optimizer.regularizer.factor": "weight_decay",
-}
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None))
 
 
 def get(path: str) -> Any:
-    """Looks one setting of config.yaml up, as course code does: `get("image_shape")`, `get("LABEL_MAP")`.
+    """Returns one setting of config.yaml, as the zodiac course's code does: `get("image_shape")`, `get("LABEL_MAP")`.
 
     Args:
-        path: Name of a setting, dotted for nested ones; upper or lower case. `label_map` (list of class names),
-            `num_classes` and `total_images` (rows of the training list) are read from the data's lists.
+        path: Name of a setting, dotted for nested ones, in upper or lower case. `label_map` (list of class names),
+            `num_classes` and `total_images` (rows of the training list) are read from labels.txt and train.txt.
 
     Raises:
-        UserError: There is no such setting, or the list it needs has not been written.
+        UserError: There is no such setting, or the list has not been written yet.
     """
     settings, name = load(), path.lower()
     if name in ("label_map", "num_classes", "total_images"):

@@ -9,6 +9,7 @@ def main() -> None:
     parser = cli.parser(__doc__)
     options.add_arguments(parser)
     chosen = options.read(parser.parse_intermixed_args())
+    # The server process never computes, so there is no machine to prepare; its workers prepare their own.
     from serving import server
 
     server.run(chosen)

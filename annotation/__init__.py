@@ -1,1 +1,1 @@
-"""Label lists, and the checks that write them."""
+"""Label lists, and checking a folder of images: scan, verdicts, copies, splits, report."""

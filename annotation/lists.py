@@ -1,6 +1,6 @@
-"""Label lists and the label map: their format, and the only code that reads or writes them.
+"""Label lists and the label map: their format, and the only code that reads them.
 
-A list holds one `path<TAB>index` a line; labels.txt one class name a line, whose index is its line number from 0.
+A list has one `path<TAB>index` per line; labels.txt one class name per line, whose index is its line number from 0.
 """
 
 import os
@@ -18,7 +18,13 @@ LABELS = "labels.txt"
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a list: the path as written, where the file was found, and the index of its class."""
+    """One row of a list.
+
+    Attributes:
+        path: As written in the list.
+        file: Where the file was found.
+        label: Index of the class.
+    """
 
     path: str
     file: Path
@@ -26,14 +32,14 @@ class Sample:
 
 
 def name_fault(path: str) -> str:
-    """Says why a path or class name cannot stand in a list; "" where it can."""
-    # Nearly every name is told here, and a walk asks for each.
+    """Returns why a path or class name cannot be written to a list; "" if it can."""
+    # A quick test for nearly all names: a walk checks every file.
     if path.isascii() and path.isprintable() and path.strip():
         return ""
     if any(character in path for character in "\t\n\r"):
         return "a tab or a line break in its name"
     if path.startswith("\ufeff"):
-        return "a byte order mark at the front of its name"
+        return "a byte order mark at the start of its name"
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
@@ -49,7 +55,7 @@ def read_lines(path: str | os.PathLike) -> list[str]:
     """
     finish_publishing(Path(path).parent)
     try:
-        # Line ends are taken as they stand: a carriage return may be part of a name.
+        # Bytes, since text mode would turn a carriage return within a name into a line end.
         text = Path(path).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run `python annotate.py` first") from None
@@ -57,7 +63,7 @@ def read_lines(path: str | os.PathLike) -> list[str]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    # str.splitlines would also cut at form feeds and other characters that may stand in a file name.
+    # str.splitlines would also split at form feeds and other characters that file names may contain.
     return text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
 
 
@@ -65,26 +71,26 @@ def read_labels(path: str | os.PathLike) -> list[str]:
     """Reads the label map.
 
     Returns:
-        Class names; the index of a class is its place.
+        Class names, in the order of their indices.
 
     Raises:
-        UserError: The file is missing or empty, or has a blank line, a tab, or a name twice.
+        UserError: The file is missing or empty, or has a blank line, a tab, or a repeated name.
     """
     names = read_lines(path)
     if not names:
-        raise UserError(f"{path}: no class in it; write one class name a line")
+        raise UserError(f"{path}: there is no class in it; write one class name per line")
     wrong = [f"line {i} is blank" for i, name in enumerate(names, 1) if not name.strip()]
-    wrong += [f"line {i} holds a tab" for i, name in enumerate(names, 1) if "\t" in name]
+    wrong += [f"line {i} contains a tab" for i, name in enumerate(names, 1) if "\t" in name]
     wrong += [f"line {i} repeats {name}" for i, name in enumerate(names, 1) if name.strip() and name in names[: i - 1]]
     if wrong:
-        raise problems(str(path), wrong, "write every class name once, one a line")
+        raise problems(str(path), wrong, "write every class name once, one per line")
     return names
 
 
 def read_list(path: str | os.PathLike, num_classes: int) -> list[Sample]:
-    """Reads a list and finds its files.
+    """Reads a list and locates its files.
 
-    A relative path is looked for from the current folder, then from the list's folder, then from that folder's parent.
+    A relative path is tried from the current folder, then from the list's folder, then from that folder's parent.
 
     Args:
         num_classes: Indices must be below it.
@@ -103,7 +109,7 @@ def read_list(path: str | os.PathLike, num_classes: int) -> list[Sample]:
         else:
             rows.append((name, int(index)))
     if wrong:
-        raise problems(str(path), wrong, "run `python annotate.py` anew or mend these lines")
+        raise problems(str(path), wrong, "run `python annotate.py` again or correct these lines")
     if not rows:
         raise UserError(f"{path}: no image is listed; put images there and run `python annotate.py`")
     return _locate(path, rows)
@@ -119,15 +125,15 @@ def _locate(path: Path, rows: Sequence[tuple[str, int]]) -> list[Sample]:
         else:
             samples.append(Sample(name, file, label))
     if missing:
-        raise problems(str(path), missing, "put the files back or run `python annotate.py` anew")
+        raise problems(str(path), missing, "put the files back or run `python annotate.py` again")
     return samples
 
 
 def read_split(settings: Settings, split: str) -> tuple[list[Sample], list[str]]:
-    """Reads the list of one split and the label map it belongs to.
+    """Reads the list of one split, and the label map.
 
     Returns:
-        The rows, in the order of the list, and the class names.
+        The samples in the order of the list, and the class names.
 
     Raises:
         UserError: A file is missing or malformed.
@@ -137,10 +143,10 @@ def read_split(settings: Settings, split: str) -> tuple[list[Sample], list[str]]
 
 
 def write_list(path: str | os.PathLike, rows: Iterable[tuple[str, int]]) -> None:
-    """Writes `path<TAB>index` rows, sorted by path, whole or not at all.
+    """Writes `path<TAB>index` rows, sorted by path; the file is replaced whole or not at all.
 
     Raises:
-        UserError: The folder cannot be written to, or a path cannot stand in a list.
+        UserError: The folder cannot be written to, or a path does not fit into a list.
     """
     rows = sorted(rows)
     wrong = [f"{name!r} has {name_fault(name)}" for name, _ in rows if name_fault(name)]

@@ -1,19 +1,20 @@
-"""Writes what a run decided: the lists, the left-out files and the copies, all together or not at all."""
+"""Output files of a run: the lists, rejects.tsv, remarks.tsv and duplicates.tsv."""
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from annotation.lists import LABELS, SPLITS
+from annotation.names import DUPLICATES, PADDLEX_LABELS, PADDLEX_LISTS, REJECTS, REMARKS
 from annotation.splits import Summary
 from annotation.store import Store
+from annotation.verdicts import NON_RGB
 from annotation.walk import Layout
-from system.errors import problems
+from imaging.images import too_large
+from system.errors import UserError, problems
 
-REJECTS = "rejects.tsv"
-REMARKS = "remarks.tsv"
-DUPLICATES = "duplicates.tsv"
 FILE_COLUMNS = ("path", "split", "class", "reason", "format", "mode", "size", "detail")
 COPY_COLUMNS = (
     "group",
@@ -29,16 +30,16 @@ COPY_COLUMNS = (
     "label_conflict",
 )
 REMARK_DETAILS = {
-    "damaged": "a part of its data is broken and blank; look at it, or copy it anew",
-    "exif_rotated": "EXIF says how to turn it; it is turned wherever it is read",
-    "wrong_suffix": "the suffix says another format than the file has",
-    "animation": "several frames; the first one counts",
+    "damaged": "a part of its data is broken and blank; check it, or copy it again",
+    "exif_rotated": "has an EXIF orientation, which is applied wherever it is read",
+    "wrong_suffix": "the suffix is not that of its format",
+    "animation": "several frames; the first one is used",
 }
 Opener = Callable[[str], IO[str]]
 
 
 def escape(path: bytes) -> str:
-    """Makes a path that fits into one field of a TSV: backslash, tab, line break and stray bytes as in Python."""
+    """Escapes a path for a TSV field: backslash, tab, line break and bytes that are not UTF-8, as Python does."""
     text = path.decode("utf-8", "backslashreplace") if b"\\" not in path else _with_backslashes(path)
     return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
@@ -47,18 +48,13 @@ def _with_backslashes(path: bytes) -> str:
     return path.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
-def listed_path(layout: Layout, path: bytes) -> str:
-    """Writes a path as the lists do: the data folder as it was given, then the path within it, with `/`."""
-    return (layout.data_dir / os.fsdecode(path)).as_posix()
-
-
 def _prefix(layout: Layout) -> str:
     folder = layout.data_dir.as_posix()
     return "" if folder == "." else folder.rstrip("/") + "/"
 
 
 def write_lists(open_new: Opener, store: Store, layout: Layout) -> None:
-    """Writes labels.txt and a list a split, sorted by path."""
+    """Writes labels.txt and one list per split, sorted by path."""
     open_new(LABELS).write("".join(f"{name}\n" for name in layout.class_names))
     for split in SPLITS:
         file = open_new(f"{split}.txt")
@@ -75,10 +71,10 @@ def _rows(store: Store, layout: Layout, split: str) -> Iterator[tuple[str, int]]
 
 
 def write_paddlex_lists(open_new: Opener, store: Store, layout: Layout, folder: Path) -> None:
-    """Writes train.txt, val.txt, test.txt and label.txt as PaddleX and PaddleClas read them: split at spaces.
+    """Writes train.txt, val.txt, test.txt and label.txt for PaddleX and PaddleClas, which split lines at spaces.
 
     Raises:
-        UserError: A path or class name has a space, which those readers take for the end of the path.
+        UserError: A path has a space, which those readers take for its end.
     """
     start = os.path.relpath(os.path.realpath(layout.data_dir), os.path.realpath(folder)).replace(os.sep, "/")
     start = "" if start == "." else start + "/"
@@ -86,17 +82,17 @@ def write_paddlex_lists(open_new: Opener, store: Store, layout: Layout, folder: 
     rows = store.sql("SELECT path FROM image WHERE outcome = '' AND instr(path, x'20') ORDER BY path LIMIT 10")
     spaced += [repr(path.decode("utf-8")) for (path,) in rows]
     if spaced:
-        why = "PaddleX and PaddleClas split a line at its space; rename them, or use this project's own lists"
-        raise problems(str(layout.data_dir), [f"a space in {path}" for path in spaced], why)
-    open_new("label.txt").write("".join(f"{index} {name}\n" for index, name in enumerate(layout.class_names)))
-    for split, name in zip(SPLITS, ("train.txt", "val.txt", "test.txt"), strict=True):
+        remedy = "PaddleX and PaddleClas split a line at its space; rename them, or use this project's own lists"
+        raise problems(str(layout.data_dir), [f"a space in {path}" for path in spaced], remedy)
+    open_new(PADDLEX_LABELS).write("".join(f"{index} {name}\n" for index, name in enumerate(layout.class_names)))
+    for split, name in PADDLEX_LISTS.items():
         file = open_new(name)
         for path, label in _rows(store, layout, split):
             file.write(f"{start}{path} {label}\n")
 
 
 def write_left_out(open_new: Opener, store: Store, layout: Layout) -> None:
-    """Writes the files that no list holds, and those that a list holds but that are worth a remark."""
+    """Writes rejects.tsv, the files in no list, and remarks.tsv, the listed images with a remark."""
     for name, where in ((REJECTS, "outcome <> ''"), (REMARKS, "outcome = '' AND (remarks <> '' OR non_rgb <> '')")):
         file = open_new(name)
         file.write("\t".join(FILE_COLUMNS) + "\n")
@@ -105,88 +101,82 @@ def write_left_out(open_new: Opener, store: Store, layout: Layout) -> None:
 
 
 def _left_out(store: Store, where: str) -> Iterator[tuple[str, ...]]:
-    for (
-        path,
-        split,
-        class_name,
-        outcome,
-        remarks,
-        non_rgb,
-        kind,
-        mode,
-        width,
-        height,
-        detail,
-    ) in store.connection.cursor().execute(
+    rows = store.connection.cursor().execute(
         f"""SELECT path, split, class, outcome, remarks, non_rgb, format, mode, width, height, detail
-            FROM image WHERE {where} ORDER BY path"""
-    ):
+        FROM image WHERE {where} ORDER BY path"""
+    )
+    for path, split, class_name, outcome, remarks, non_rgb, file_format, mode, width, height, detail in rows:
         codes = outcome or ",".join(code for code in (non_rgb, remarks) if code)
         size = f"{width}x{height}" if width else ""
-        said = explain(outcome, detail, remarks, mode, width, height)
-        yield escape(path), split, class_name, codes, kind or "", mode or "", size, said
+        text = explain(outcome, detail, remarks, mode, width, height)
+        yield escape(path), split, class_name, codes, file_format or "", mode or "", size, text
 
 
 def explain(outcome: str, detail: str, remarks: str, mode: str, width: int, height: int) -> str:
-    """Says in words why a file was left out, or what is worth knowing about one that was kept."""
-    # Not above: a re-run that finds nothing new needs none of what these load.
-    from annotation.verdicts import NON_RGB
-    from imaging.images import too_large
-
-    said = [REMARK_DETAILS[code] for code in (remarks or "").split(",") if code]
+    """Explains why a file was left out, or the remarks on one that was kept."""
+    texts = [REMARK_DETAILS[code] for code in (remarks or "").split(",") if code]
     if outcome == "too_large":
-        said.insert(0, too_large(width, height))
+        texts.insert(0, too_large(width, height))
     elif outcome == "leak":
-        said.insert(0, f"a copy of it is in valid or test, see {DUPLICATES}; on_leak=report keeps it")
+        texts.insert(0, f"a copy of it is in valid or test, see {DUPLICATES}; on_leak=report keeps it")
     elif outcome in {*NON_RGB.values(), "other_mode"}:
-        said.insert(0, f"stored as {mode}; non_rgb=convert keeps it")
+        texts.insert(0, f"stored as {mode}; non_rgb=convert keeps it")
     elif outcome:
-        said.insert(0, detail)
+        texts.insert(0, detail)
     elif mode != "RGB":
-        said.insert(0, f"stored as {mode}; converted to RGB wherever it is read")
-    return " ".join("; ".join(said).split())
+        texts.insert(0, f"stored as {mode}; converted to RGB wherever it is read")
+    return " ".join("; ".join(texts).split())
 
 
-def copies(store: Store, limit: int = -1, leaks_first: bool = False) -> Iterator[dict[str, object]]:
-    """Yields the pairs of copies, an image and the one it is a copy of, by group."""
+@dataclass(frozen=True)
+class CopyPair:
+    """An image and the one that it is a copy of; the attributes are those of COPY_COLUMNS."""
+
+    group: int
+    kind: str
+    difference: float
+    path: bytes
+    split: str
+    class_name: str
+    copy_of: bytes
+    copy_of_split: str
+    copy_of_class: str
+    leak: bool
+    label_conflict: bool
+
+
+def copy_pairs(store: Store, limit: int = -1, leaks_first: bool = False) -> Iterator[CopyPair]:
+    """Yields all copies, by group; with leaks_first, those across splits or classes come first."""
     first = "leak + conflict DESC, mine.kind = 'same_bytes'," if leaks_first else ""
     rows = store.connection.cursor().execute(
-        f"""SELECT mine.copies, mine.kind, mine.difference, mine.path, mine.split, mine.class,
+        f"""SELECT mine.copy_group, mine.kind, mine.difference, mine.path, mine.split, mine.class,
         theirs.path, theirs.split, theirs.class, leak, conflict
         FROM image mine JOIN image theirs ON theirs.id = mine.copy_of
-        JOIN (SELECT copies, min(split) <> max(split) AS leak, min(class) <> max(class) AS conflict
-        FROM image WHERE copies IS NOT NULL GROUP BY copies) USING (copies)
-        ORDER BY {first} mine.copies, mine.path LIMIT ?""",
+        JOIN (SELECT copy_group, min(split) <> max(split) AS leak, min(class) <> max(class) AS conflict
+        FROM image WHERE copy_group IS NOT NULL GROUP BY copy_group) USING (copy_group)
+        ORDER BY {first} mine.copy_group, mine.path LIMIT ?""",
         (limit,),
     )
-    for row in rows:
-        yield dict(zip(COPY_COLUMNS, row, strict=True))
+    return (CopyPair(*row) for row in rows)
 
 
 def write_copies(open_new: Opener, store: Store, layout: Layout) -> None:
-    """Writes duplicates.tsv: every image that is a copy, beside the one it is a copy of."""
+    """Writes duplicates.tsv: every image that is a copy, beside the one that it is a copy of."""
+    prefix = _prefix(layout)
     file = open_new(DUPLICATES)
     file.write("\t".join(COPY_COLUMNS) + "\n")
     last, number = None, 0
-    for pair in copies(store):
-        number += pair["group"] != last
-        last = pair["group"]
-        fields = dict(pair, group=number, difference=f"{pair['difference']:.4f}")
-        for name in ("path", "copy_of"):
-            fields[name] = _prefix(layout) + escape(pair[name])
-        for name in ("leak", "label_conflict"):
-            fields[name] = "yes" if pair[name] else "no"
-        file.write("\t".join(str(fields[name]) for name in COPY_COLUMNS) + "\n")
+    for pair in copy_pairs(store):
+        number += pair.group != last
+        last = pair.group
+        copy = (prefix + escape(pair.path), pair.split, pair.class_name)
+        original = (prefix + escape(pair.copy_of), pair.copy_of_split, pair.copy_of_class)
+        flags = ("yes" if flag else "no" for flag in (pair.leak, pair.label_conflict))
+        file.write("\t".join((str(number), pair.kind, f"{pair.difference:.4f}", *copy, *original, *flags)) + "\n")
 
 
-def refuse_leaks(summary: Summary, folder: Path) -> None:
-    """Stops the run for on_leak=error.
-
-    Raises:
-        UserError: An image of one split has a copy in another.
-    """
-    if summary.leaks:
-        found = [f"{count} {pair.replace(' in ', ' images have a copy in ')}" for pair, count in summary.leaks.items()]
-        raise problems(
-            str(folder / DUPLICATES), found, "take them out, or set on_leak=drop_from_train; the lists are as they were"
-        )
+def leak_error(summary: Summary, folder: Path) -> UserError:
+    """The error of on_leak=error: which images of one split have a copy in another."""
+    found = [f"{count} {pair.replace(' in ', ' images have a copy in ')}" for pair, count in summary.leaks.items()]
+    remedy = "remove them, or set on_leak=drop_from_train; the lists are unchanged"
+    return problems(str(folder / DUPLICATES), found, remedy)

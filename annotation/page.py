@@ -1,4 +1,4 @@
-"""Makes annotate.html: the data set in one page that opens without a network."""
+"""annotate.html: report on the data set, one file that needs no network."""
 
 import base64
 from collections.abc import Iterable
@@ -6,27 +6,25 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import jinja2
 
 from annotation import outputs
 from annotation.lists import SPLITS
-from annotation.splits import LEAST_TO_SPLIT, Summary, draw
-from annotation.store import Store, sql_function
+from annotation.splits import Summary, random_key
+from annotation.store import Store
 from annotation.summary import advice
 from annotation.walk import Layout
 from annotation.worker_pool import Pool
 from system.settings import Settings
 
-if TYPE_CHECKING:
-    import jinja2
-
-SIDE = 112  # px of a thumbnail's longer side
-SAMPLES = 600  # thumbnails of samples on the page, shared out over the classes
-SAMPLES_A_CLASS = 6
-FILES_A_REASON = 12
+SIDE = 112  # px, longer side of a thumbnail
+SAMPLES = 600  # thumbnails of samples on the page, divided among the classes
+SAMPLES_PER_CLASS = 6
+FILES_PER_REASON = 12
 PAIRS = 60
 BATCH = 16
-# Of these there is nothing to see, and opening them anew may hang or crash as it did before.
+# Reasons without thumbnails: there is nothing to see, or opening the file again may hang or crash again.
 UNSHOWN = frozenset(
     "empty lfs_pointer missing no_permission not_a_file not_a_picture too_large too_much_memory unreadable "
     "unsupported_format decoder_crash decoder_timeout".split()
@@ -37,18 +35,23 @@ RATIOS = ((1.05, "square"), (1.29, "5:4"), (1.42, "4:3"), (1.64, "3:2"), (1.85, 
 
 @dataclass
 class Tile:
-    """An image of the page: where it is, a line about it, and its thumbnail as a data URI ("" for none)."""
+    """An image on the page.
+
+    Attributes:
+        path: As in the store.
+        name: The path as shown.
+        caption: A line of text.
+        source: Thumbnail as a data URI; "" for none.
+    """
 
     path: bytes
     name: str
-    said: str = ""
+    caption: str = ""
     source: str = ""
 
 
 @cache
-def _template() -> "jinja2.Template":
-    import jinja2
-
+def _template() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = lambda value: f"{value:,}"
@@ -56,17 +59,17 @@ def _template() -> "jinja2.Template":
 
 
 def render(store: Store, pool: Pool, layout: Layout, settings: Settings, summary: Summary) -> str:
-    """Draws the page.
+    """Renders the page.
 
     Returns:
-        HTML with every thumbnail inside.
+        HTML with embedded thumbnails.
     """
     samples = _samples(store, layout, settings.seed)
     left_out = {code: _left_out(store, code) for code in sorted(summary.left_out)}
-    pairs = [(pair, _tile(pair["path"]), _tile(pair["copy_of"])) for pair in outputs.copies(store, PAIRS, True)]
+    pairs = [(pair, _tile(pair.path), _tile(pair.copy_of)) for pair in outputs.copy_pairs(store, PAIRS, True)]
     shown = [row for code, row in left_out.items() if code not in UNSHOWN]
     tiles = [tile for row in (*samples.values(), *shown) for tile in row]
-    _draw(pool, tiles + [tile for pair in pairs for tile in pair[1:]])
+    _add_thumbnails(pool, [*tiles, *(tile for _, *both in pairs for tile in both)])
     return _template().render(
         layout=layout,
         settings=settings,
@@ -83,42 +86,42 @@ def render(store: Store, pool: Pool, layout: Layout, settings: Settings, summary
         formats=store.sql(
             "SELECT format, count(*) FROM image WHERE outcome = '' GROUP BY 1 ORDER BY 2 DESC"
         ).fetchall(),
-        least_to_split=LEAST_TO_SPLIT,
     )
 
 
-def _tile(path: bytes, said: str = "") -> Tile:
-    return Tile(path, outputs.escape(path), said)
+def _tile(path: bytes, caption: str = "") -> Tile:
+    return Tile(path, outputs.escape(path), caption)
 
 
 def _samples(store: Store, layout: Layout, seed: int) -> dict[str, list[Tile]]:
-    """A few training images of each class, by lot."""
-    each = max(1, min(SAMPLES_A_CLASS, SAMPLES // len(layout.class_names)))
-    sql_function(store, "lot", 1, lambda path: draw(seed, path))
-    query = """SELECT path FROM image WHERE outcome = '' AND split = 'train' AND class = ? ORDER BY lot(path) LIMIT ?"""
-    found = layout.class_names[:SAMPLES]
-    return {name: [_tile(path) for (path,) in store.sql(query, (name, each))] for name in found}
+    """A few random training images of each class."""
+    each = max(1, min(SAMPLES_PER_CLASS, SAMPLES // len(layout.class_names)))
+    store.add_function("random_key", lambda path: random_key(seed, path))
+    query = """SELECT path FROM image WHERE outcome = '' AND split = 'train' AND class = ?
+        ORDER BY random_key(path) LIMIT ?"""
+    class_names = layout.class_names[:SAMPLES]
+    return {name: [_tile(path) for (path,) in store.sql(query, (name, each))] for name in class_names}
 
 
 def _left_out(store: Store, code: str) -> list[Tile]:
     rows = store.sql(
         """SELECT path, outcome, detail, remarks, mode, width, height FROM image WHERE outcome = ?
         ORDER BY path LIMIT ?""",
-        (code, FILES_A_REASON),
+        (code, FILES_PER_REASON),
     )
     return [_tile(row[0], outputs.explain(*row[1:])) for row in rows.fetchall()]
 
 
-def _draw(pool: Pool, tiles: Iterable[Tile]) -> None:
-    """Gives the tiles their thumbnails; each image is decoded once."""
+def _add_thumbnails(pool: Pool, tiles: list[Tile]) -> None:
+    """Sets the thumbnails of the tiles; each image is decoded once."""
     paths = list(dict.fromkeys(tile.path for tile in tiles))
     batches = (paths[i : i + BATCH] for i in range(0, len(paths), BATCH))
-    drawn: dict[bytes, str] = {}
-    for batch, images in pool.run("thumbnails", batches, lambda how: b"", side=SIDE):
+    sources: dict[bytes, str] = {}
+    for batch, images in pool.run("thumbnails", batches, lambda ending: b"", side=SIDE):
         for path, image in zip(batch, images, strict=True):
-            drawn[path] = "data:image/jpeg;base64," + base64.b64encode(image).decode() if image else ""
+            sources[path] = "data:image/jpeg;base64," + base64.b64encode(image).decode() if image else ""
     for tile in tiles:
-        tile.source = drawn[tile.path]
+        tile.source = sources[tile.path]
 
 
 def _histogram(store: Store, value: str, bounds: Iterable[float], names: list[str]) -> list[tuple[str, int]]:

@@ -1,50 +1,53 @@
-"""What becomes of each file: kept or left out, in which split, and what the lists say."""
+"""Decisions: which files are kept, which split each belongs to, and the counts of a run."""
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from annotation.lists import SPLITS
-from annotation.store import Store, sql_function
+from annotation.store import Store
 from annotation.walk import WHOLE, Layout
 from system.settings import Settings
 
-LEAST_TO_SPLIT = 3  # a class with fewer images stays in train whole
+MIN_TO_SPLIT = 3  # a class with fewer images stays in train
 
 
 def decide_kept(store: Store, settings: Settings) -> None:
-    """Marks every file kept ("") or left out (the reason's code), and gives it the split of its folder."""
+    """Sets the outcome of every file, "" (kept) or the code of why it is left out, and the split of its folder."""
     store.sql(
-        """UPDATE image SET split = CASE folder WHEN ? THEN 'train' ELSE folder END, outcome = CASE
+        """UPDATE image SET split = CASE folder_split WHEN ? THEN 'train' ELSE folder_split END, outcome = CASE
         WHEN reason <> '' THEN reason WHEN width * height > ? THEN 'too_large' WHEN ? THEN non_rgb ELSE '' END""",
         (WHOLE, settings.max_pixels, settings.non_rgb == "skip"),
     )
 
 
-def draw(seed: int, path: bytes) -> int:
-    """Draws an image's lot, 0 to 2**63 - 1: it depends on the seed and its own path, on no other image."""
+def random_key(seed: int, path: bytes) -> int:
+    """Pseudo-random sort key of an image, 0 to 2**63 - 1; depends on the seed and its path, on no other image."""
     return int.from_bytes(hashlib.sha1(b"%d\0%s" % (seed, path), usedforsecurity=False).digest()[:8], "big") >> 1
 
 
-def split_pool(layout: Layout, settings: Settings) -> dict[str, float]:
-    """Says which splits have no folder, and which share of the training images each gets."""
+def missing_splits(layout: Layout, settings: Settings) -> dict[str, float]:
+    """Splits without a folder -> the fraction of the training images that each gets."""
     fractions = {"valid": settings.valid_fraction, "test": settings.test_fraction}
-    return {split: share for split, share in fractions.items() if split not in layout.folders and share}
+    return {split: fraction for split, fraction in fractions.items() if split not in layout.folders and fraction}
 
 
 def decide_splits(store: Store, fractions: dict[str, float], seed: int) -> None:
-    """Takes images out of train for the splits that have no folder.
+    """Moves images from train into the splits that have no folder.
 
-    In each class the images are ordered by lot, and the first ones go: one more image moves at most one other.
-    Copies of each other go together; those that would reach into another class or folder stay in train.
+    In each class images are sorted by their random key, and the first ones are moved: adding an image moves at most one
+    other. Copies of each other are moved together; copies in several classes or folders stay in train.
+
+    Args:
+        fractions: Split -> fraction of each class's training images.
     """
     if not fractions:
         return
-    sql_function(store, "draw", 1, lambda path: draw(seed, path))
+    store.add_function("random_key", lambda path: random_key(seed, path))
     store.sql("DROP TABLE IF EXISTS temp.unit")
     store.sql(
-        """CREATE TEMP TABLE unit AS SELECT coalesce(copies, -id) AS unit, min(class) AS class, count(*) AS images,
-        min(draw(path)) AS lot, min(class) = max(class) AND min(split) = 'train' AND max(split) = 'train' AS free
+        """CREATE TEMP TABLE unit AS SELECT coalesce(copy_group, -id) AS unit, min(class) AS class, count(*) AS images,
+        min(random_key(path)) AS key, min(class) = max(class) AND min(split) = 'train' AND max(split) = 'train' AS free
         FROM image WHERE outcome = '' GROUP BY 1"""
     )
     store.sql("DROP TABLE IF EXISTS temp.moved")
@@ -54,19 +57,19 @@ def decide_splits(store: Store, fractions: dict[str, float], seed: int) -> None:
         store.connection.executemany("INSERT INTO moved VALUES(?, ?)", _moves(store, class_name, size, fractions))
     store.sql(
         """UPDATE image SET split = moved.split FROM moved
-        WHERE image.outcome = '' AND coalesce(image.copies, -image.id) = moved.unit"""
+        WHERE image.outcome = '' AND coalesce(image.copy_group, -image.id) = moved.unit"""
     )
 
 
 def _moves(store: Store, class_name: str, size: int, fractions: dict[str, float]) -> Iterator[tuple[int, str]]:
-    if size < LEAST_TO_SPLIT:
+    if size < MIN_TO_SPLIT:
         return
-    wanted = {split: max(1, round(share * size)) for split, share in fractions.items()}
+    wanted = {split: max(1, round(fraction * size)) for split, fraction in fractions.items()}
     rows = store.connection.cursor().execute(
-        "SELECT unit, images FROM unit WHERE free AND class = ? ORDER BY lot", (class_name,)
+        "SELECT unit, images FROM unit WHERE free AND class = ? ORDER BY key", (class_name,)
     )
     for unit, images in rows:
-        # A group that is too big for what is left of a split goes to the next one, in the end to train.
+        # A group too large for the rest of a split goes to the next one, or stays in train.
         split = next((split for split, left in wanted.items() if images <= left), None)
         if split:
             wanted[split] -= images
@@ -74,26 +77,28 @@ def _moves(store: Store, class_name: str, size: int, fractions: dict[str, float]
 
 
 def drop_leaks(store: Store) -> None:
-    """Leaves training images out that have a copy in valid or test."""
+    """Leaves out training images that have a copy in valid or test."""
     store.sql(
-        """UPDATE image SET outcome = 'leak' WHERE outcome = '' AND split = 'train' AND copies IN
-        (SELECT copies FROM image WHERE outcome = '' AND split <> 'train' AND copies IS NOT NULL)"""
+        """UPDATE image SET outcome = 'leak' WHERE outcome = '' AND split = 'train' AND copy_group IN
+        (SELECT copy_group FROM image WHERE outcome = '' AND split <> 'train' AND copy_group IS NOT NULL)"""
     )
 
 
 @dataclass
 class Summary:
-    """Numbers of a run; plain types only, so that the store can remember them.
+    """Counts of a run; JSON types only, so that the store can keep them.
 
     Attributes:
         kept: Split -> class -> images in its list.
         left_out: Reason -> split -> class -> files.
         remarks: Code -> images in the lists.
-        convertible: How many more non_rgb=convert would keep.
+        convertible: Images that non_rgb=convert would keep in addition.
         leaks: "test in train" and the like -> images of the first split with a copy in the second.
         copies: Kind -> images that are a copy of another one.
         conflicts: Groups of copies with more than one class.
-        made: Splits that were taken out of train -> their share.
+        skipped: Kind -> files and folders that were ignored.
+        files: All files of the class folders.
+        made: Splits without a folder -> fraction of the training images.
     """
 
     kept: dict[str, dict[str, int]]
@@ -103,7 +108,7 @@ class Summary:
     leaks: dict[str, int]
     copies: dict[str, int]
     conflicts: int
-    passed_over: dict[str, int]
+    skipped: dict[str, int]
     files: int
     made: dict[str, float] = field(default_factory=dict)
 
@@ -127,15 +132,15 @@ class Summary:
         return {reason: count for reason, count in counts.items() if count}
 
 
-def summarise(store: Store, made: dict[str, float], passed_over: dict[str, int]) -> Summary:
-    """Counts what was decided."""
+def summarise(store: Store, made: dict[str, float], skipped: dict[str, int]) -> Summary:
+    """Counts the decisions."""
     kept: dict = {split: {} for split in SPLITS}
     left_out: dict = {}
     for outcome, split, class_name, count in store.sql(
         "SELECT outcome, split, class, count(*) FROM image GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     ):
-        place = kept if outcome == "" else left_out.setdefault(outcome, {})
-        place.setdefault(split, {})[class_name] = count
+        counts = kept if outcome == "" else left_out.setdefault(outcome, {})
+        counts.setdefault(split, {})[class_name] = count
     remarks: dict = {}
     for codes, count in store.sql(
         "SELECT remarks, count(*) FROM image WHERE outcome = '' AND remarks <> '' GROUP BY 1"
@@ -145,11 +150,11 @@ def summarise(store: Store, made: dict[str, float], passed_over: dict[str, int])
     convertible = store.sql("SELECT count(*) FROM image WHERE outcome <> '' AND outcome = non_rgb").fetchone()[0]
     kinds = store.sql("SELECT kind, count(*) FROM image WHERE kind IS NOT NULL GROUP BY 1 ORDER BY 1").fetchall()
     conflicts = store.sql(
-        """SELECT count(*) FROM (SELECT 1 FROM image WHERE copies IS NOT NULL GROUP BY copies
+        """SELECT count(*) FROM (SELECT 1 FROM image WHERE copy_group IS NOT NULL GROUP BY copy_group
         HAVING min(class) <> max(class))"""
     ).fetchone()[0]
     files = store.sql("SELECT count(*) FROM image").fetchone()[0]
-    return Summary(kept, left_out, remarks, convertible, leaks(store), dict(kinds), conflicts, passed_over, files, made)
+    return Summary(kept, left_out, remarks, convertible, leaks(store), dict(kinds), conflicts, skipped, files, made)
 
 
 def leaks(store: Store) -> dict[str, int]:
@@ -157,8 +162,8 @@ def leaks(store: Store) -> dict[str, int]:
     found = {}
     for one, other in (("test", "train"), ("valid", "train"), ("test", "valid")):
         found[f"{one} in {other}"] = store.sql(
-            """SELECT count(*) FROM image WHERE outcome = '' AND split = ? AND copies IN
-            (SELECT copies FROM image WHERE outcome = '' AND split = ? AND copies IS NOT NULL)""",
+            """SELECT count(*) FROM image WHERE outcome = '' AND split = ? AND copy_group IN
+            (SELECT copy_group FROM image WHERE outcome = '' AND split = ? AND copy_group IS NOT NULL)""",
             (one, other),
         ).fetchone()[0]
     return {pair: count for pair, count in found.items() if count}

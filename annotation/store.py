@@ -1,7 +1,6 @@
-"""The scan's memory: one SQLite file beside the lists, so that nothing has to fit into ours.
+"""The table of all files: one SQLite file beside the lists, so that a million files need little memory.
 
-It remembers verdicts by path, size and time of change, and while a run is under way it is also that run's table of
-all files: what is decided for a million of them is decided in SQL.
+It keeps verdicts between runs, by path, size and time of change. During a run, decisions about files are made in SQL.
 """
 
 import json
@@ -21,128 +20,176 @@ if TYPE_CHECKING:
     from annotation.verdicts import Verdict
 
 NAME = ".annotate.db"
-FORMAT = 2  # raise it when verdicts come to mean something else: older memories are then forgotten
+FORMAT = 3  # raise it when a column or a verdict changes its meaning: older files are then discarded
 CACHE_KIBIBYTES = 32 * 1024
 TABLES = """
+-- JSON values by name: about (what this file belongs to), run (number of the last run), last (see rerun.py).
 CREATE TABLE IF NOT EXISTS fact(name TEXT PRIMARY KEY, value TEXT);
+
+-- One row per file of the class folders.
 CREATE TABLE IF NOT EXISTS image(
-    id INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL, folder TEXT, class TEXT, size INTEGER, mtime_ns INTEGER,
-    run INTEGER,
-    reason TEXT, detail TEXT, format TEXT, mode TEXT, width INTEGER, height INTEGER, non_rgb TEXT, remarks TEXT,
-    digest BLOB, phash INTEGER, contrast INTEGER, mark BLOB, pixels BLOB,
-    outcome TEXT, split TEXT, copies INTEGER, copy_of INTEGER, kind TEXT, difference REAL);
+    -- Written by Store.add_files, from the walk:
+    id INTEGER PRIMARY KEY,
+    path BLOB UNIQUE NOT NULL,  -- relative to data_dir, with /, in the bytes of the file system
+    folder_split TEXT,          -- split of its folder: train, valid, test; all: there are class folders only
+    class TEXT,
+    size INTEGER,               -- bytes; with mtime_ns it shows whether the file has changed since its verdict
+    mtime_ns INTEGER,
+    run INTEGER,                -- number of the run that saw the file last; rows of files that are gone are deleted
+
+    -- The verdict, written by Store.add_verdicts (by Store.add_files if the file cannot be opened, or has a bad name).
+    -- See verdicts.Verdict.
+    reason TEXT,                -- NULL: no verdict yet; '': can be decoded; else the code of why it cannot be used
+    detail TEXT,
+    format TEXT,
+    mode TEXT,
+    width INTEGER,
+    height INTEGER,
+    non_rgb TEXT,               -- code of why non_rgb=skip leaves it out; '': stored as RGB
+    remarks TEXT,
+    digest BLOB,
+    phash INTEGER,
+    contrast INTEGER,
+    miniature BLOB,
+    -- Written by copies.py only for files that need it: SHA-1 of the decoded pixels; x'': they cannot be decoded.
+    pixel_digest BLOB,
+
+    -- The decision, made in every run by splits.py and copies.py.
+    outcome TEXT,               -- '': kept, in the list of its split; else the code of why it is left out: reason,
+                                -- non_rgb or too_large under these settings, or leak
+    split TEXT,                 -- train, valid or test
+    copy_group INTEGER,         -- the same number for all copies of one image; NULL: there are none
+    copy_of INTEGER,            -- id of the image that this is a copy of; NULL: no copies, or the first of its group
+    kind TEXT,                  -- same_bytes, same_pixels or near_copy; NULL with copy_of
+    difference REAL             -- overlay difference from copy_of, 0 to copies.MAX_DIFFERENCE; NULL with copy_of
+);
+
+-- Overlay differences of near-copy candidates, by the digests of both files; written by copies.py.
 CREATE TABLE IF NOT EXISTS compared(first BLOB, second BLOB, difference REAL, PRIMARY KEY(first, second)) WITHOUT ROWID;
 """
-# Reasons that lie outside the file: rights, links, the disk, the memory.
-PASSING = "('no_permission', 'unreadable', 'missing', 'too_much_memory')"
-JUDGED = "reason detail format mode width height non_rgb remarks digest phash contrast mark".split()
+# Reasons that lie outside the file (permissions, links, disk, memory) and may be gone in the next run.
+TRANSIENT = "('no_permission', 'unreadable', 'missing', 'too_much_memory')"
+VERDICT_COLUMNS = "reason detail format mode width height non_rgb remarks digest phash contrast miniature".split()
 
 
 class Store:
-    """The open file; `sql` runs a statement on it."""
+    """The open file.
+
+    Attributes:
+        sql: Executes one statement.
+    """
 
     def __init__(self, connection: sqlite3.Connection):
         self.connection = connection
         self.sql = connection.execute
 
     def fact(self, name: str) -> Any:
-        """Looks up what a former run wrote down; None for nothing."""
+        """Returns a value that this or an earlier run has set; None if there is none."""
         row = self.sql("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def set_fact(self, name: str, value: Any) -> None:
-        """Writes something down for the next run."""
+        """Sets a value, of JSON types."""
         self.sql("INSERT OR REPLACE INTO fact VALUES(?, ?)", (name, json.dumps(value)))
 
     def commit(self) -> None:
-        """Makes what was written last."""
+        """Commits the transaction."""
         self.connection.commit()
 
-    def forget(self) -> None:
-        """Forgets every verdict."""
+    def clear(self) -> None:
+        """Creates all tables again, empty; those of an older format may have other columns."""
         for table in ("image", "compared", "fact"):
-            self.sql(f"DELETE FROM {table}")
+            self.sql(f"DROP TABLE {table}")
+        self.connection.executescript(TABLES)
 
-    def note(self, files: Iterable[Found]) -> None:
-        """Notes the files of this run; what is new or has changed has no verdict (reason is NULL)."""
+    def add_files(self, files: Iterable[Found]) -> None:
+        """Adds the files of this run and deletes all others; new and changed files lose their verdict."""
         run = (self.fact("run") or 0) + 1
         same = "size = excluded.size AND mtime_ns = excluded.mtime_ns AND excluded.reason IS NULL"
-        keep = ", ".join(f"{name} = CASE WHEN {same} THEN {name} ELSE NULL END" for name in (*JUDGED[2:], "pixels"))
+        keep = ", ".join(
+            f"{name} = CASE WHEN {same} THEN {name} ELSE NULL END" for name in (*VERDICT_COLUMNS[2:], "pixel_digest")
+        )
         self.connection.executemany(
-            f"""INSERT INTO image(path, folder, class, size, mtime_ns, run, reason, detail) VALUES(?,?,?,?,?,?,?,?)
+            f"""INSERT INTO image(path, folder_split, class, size, mtime_ns, run, reason, detail)
+            VALUES(?,?,?,?,?,?,?,?)
             ON CONFLICT(path) DO UPDATE SET {keep},
             reason = CASE WHEN {same} THEN reason ELSE excluded.reason END,
             detail = CASE WHEN {same} THEN detail ELSE excluded.detail END,
-            folder = excluded.folder, class = excluded.class, size = excluded.size, mtime_ns = excluded.mtime_ns,
-            run = excluded.run""",
+            folder_split = excluded.folder_split, class = excluded.class,
+            size = excluded.size, mtime_ns = excluded.mtime_ns, run = excluded.run""",
             ((f.path, f.split, f.class_name, f.size, f.mtime_ns, run, f.reason or None, f.detail) for f in files),
         )
         self.sql("DELETE FROM image WHERE run <> ?", (run,))
         self.set_fact("run", run)
 
-    def reconsider(self, max_pixels: int) -> None:
-        """Takes back verdicts that say nothing about the file as it is now: another limit, or a passing trouble."""
+    def reset_verdicts(self, max_pixels: int) -> None:
+        """Removes verdicts that may have changed although the file has not: another limit, or a transient failure."""
         self.sql(
-            f"""UPDATE image SET reason = NULL WHERE reason IN {PASSING}
+            f"""UPDATE image SET reason = NULL WHERE reason IN {TRANSIENT}
             OR (reason = 'too_large' AND width * height <= ?)""",
             (max_pixels,),
         )
 
-    def passing_troubles(self) -> int:
-        """Counts the files whose trouble may pass without their changing."""
-        return self.sql(f"SELECT count(*) FROM image WHERE reason IN {PASSING}").fetchone()[0]
+    def transient_failures(self) -> int:
+        """Counts the files that may be readable in the next run without being changed."""
+        return self.sql(f"SELECT count(*) FROM image WHERE reason IN {TRANSIENT}").fetchone()[0]
 
-    def unjudged(self) -> int:
+    def count_unverified(self) -> int:
         """Counts the files without a verdict."""
         return self.sql("SELECT count(*) FROM image WHERE reason IS NULL").fetchone()[0]
 
-    def unjudged_batches(self, files: int, size_bytes: int) -> Iterator[list[tuple[int, bytes]]]:
-        """Cuts the files without a verdict into batches of (id, path): so many files or so many bytes at most."""
-        batch, filled, last = [], 0, 0
+    def unverified_batches(self, max_files: int, max_bytes: int) -> Iterator[list[tuple[int, bytes]]]:
+        """Yields the files without a verdict as (id, path), in batches that end at max_files or max_bytes."""
+        batch: list[tuple[int, bytes]] = []
+        filled, last = 0, 0
         while rows := self.sql(
             "SELECT id, path, size FROM image WHERE reason IS NULL AND id > ? ORDER BY id LIMIT 4096", (last,)
         ).fetchall():
             last = rows[-1][0]
-            for number, path, size in rows:
-                batch.append((number, path))
+            for image_id, path, size in rows:
+                batch.append((image_id, path))
                 filled += size
-                if len(batch) >= files or filled >= size_bytes:
+                if len(batch) >= max_files or filled >= max_bytes:
                     yield batch
                     batch, filled = [], 0
         if batch:
             yield batch
 
-    def remember(self, rows: Iterable[tuple[int, "Verdict"]]) -> None:
-        """Writes verdicts down."""
-        columns = ", ".join(f"{name} = ?" for name in JUDGED)
+    def add_verdicts(self, rows: Iterable[tuple[int, "Verdict"]]) -> None:
+        """Stores verdicts, given as (id, verdict)."""
+        columns = ", ".join(f"{name} = ?" for name in VERDICT_COLUMNS)
         self.connection.executemany(
             f"UPDATE image SET {columns} WHERE id = ?",
-            ((*(getattr(verdict, name) for name in JUDGED), number) for number, verdict in rows),
+            ((*(getattr(verdict, name) for name in VERDICT_COLUMNS), image_id) for image_id, verdict in rows),
         )
+
+    def add_function(self, name: str, function: Callable[[bytes], int]) -> None:
+        """Makes a function of one argument callable from SQL."""
+        self.connection.create_function(name, 1, function, deterministic=True)
 
 
 @contextmanager
 def open_store(folder: Path, data_dir: Path, fresh: bool) -> Iterator[Store]:
-    """Opens the memory of a lists folder, for one run at a time.
+    """Opens the store of a lists folder; one process at a time can.
 
     Args:
-        fresh: Forgets what is remembered.
+        fresh: Removes the verdicts of earlier runs.
 
     Raises:
-        UserError: Another run has it, or the folder cannot be written to.
+        UserError: Another process has it open, or the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         connection = _lock(folder / NAME)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); set lists_dir to a folder of yours") from None
+        raise UserError(f"{folder}: cannot be created ({error.strerror}); set lists_dir to a folder of yours") from None
     store = Store(connection)
-    # A memory that lies in the data folder moves with it; elsewhere it belongs to the folder it was made for.
+    # A store inside the data folder may be moved with it; elsewhere it belongs to that data folder's path.
     inside = os.path.realpath(folder) == os.path.realpath(data_dir)
     about = [FORMAT, PIL.__version__, "." if inside else os.path.realpath(data_dir)]
     try:
         if fresh or store.fact("about") != about:
-            store.forget()
+            store.clear()
             store.set_fact("about", about)
             store.commit()
         yield store
@@ -155,10 +202,10 @@ def _lock(file: Path) -> sqlite3.Connection:
         return _connect(file)
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            raise UserError(f"{file.parent}: another annotate.py is at work here; wait until it has ended") from None
+            raise UserError(f"{file.parent}: another annotate.py is running here; wait until it has ended") from None
         raise UserError(f"{file.parent}: cannot be written to ({error}); set lists_dir to a folder of yours") from None
     except sqlite3.DatabaseError:
-        # A memory that a power cut spoilt holds nothing that cannot be found out again.
+        # Damaged, for example by a power cut; it has nothing that cannot be computed again.
         file.unlink()
         return _connect(file)
 
@@ -166,7 +213,7 @@ def _lock(file: Path) -> sqlite3.Connection:
 def _connect(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=0.2)
     try:
-        # The lock is held until the connection closes, or the process dies.
+        # The lock is held until the connection is closed or the process ends.
         for setting in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL", "temp_store=FILE"):
             connection.execute(f"PRAGMA {setting}")
         connection.execute(f"PRAGMA cache_size=-{CACHE_KIBIBYTES}")
@@ -177,8 +224,3 @@ def _connect(file: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError:
         connection.close()
         raise
-
-
-def sql_function(store: Store, name: str, arguments: int, function: Callable[..., Any]) -> None:
-    """Lets SQL call a Python function."""
-    store.connection.create_function(name, arguments, function, deterministic=True)

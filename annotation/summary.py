@@ -1,9 +1,9 @@
-"""What annotate prints: the counts, what was left out and why, and what to think about."""
+"""Terminal output of annotate: counts, what was left out and why, warnings and advice."""
 
 import unicodedata
 
 from annotation.lists import SPLITS
-from annotation.outputs import DUPLICATES, REJECTS, REMARKS
+from annotation.names import DUPLICATES, REJECTS, REMARKS
 from annotation.splits import Summary
 from annotation.walk import Layout
 from system.settings import Settings
@@ -13,7 +13,7 @@ IMBALANCE = 5  # times as many images in the largest class as in the smallest
 
 
 def print_summary(summary: Summary, layout: Layout, settings: Settings, decoded: int) -> None:
-    """Prints the table of classes and splits, and everything worth knowing below it."""
+    """Prints the table of classes and splits, counts and advice."""
     print("\n".join(_table(summary, layout.class_names)))
     left_out = {reason: summary.reason_total(reason) for reason in summary.left_out}
     print(f"{summary.files:,} files, {decoded:,} decoded now, {summary.files - decoded:,} remembered")
@@ -22,8 +22,8 @@ def print_summary(summary: Summary, layout: Layout, settings: Settings, decoded:
         print(f"left out: {_counts(left_out)} (see {settings.lists / REJECTS})")
     if summary.remarks:
         print(f"remarks on kept images: {_counts(summary.remarks)} (see {settings.lists / REMARKS})")
-    if summary.passed_over:
-        print(f"passed over: {_counts(summary.passed_over)}")
+    if summary.skipped:
+        print(f"skipped: {_counts(summary.skipped)}")
     for line in advice(summary, layout, settings):
         print(f"- {line}")
 
@@ -35,9 +35,9 @@ def _counts(counts: dict[str, int]) -> str:
 def _table(summary: Summary, class_names: list[str]) -> list[str]:
     rows = []
     for name in class_names:
-        gone = summary.left_out_of(name)
+        left_out = summary.left_out_of(name)
         kept = [f"{summary.kept[split].get(name, 0):,}" for split in SPLITS]
-        rows.append([name, *kept, _counts(gone)])
+        rows.append([name, *kept, _counts(left_out)])
     hidden = len(rows) - CLASSES_SHOWN
     if hidden > 1:
         rows = [
@@ -57,46 +57,46 @@ def _line(row: list[str], widths: list[int]) -> str:
 
 
 def columns(text: str) -> int:
-    """Counts the columns that a text takes in a terminal: Chinese characters take two, combining marks none."""
+    """Width of a text in terminal columns: Chinese characters take two, combining marks none."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def advice(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
-    """Says in sentences what a user should know before training."""
-    said = [
+    """Sentences that a user should read before training."""
+    lines = [
         f"{split}: no folder of its own, so {summary.total(split):,} images are taken from train "
-        f"({split}_fraction={share:g}, seed={settings.seed}); only lists say so, no image moves"
-        for split, share in summary.made.items()
+        f"({split}_fraction={fraction:g}, seed={settings.seed}); only in the lists, no file is moved"
+        for split, fraction in summary.made.items()
     ]
     if summary.convertible:
-        said.append(f"non_rgb=convert would keep {summary.convertible:,} more images")
-    said += _about_copies(summary, settings)
-    bare = [name for name in layout.class_names if not summary.kept["train"].get(name)]
-    if bare:
-        shown = ", ".join(bare[:10]) + (f" and {len(bare) - 10} more" if len(bare) > 10 else "")
-        said.append(f"no training image is kept of {shown}: a network cannot learn what it never sees")
-    counts = {name: summary.kept["train"].get(name, 0) for name in layout.class_names if name not in bare}
+        lines.append(f"non_rgb=convert would keep {summary.convertible:,} more images")
+    lines += _about_copies(summary, settings)
+    empty = [name for name in layout.class_names if not summary.kept["train"].get(name)]
+    if empty:
+        shown = ", ".join(empty[:10]) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
+        lines.append(f"no training image is kept of {shown}: the network cannot learn it")
+    counts = {name: summary.kept["train"].get(name, 0) for name in layout.class_names if name not in empty}
     if counts and max(counts.values()) >= IMBALANCE * min(counts.values()):
-        largest, smallest = max(counts, key=counts.get), min(counts, key=counts.get)
-        said.append(
-            f"train is lopsided: {counts[largest]:,} images of {largest}, {counts[smallest]:,} of {smallest}; "
-            "accuracy alone will flatter a network that guesses the large classes"
+        largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        lines.append(
+            f"train is imbalanced: {counts[largest]:,} images of {largest}, {counts[smallest]:,} of {smallest}; "
+            "accuracy alone favours a network that predicts the large classes"
         )
-    return said
+    return lines
 
 
 def _about_copies(summary: Summary, settings: Settings) -> list[str]:
-    said = []
+    lines = []
     if summary.copies:
         kinds = {kind.replace("_", " "): count for kind, count in summary.copies.items()}
-        said.append(f"copies: {_counts(kinds)} (see {settings.lists / DUPLICATES})")
+        lines.append(f"copies: {_counts(kinds)} (see {settings.lists / DUPLICATES})")
     for pair, count in summary.leaks.items():
         one, other = pair.split(" in ")
-        share = count / summary.total(one)
-        said.append(
-            f"leak: {count:,} of {summary.total(one):,} {one} images ({share:.1%}) have a copy in {other}"
+        fraction = count / summary.total(one)
+        lines.append(
+            f"leak: {count:,} of {summary.total(one):,} {one} images ({fraction:.1%}) have a copy in {other}"
             + ("; on_leak=drop_from_train leaves those out of train" if other == "train" else "")
         )
     if summary.conflicts:
-        said.append(f"label conflict: groups of copies that lie in more than one class: {summary.conflicts:,}")
-    return said
+        lines.append(f"label conflict: groups of copies in more than one class: {summary.conflicts:,}")
+    return lines

@@ -1,55 +1,62 @@
-"""A process that decodes images for another one: batches come in on stdin, results go out on stdout.
+"""Worker process that decodes images: batches arrive on stdin, results are written to stdout.
 
-A decoder that crashes, hangs or eats memory takes this process with it and nothing else.
+A decoder that crashes, hangs or exhausts memory ends this process and no other.
 """
 
 import os
 import pickle
 import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
-from annotation import verdicts
+from annotation.comparison import differences, pixel_digests
+from annotation.thumbnails import thumbnails
+from annotation.verdicts import verify
 
-TASKS = {
-    "judge": verdicts.judge,
-    "pixel_digests": verdicts.pixel_digests,
-    "differences": verdicts.differences,
-    "thumbnails": verdicts.thumbnails,
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+TASKS: dict[str, Callable[..., list[Any]]] = {
+    "verify": verify,
+    "pixel_digests": pixel_digests,
+    "differences": differences,
+    "thumbnails": thumbnails,
 }
-
-
 READY = "ready"
-# An image in decoding: 4 bytes a pixel, and as much again for each of turning, transparency and conversion.
-BYTES_A_PIXEL = 16
-LEAST_MEMORY_BYTES = 2 << 30
+# Decoding takes 4 bytes per pixel, and as much again for each of rotation, transparency and conversion.
+BYTES_PER_PIXEL = 16
+MIN_MEMORY_BYTES = 2 << 30
 
 
 def limit_memory(limit_bytes: int) -> None:
-    """Makes every allocation beyond the limit fail; does nothing on a system that knows no such limit."""
+    """Makes every allocation beyond the limit fail, where the operating system supports it."""
+    if resource is None:
+        return
     try:
-        import resource
-
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, hard))
-    except (ImportError, ValueError, OSError):
+    except (ValueError, OSError):
         pass
 
 
 def main() -> None:
-    """Answers batches until stdin ends; the last argument is max_pixels."""
+    """Processes batches until stdin ends; the last argument is max_pixels."""
     max_pixels = int(sys.argv[-1])
-    # What a library prints must not get between the results.
-    replies = os.fdopen(os.dup(1), "wb")
+    # Results have stdout to themselves: what a library prints goes to stderr.
+    results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
-    limit_memory(max(LEAST_MEMORY_BYTES, BYTES_A_PIXEL * max_pixels))
-    # Starting may take long on a busy machine; the time limit is for the images.
-    pickle.dump(READY, replies)
-    replies.flush()
+    limit_memory(max(MIN_MEMORY_BYTES, BYTES_PER_PIXEL * max_pixels))
+    # Starting may take long on a busy machine, and is not part of the time limit for images.
+    pickle.dump(READY, results)
+    results.flush()
     while True:
         try:
             task, items, options = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        pickle.dump(TASKS[task](items, max_pixels, **options), replies, protocol=pickle.HIGHEST_PROTOCOL)
-        replies.flush()
+        pickle.dump(TASKS[task](items, max_pixels, **options), results, protocol=pickle.HIGHEST_PROTOCOL)
+        results.flush()

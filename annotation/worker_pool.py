@@ -1,4 +1,4 @@
-"""Runs decoding in worker processes, so that no file can take the scan down."""
+"""Worker processes that decode images, so that no file can end the scan."""
 
 import itertools
 import os
@@ -10,23 +10,23 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# The worker must find our modules whatever folder the command was started from.
+# The worker has to find our modules whatever folder the command was started from.
 PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from annotation.worker import main; main()"
 TIMEOUT_SECONDS = 120  # for one batch, and for one file when it is tried alone
-BATCHES_WAITING = 4  # a worker: enough that none idles, few enough that memory stays flat
+BATCHES_WAITING = 4  # per worker: enough that none idles, few enough that memory stays flat
 
 
-class WorkerLost(Exception):  # noqa: N818 - what has happened, not what was done wrong
+class WorkerLost(Exception):  # noqa: N818 - an event, not a mistake
     """A worker process ended in the middle of a batch; the text says how."""
 
 
 class Worker:
-    """One process and the pipe to it; it starts with the first batch and again after a loss."""
+    """One process and its pipes; it starts with the first batch, and again after a loss."""
 
     def __init__(self, folder: Path, max_pixels: int, timeout_seconds: float):
         self.folder = folder
@@ -35,7 +35,7 @@ class Worker:
         self.process: subprocess.Popen | None = None
 
     def _start(self) -> subprocess.Popen:
-        # One thread a worker: there is a worker a core, and threads would count against the memory limit.
+        # One thread each: there is a worker per core, and threads would count against the memory limit.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(ROOT), str(self.max_pixels)],
@@ -44,25 +44,29 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
-            # Ctrl-C is for the command; it ends its workers itself.
+            # Ctrl-C reaches the command only, which ends its workers itself.
             start_new_session=True,
         )
 
-    def ask(self, task: str, items: list, options: dict[str, Any]) -> list:
-        """Has one batch done.
+    def run(self, task: str, items: list, options: dict[str, Any]) -> list:
+        """Runs a task on one batch.
+
+        Returns:
+            One result per item.
 
         Raises:
             WorkerLost: The process ended or took too long; the next call starts another.
         """
         if self.process is None:
             self.process = self._start()
-            self._await_ready()
+            self._await_ready(self.process)
+        stdin, stdout = _pipes(self.process)
         timer = threading.Timer(self.timeout_seconds, self.process.kill)
         timer.start()
         try:
-            pickle.dump((task, items, options), self.process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-            self.process.stdin.flush()
-            return pickle.load(self.process.stdout)
+            pickle.dump((task, items, options), stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            stdin.flush()
+            return pickle.load(stdout)
         except (OSError, EOFError, pickle.UnpicklingError):
             status = self.close()
             timed_out = not timer.is_alive()
@@ -70,9 +74,9 @@ class Worker:
         finally:
             timer.cancel()
 
-    def _await_ready(self) -> None:
+    def _await_ready(self, process: subprocess.Popen) -> None:
         try:
-            pickle.load(self.process.stdout)
+            pickle.load(_pipes(process)[1])
         except (OSError, EOFError, pickle.UnpicklingError):
             raise WorkerLost(_ending(self.close())) from None
 
@@ -81,14 +85,21 @@ class Worker:
         process, self.process = self.process, None
         if process is None:
             return 0
-        process.stdin.close() if not process.stdin.closed else None
+        stdin, stdout = _pipes(process)
+        if not stdin.closed:
+            stdin.close()
         try:
             return process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
         finally:
-            process.stdout.close()
+            stdout.close()
+
+
+def _pipes(process: subprocess.Popen) -> tuple[IO[bytes], IO[bytes]]:
+    assert process.stdin and process.stdout, "started with pipes"
+    return process.stdin, process.stdout
 
 
 def _ending(status: int) -> str:
@@ -101,13 +112,13 @@ def _ending(status: int) -> str:
 
 
 class Pool:
-    """Worker processes that share out batches.
+    """Worker processes that share batches of work.
 
     Args:
-        workers: How many; they start when the first batch comes.
-        folder: Where the workers stand: paths are relative to it.
-        max_pixels: Largest width x height that they decode.
-        timeout_seconds: Longest time for one batch.
+        workers: Number of processes; each starts with its first batch.
+        folder: Current folder of the workers; paths are relative to it.
+        max_pixels: Largest width x height that is decoded.
+        timeout_seconds: Time limit for one batch.
     """
 
     def __init__(self, workers: int, folder: Path, max_pixels: int, timeout_seconds: float = TIMEOUT_SECONDS):
@@ -135,38 +146,41 @@ class Pool:
     def run(
         self, task: str, batches: Iterable[list], lost: Callable[[str], Any], **options: Any
     ) -> Iterator[tuple[list, list]]:
-        """Has batches done in order.
+        """Runs a task on batches, in order.
 
         Args:
             task: Name of one of the worker's tasks.
             batches: Lists of items; only a few of them are held at a time.
-            lost: Makes the result of an item whose worker ended: it is told how.
+            lost: Makes the result of an item whose worker ended, from a text that says how it ended.
+            options: Keyword arguments of the task.
 
         Yields:
             Each batch with the list of its results.
         """
-        waiting: deque = deque()
+        waiting: deque[tuple[list, Future[list]]] = deque()
         for batch in itertools.chain(batches, [None]):
             while waiting and (batch is None or len(waiting) >= self.size * BATCHES_WAITING):
                 done, future = waiting.popleft()
                 yield done, future.result()
             if batch is not None:
-                waiting.append((batch, self._threads.submit(self._do, task, batch, lost, options)))
+                waiting.append((batch, self._threads.submit(self._run_batch, task, batch, lost, options)))
 
-    def _do(self, task: str, batch: list, lost: Callable[[str], Any], options: dict[str, Any]) -> list:
+    def _run_batch(self, task: str, batch: list, lost: Callable[[str], Any], options: dict[str, Any]) -> list:
         worker = self._idle.get()
         try:
-            return worker.ask(task, batch, options)
+            return worker.run(task, batch, options)
         except WorkerLost:
             if self._closing:
                 raise
-            # Some file of this batch did it: alone, each shows whether it was the one.
-            return [self._alone(worker, task, item, lost, options) for item in batch]
+            # Run alone, each item shows whether it was the cause.
+            return [self._run_alone(worker, task, item, lost, options) for item in batch]
         finally:
             self._idle.put(worker)
 
-    def _alone(self, worker: Worker, task: str, item: Any, lost: Callable[[str], Any], options: dict[str, Any]) -> Any:
+    def _run_alone(
+        self, worker: Worker, task: str, item: Any, lost: Callable[[str], Any], options: dict[str, Any]
+    ) -> Any:
         try:
-            return worker.ask(task, [item], options)[0]
+            return worker.run(task, [item], options)[0]
         except WorkerLost as error:
             return lost(str(error))

@@ -1,13 +1,12 @@
-"""How fast annotate.py checks a folder, beside the loop that tutorials use, and how much memory it takes.
+"""Speed and memory of annotate.py, compared with the plain decoding loop of tutorials.
 
-    python bench/annotate.py signs FOLDER ...          every folder has train/CLASS/ or CLASS/ folders
-    python bench/annotate.py signs --times 10          and each folder again with every image ten times (hard links)
-    python bench/annotate.py signs --million           and a million hard links to the first folder's images
+    python bench/annotate.py signs FOLDER ...          each folder holds train/CLASS/ or CLASS/ folders
+    python bench/annotate.py signs --times 10          also each folder with every image ten times (hard links)
+    python bench/annotate.py signs --million           also a million hard links to the first folder's images
 
-The loop opens each image, decodes it and looks at its mode, in one process; it neither hashes nor writes anything.
-Everything runs as a process of its own, turn about; times are whole runs, start of Python included, and so is the CPU
-time, of all processes together. Memory is the largest sum of what the process and its children have in memory, shared
-pages counted once (Linux).
+The loop opens each image, decodes it and checks its mode, in one process; it neither hashes nor writes anything.
+Each contestant runs in its own process, in turn. Wall time and CPU time (of all processes) are of whole runs, start of
+Python included. Memory is the peak of the process tree's proportional set size, which counts shared pages once (Linux).
 """
 
 import argparse
@@ -44,7 +43,7 @@ print(kept)
 
 
 def children(pid: int) -> list[int]:
-    """Lists a process and what it has started."""
+    """Lists a process and its descendants, by process id."""
     try:
         text = " ".join(p.read_text() for p in Path(f"/proc/{pid}/task").glob("*/children"))
     except OSError:
@@ -53,7 +52,7 @@ def children(pid: int) -> list[int]:
 
 
 def memory_mib(pid: int) -> float:
-    """Adds up the memory of a process tree, MiB; 0 where the system does not tell."""
+    """Memory of a process tree in MiB; 0 where /proc does not report it."""
     total = 0
     for process in children(pid):
         try:
@@ -70,7 +69,7 @@ def timed(command: list[str]) -> tuple[float, float, float]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
 
     def watch() -> None:
-        # Not more often: adding up the pages of three processes takes time that they need themselves.
+        # Not more often: summing the pages of three processes takes CPU time from them.
         while not ended.wait(0.1 if time.perf_counter() - start < 5 else 0.5):
             peaks.append(memory_mib(process.pid))
 
@@ -86,13 +85,13 @@ def timed(command: list[str]) -> tuple[float, float, float]:
 
 
 def cpu_seconds() -> float:
-    """Adds up the CPU time of all processes that were started here and have ended."""
+    """CPU time of all processes that were started here and have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def commands(folder: Path, lists: Path) -> dict[str, list[str]]:
-    """Names the contestants: a re-run comes right after the run whose verdicts it remembers."""
+    """Command lines by name; a re-run comes right after the run whose results it reuses."""
     ours = [sys.executable, "annotate.py", f"data_dir={folder}", f"lists_dir={lists}"]
     return {
         "tutorial loop": [sys.executable, "-c", LOOP, str(folder)],
@@ -103,7 +102,7 @@ def commands(folder: Path, lists: Path) -> dict[str, list[str]]:
 
 
 def compare(folder: Path, rounds: int) -> None:
-    """Times all contestants on a folder, turn about, and prints the table."""
+    """Times all contestants on a folder, in turn, and prints the table."""
     files = sum(len(names) for _, _, names in os.walk(folder))
     with tempfile.TemporaryDirectory() as lists:
         contest = commands(folder, Path(lists))
@@ -122,7 +121,7 @@ def compare(folder: Path, rounds: int) -> None:
 
 
 def compare_repeated(folder: Path, times: int, rounds: int) -> None:
-    """Compares on a folder in which every image stands several times, so that starting Python counts for less."""
+    """Compares on a folder that holds every image several times, so that starting Python counts for less."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-x{times}-") as many:
         for parent, _, names in os.walk(folder):
             place = Path(many, Path(parent).relative_to(folder))
@@ -134,14 +133,14 @@ def compare_repeated(folder: Path, times: int, rounds: int) -> None:
 
 
 def million(source: Path) -> None:
-    """Checks a million hard links to the images of a folder and prints time and memory."""
+    """Checks a million hard links to the images of a folder; prints time and memory."""
     images = [Path(folder, name) for folder, _, names in os.walk(source) for name in names if name.endswith(".jpg")]
     with tempfile.TemporaryDirectory(dir=source.parent) as data, tempfile.TemporaryDirectory() as lists:
         for number, image in zip(range(MILLION), itertools.cycle(images)):
             folder = Path(data, "train", image.parent.name)
             folder.mkdir(parents=True, exist_ok=True)
             os.link(image, folder / f"{number}.jpg")
-        print(f"\n{MILLION:,} stand-ins ({len(images):,} images)")
+        print(f"\n{MILLION:,} hard links to {len(images):,} images")
         command = [sys.executable, "annotate.py", f"data_dir={data}", f"lists_dir={lists}"]
         for name in ("first run", "nothing new"):
             seconds, _, peak = timed(command)
@@ -149,7 +148,7 @@ def million(source: Path) -> None:
 
 
 def main() -> None:
-    """Runs the bench."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=lambda text: Path(text).resolve())
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,9 +1,9 @@
-"""serve.py in trouble: clients cut off at random, a worker killed, a new export taken up, SIGTERM under load.
+"""serve.py under faults: clients that disconnect, a killed worker, a new export, SIGTERM under load.
 
     python bench/chaos.py infer/NAME FOLDER [--seconds 60] [--messy FOLDER]
 
-Every request is answered rightly, refused in words, or was cut off by us; the memory of all processes is printed. The
-files of --messy, a folder of broken, huge and odd images, are sent in between.
+Every request must get correct predictions, a one-line error, or be one that the client cut off. Memory of all processes
+is printed. The files of --messy, a folder of broken, huge and unusual images, are sent in between.
 """
 
 import argparse
@@ -30,7 +30,7 @@ TOLERANCE = 1e-5
 
 
 class Chaos:
-    """The clients, and what has become of their requests."""
+    """The clients, and the outcomes of their requests."""
 
     def __init__(self, images: list[Path], known: dict, messy: list[Path]):
         self.images, self.known = images, known
@@ -40,7 +40,7 @@ class Chaos:
         self.random = random.Random(5)
 
     async def client(self, http) -> None:
-        """Sends one request after the other until the server has ended."""
+        """Sends one request after another until the server has ended."""
         import httpx
 
         while not self.ended:
@@ -52,29 +52,29 @@ class Chaos:
             files = [next(self.messy)] if messy else self.random.choices(self.images, k=self.random.randint(1, 3))
             form = [("files", (file.name, file.read_bytes())) for file in files]
             try:
-                answer = await http.post("/predict", files=form)
-                self.outcomes[self._judge(answer, files, messy)] += 1
+                response = await http.post("/predict", files=form)
+                self.outcomes[self._check(response, files, messy)] += 1
             except httpx.HTTPError as error:
-                when = "after SIGTERM: closed door" if self.stopping else "LOST"
+                when = "after SIGTERM: connection refused" if self.stopping else "LOST"
                 self.outcomes[f"{when} ({type(error).__name__})"] += 1
                 await asyncio.sleep(0.05)
 
-    def _judge(self, answer, files: list[Path], messy: bool) -> str:
-        told = answer.json()
-        if answer.status_code != 200:
-            in_words = isinstance(told.get("error"), str) and "\n" not in told["error"]
-            expected = answer.status_code == 503 or (messy and answer.status_code in (400, 413))
-            return f"refused in words ({answer.status_code})" if in_words and expected else f"WRONG {answer.text[:80]}"
+    def _check(self, response, files: list[Path], messy: bool) -> str:
+        body, status = response.json(), response.status_code
+        if status != 200:
+            one_line = isinstance(body.get("error"), str) and "\n" not in body["error"]
+            expected = status == 503 or (messy and status in (400, 413))
+            return f"error response ({status})" if one_line and expected else f"WRONG {response.text[:80]}"
         if messy:
-            return "messy file answered"
-        for file, one in zip(files, told["results"], strict=True):
+            return "messy file predicted"
+        for file, one in zip(files, body["results"], strict=True):
             row = dict(zip(self.known["classes"], self.known["rows"][file.name], strict=True))
             if max(abs(best["probability"] - row[best["class"]]) for best in one["top"]) > TOLERANCE:
-                return "WRONG answer"
-        return "answered rightly"
+                return "WRONG prediction"
+        return "correct"
 
     async def _cut(self) -> None:
-        """Sends part of a request, or all of it, and goes."""
+        """Sends part of a request, or all of it, and disconnects."""
         body = self.random.choice(self.images).read_bytes()
         head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
         try:
@@ -82,13 +82,13 @@ class Chaos:
             writer.write((head.encode() + body)[: self.random.randint(1, len(body) + len(head))])
             await asyncio.sleep(self.random.random() / 10)
             writer.close()
-            self.outcomes["cut off by us"] += 1
+            self.outcomes["cut off by the client"] += 1
         except OSError:
             await asyncio.sleep(0.05)
 
 
 def memory(server: int) -> tuple[int, int]:
-    """Resident memory in MiB: of the server, and of its workers together."""
+    """Resident memory in MiB: of the server, and of all its workers."""
 
     def resident(pid: int) -> int:
         try:
@@ -108,7 +108,7 @@ def workers(server: int) -> list[int]:
 
 
 async def trouble(chaos: Chaos, process: subprocess.Popen, folder: Path, seconds: float) -> list[tuple[int, int]]:
-    """Kills, renews and ends the server in the midst of the load; gives the memory, second by second."""
+    """Kills a worker, changes the export and ends the server under load; returns the memory once per second."""
     import httpx
 
     limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
@@ -122,7 +122,7 @@ async def trouble(chaos: Chaos, process: subprocess.Popen, folder: Path, seconds
                 os.kill(workers(process.pid)[0], signal.SIGKILL)
             if second == int(seconds / 2):
                 with open(folder / "inference.yml", "a", encoding="utf-8") as file:
-                    file.write("# exported anew\n")
+                    file.write("# exported again\n")
         print((await http.get("/metrics")).text.split("# HELP serve_worker_restarts_total")[1].splitlines()[2])
         chaos.stopping = True
         process.send_signal(signal.SIGTERM)
@@ -135,7 +135,7 @@ async def trouble(chaos: Chaos, process: subprocess.Popen, folder: Path, seconds
 
 
 def main() -> None:
-    """Prints what became of every request."""
+    """Prints the outcomes of all requests, and the memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a folder that export.py made")
     parser.add_argument("images", help="a folder of images")
@@ -146,9 +146,9 @@ def main() -> None:
         folder = Path(shutil.copytree(arguments.model, Path(place) / Path(arguments.model).name))
         images = make_images(arguments.images, Path(place))
         line = [sys.executable, "-W", "ignore", str(ROOT / "bench" / "serve.py"), str(folder), place, "--offline"]
-        told = subprocess.run(line, input="", capture_output=True, text=True, check=True).stdout
+        offline = subprocess.run(line, input="", capture_output=True, text=True, check=True).stdout
         messy = [file for file in sorted(Path(arguments.messy).rglob("*")) if file.is_file()] if arguments.messy else []
-        chaos = Chaos(images, json.loads(told.splitlines()[0]), messy)
+        chaos = Chaos(images, json.loads(offline.splitlines()[0]), messy)
         process = start([str(ROOT / "serve.py"), str(folder), "--port", str(PORT)], PORT)
         found = asyncio.run(trouble(chaos, process, folder, arguments.seconds))
     for outcome, count in chaos.outcomes.most_common():

@@ -1,7 +1,7 @@
-"""The feed alone, and how long the network waits for it. Run: `python bench/feed.py [--rounds 3] [KEY=VALUE ...]`.
+"""Speed of the data loader alone, and of training with it. Run: `python bench/feed.py [--rounds 3] [KEY=VALUE ...]`.
 
-The images are those of the settings; the whole training epoch is read. Waiting is the share of a real epoch that is
-not spent in steps: an epoch's time less the same number of steps on a batch that is at hand already.
+Reads whole training epochs of the images in the settings. The speed in training is given as a share of the pure step
+speed, which is that of the same steps on one batch in memory.
 """
 
 import argparse
@@ -28,9 +28,9 @@ WAYS = {
 
 
 def loader_of(settings: Settings):
-    """The training loader of the settings, its cache filled."""
+    """Returns the training loader of the settings, its cache filled."""
     from annotation.lists import LABELS, read_labels
-    from train import make_loader
+    from training.setup import make_loader
 
     loader = make_loader(settings, "train", read_labels(settings.lists / LABELS), "cpu")
     loader.dataset.use_cache(settings, "train")
@@ -38,7 +38,7 @@ def loader_of(settings: Settings):
 
 
 def epoch_seconds(loader, step=None, most: int | None = None) -> tuple[float, int]:
-    """Reads an epoch, or its first `most` steps; returns seconds and images."""
+    """Reads an epoch, or its first `most` steps; returns seconds and the number of images."""
     images, started = 0, time.perf_counter()
     for number, batch in enumerate(loader):
         images += len(batch[0])
@@ -51,23 +51,23 @@ def epoch_seconds(loader, step=None, most: int | None = None) -> tuple[float, in
 
 @contextlib.contextmanager
 def make_step(settings: Settings, num_classes: int):
-    """One training step as train.py makes it; fast within the `with` block."""
+    """Yields train.py's training step; the CPU speedups are on within the `with` block."""
     import paddle
 
-    import training
-    from models import acceleration, networks
-    from training import optim
+    from models import acceleration, factory
+    from training import losses, optim
+    from training.running_metrics import Accuracy, MeanLoss
 
-    network, _ = networks.build(settings, num_classes)
+    network, _ = factory.build(settings, num_classes)
     optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 10))
     model = paddle.Model(network)
-    model.prepare(optimizer, training.Loss(0.0), [training.MeanLoss(), training.Accuracy()])
+    model.prepare(optimizer, losses.Loss(), [MeanLoss(), Accuracy()])
     with acceleration.speed_up(network) if settings.cpu_speedups else contextlib.nullcontext():
         yield lambda images, labels: model.train_batch([images], [labels])
 
 
 def measure(loaders: dict, step, rounds: int, count: int) -> tuple[dict, dict, list[float]]:
-    """Images/s of each feed alone, seconds a step with each, and seconds of steps on a batch that is at hand."""
+    """Measures images/s of each loader, seconds per step with it, and seconds per step on one batch in memory."""
     batch = next(iter(loaders["cache=ram"]))
     step(*batch)
     speeds, epochs, steps = {way: [] for way in loaders}, {way: [] for way in loaders}, []
@@ -89,7 +89,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20, help="steps a round for the waiting")
+    parser.add_argument("--steps", type=int, default=20, help="training steps per round (20)")
     parser.add_argument("--config")
     parser.add_argument("settings", nargs="*")
     arguments = parser.parse_intermixed_args()

@@ -1,9 +1,9 @@
-"""One exported graph on every engine at hand: ResNet50 and MobileNetV2, 224 px, one interleaved run.
+"""One exported graph on every installed engine: ResNet50 and MobileNetV2, 224 px, interleaved.
 
     python bench/infer.py [--networks resnet50,mobilenet_v2] [--batches 1,8] [--rounds 9] [--threads 2] [--int8]
 
 onnxruntime with paddle2onnx, openvino and torch are measured where they are installed (requirements-bench.txt).
-Weights are random: times do not depend on them, and what 8 bits cost is judged by export.py on a trained run.
+Weights are random: times do not depend on them. What INT8 costs in accuracy, export.py measures on a trained run.
 """
 
 import argparse
@@ -23,20 +23,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 SHAPE = (3, 224, 224)
 OURS = ("plain", "onednn", "openvino", "int8")
 PACKAGES = ("paddlepaddle", "onnxruntime", "openvino", "torch", "numpy")
-# Threads of an engine that has just worked wait busily for 0.2 s, on the cores that the next one needs.
+# After a run, an engine's threads spin for 0.2 s, on the cores that the next engine needs.
 SETTLE = 0.3
 Runner = Callable[[np.ndarray], object]
 
 
 def export(name: str, folder: Path, int8: bool) -> None:
-    """Writes graph, ONNX where its packages are installed, and the 8-bit graph."""
+    """Writes the graph, ONNX if its packages are installed, and the INT8 graph."""
     import paddle
 
     from inference import graphs, onnx, quantisation
     from models import networks
+    from models.classifier import Classifier
 
     paddle.seed(0)
-    classifier = networks.Classifier(networks.construct(name, 10, SHAPE), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    classifier = Classifier(networks.construct(name, 10, SHAPE), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     classifier.eval()
     graphs.write_graphs(classifier, SHAPE, 1.0, folder)
     if all(importlib.util.find_spec(package) for package in onnx.PACKAGES):
@@ -46,12 +47,12 @@ def export(name: str, folder: Path, int8: bool) -> None:
 
 
 def runners(name: str, folder: Path, threads: int) -> dict[str, Runner]:
-    """Loads everything that is installed."""
+    """Loads every engine that is installed."""
     from inference import engines
 
     made: dict[str, Runner] = {}
     for engine in (*OURS, "onnxruntime"):
-        if not engines.lacks(folder, engine, "cpu"):
+        if not engines.problem(folder, engine, "cpu"):
             made[("Paddle Inference " if engine in OURS else "") + engine] = engines.load(
                 folder, engine, "cpu", threads, SHAPE
             )
@@ -66,7 +67,7 @@ def _openvino(file: Path, threads: int) -> Runner:
     import openvino
 
     core = openvino.Core()
-    # By itself it computes in bfloat16 where the processor can, which is another answer and no fair comparison.
+    # By default it computes in bfloat16 on processors that can: other results, and no fair comparison.
     options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(file), "CPU", options)
     return lambda images: compiled([images])[0]

@@ -1,9 +1,9 @@
-"""Scoring from end to end beside its parts: decode alone, inference alone, both at once; and the memory of predict.py.
+"""Throughput of prediction end to end and of its parts, decoding and inference; speed and memory of predict.py.
 
     python bench/predict.py infer/NAME FOLDER [--sample 2000] [--sizes 1000,10000] [--batch 16] [--threads 2]
 
-The three ways take turns, chunk by chunk, over a sample of FOLDER. Then predict.py itself scores as many images as
---sizes says, each number in a process of its own. Where FOLDER holds fewer, its images are taken again and again.
+The three ways take turns, chunk by chunk, over a sample of FOLDER. Then predict.py runs on as many images as --sizes
+names, in one process per size. If FOLDER holds fewer images, they are repeated.
 """
 
 import argparse
@@ -30,8 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a folder that export.py made")
     parser.add_argument("images", help="a folder of images")
-    parser.add_argument("--sample", type=int, default=2000, help="images each way scores in all (2000)")
-    parser.add_argument("--sizes", default="1000,10000", help="images that predict.py scores (1000,10000)")
+    parser.add_argument("--sample", type=int, default=2000, help="images per way, in all (2000)")
+    parser.add_argument("--sizes", default="1000,10000", help="numbers of images for predict.py (1000,10000)")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--engine", default="auto")
@@ -67,25 +67,25 @@ def _ways(model, found: list[str], arguments: argparse.Namespace) -> None:
     medians = {way: statistics.median(taken) for way, taken in times.items()}
     medians["one part after the other"] = medians["decode alone"] + medians["inference alone"]
     slower = max(medians["decode alone"], medians["inference alone"])
-    print("| way | images/s | rate, of the slower part's |\n| --- | --- | --- |")
+    print("| way | images/s | share of the slower part's |\n| --- | --- | --- |")
     for way, seconds in medians.items():
         print(f"| {way} | {size / seconds:.1f} | {slower / seconds:.2f} |", flush=True)
 
 
 def _command(found: list[str], arguments: argparse.Namespace, engine: str) -> None:
-    print("| predict.py scores | seconds | images/s | peak memory, MiB |\n| --- | --- | --- | --- |")
+    print("| images for predict.py | seconds | images/s | peak memory, MiB |\n| --- | --- | --- | --- |")
     for count in map(int, arguments.sizes.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             names = Path(folder) / "images.txt"
             names.write_text("".join(f"{path}\n" for path in itertools.islice(itertools.cycle(found), count)))
             command = [sys.executable, str(ROOT / "predict.py"), str(names), "--model", arguments.model, "--quiet",
-                       "--out", f"{folder}/answers.tsv", f"batch_size={arguments.batch}",
+                       "--out", f"{folder}/predictions.tsv", f"batch_size={arguments.batch}",
                        f"threads={arguments.threads}", f"engine={engine}"]  # fmt: skip
             start = time.perf_counter()
             process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
             _, status, used = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - start
-            rows = sum(1 for _ in open(f"{folder}/answers.tsv", encoding="utf-8")) - 1  # noqa: SIM115
+            rows = sum(1 for _ in open(f"{folder}/predictions.tsv", encoding="utf-8")) - 1  # noqa: SIM115
         if os.waitstatus_to_exitcode(status) or rows != count:
             raise RuntimeError(f"predict.py wrote {rows} rows of {count}")
         print(f"| {count} | {seconds:.1f} | {count / seconds:.1f} | {used.ru_maxrss // 1024} |", flush=True)
@@ -108,9 +108,9 @@ def _infer(model, paths: list[str], batch: int, threads: int) -> None:
 
 
 def _both(model, paths: list[str], batch: int, threads: int) -> None:
-    from inference.pipeline import answers
+    from inference.pipeline import predict_images
 
-    for _ in answers(enumerate(paths), model, batch, 10**8, max(2, threads)):
+    for _ in predict_images(enumerate(paths), model, batch, 10**8, max(2, threads)):
         pass
 
 

@@ -1,14 +1,14 @@
-"""Which networks of a Paddle release can be served on a CPU, with oneDNN and without it.
+"""Which networks of a Paddle release can be served on a CPU, with and without oneDNN.
 
-Run it in an environment with the release in question; it needs paddlepaddle and numpy alone:
+Run it in an environment with the release in question; it needs only paddlepaddle and numpy:
 
-    python bench/releases.py                               one to seven networks a family, then three checks of training
-    python bench/releases.py --networks resnet18,lenet     some of them
-    python bench/releases.py --list                        their names
+    python bench/releases.py                            one to seven networks per family, then three checks of training
+    python bench/releases.py --networks resnet18,lenet  some of them
+    python bench/releases.py --list                     their names
 
 Every network is built with ten classes, exported as it is served (raw pixels in, probabilities out) and run by
-Paddle Inference twice: with Paddle's own kernels ("plain") and with oneDNN. Both answers are compared with those
-of the network in Python. Each network runs in a process of its own, so that a crash costs one line of the table.
+Paddle Inference twice: with Paddle's own kernels ("plain") and with oneDNN. Both outputs are compared with those of
+the network in Python. Each network runs in its own process, so that a crash costs one line of the table.
 """
 
 import argparse
@@ -34,10 +34,10 @@ ROUNDS = 3
 SEED = 1
 TIMEOUT_SECONDS = 300
 LOGIT_SPREAD = 2.0
-WRONG = 1e-3  # a difference of a probability that rounding does not explain
+WRONG = 1e-3  # a difference between probabilities that rounding does not explain
 ENGINES = ("plain", "oneDNN")
 
-# The constructors of paddle.vision.models whose name is not the one used here, or that take an argument more.
+# Constructors of paddle.vision.models under another name than here, or with an extra argument.
 VARIANTS = {
     "lenet": ("LeNet", {}),
     "vgg16_batch_norm": ("vgg16", {"batch_norm": True}),
@@ -51,14 +51,14 @@ NETWORKS = (
     "resnet18 resnet34 resnet50 resnext50_32x4d wide_resnet50_2 resnet101 densenet121 densenet161 "
     "inception_v3 vgg11 vgg16_batch_norm vgg19"
 ).split()
-# The same layers in larger numbers; run when named.
+# More of the same layers; run when named.
 MORE_NETWORKS = (
     "vgg13 vgg16 resnet152 wide_resnet101_2 resnext50_64x4d resnext101_32x4d resnext101_64x4d resnext152_32x4d "
     "resnext152_64x4d "
     "densenet169 densenet201 densenet264"
 ).split()
 SHAPES = {"lenet": (1, 28, 28), "alexnet": (3, 224, 224), "googlenet": (3, 224, 224), "inception_v3": (3, 299, 299)}
-# Half of what these networks were made for: the same layers at a third of the time.
+# About half the usual size: the same layers in a third of the time.
 DEFAULT_SHAPE = (3, 128, 128)
 
 
@@ -73,7 +73,7 @@ def build_network(name):
 
 
 def build_small_network(middle):
-    """Returns a small network around a step that no network of paddle.vision takes, and users' own networks do."""
+    """Returns a small network around a layer that paddle.vision's networks lack and users' networks may have."""
     import paddle
 
     class Attention(paddle.nn.Layer):
@@ -127,9 +127,9 @@ def served_network(network):
 
 
 def random_images(count, shape, seed):
-    """Returns images that differ: coarse patches, each image with a colour and a contrast of its own, and noise.
+    """Returns images that differ: coarse patches, with a random colour and contrast per image, and noise.
 
-    Images of noise alone are all the same to a network that ends in an average.
+    To a network that ends in an average, images of pure noise are all the same.
 
     Returns:
         float32 [count, *shape], whole numbers 0..255.
@@ -147,11 +147,11 @@ def random_images(count, shape, seed):
 
 
 def settle(served, images):
-    """Gives an untrained network the statistics and the range of answers of a trained one.
+    """Gives an untrained network batch statistics and a spread of logits like those of a trained one.
 
-    Untrained, BatchNorm layers pass on features of any size and the probabilities come out flat or 0 and 1:
-    every engine would then agree with every other. One pass in training mode fills the running statistics,
-    then the last layer is scaled until the logits of an image spread by `LOGIT_SPREAD`.
+    Without that, features grow or vanish and the probabilities are uniform, or 0 and 1, so that all engines agree. One
+    pass in training mode fills the running statistics; then the last layer is scaled until the standard deviation of an
+    image's logits is `LOGIT_SPREAD`.
     """
     import paddle
 
@@ -174,7 +174,7 @@ def settle(served, images):
 
 
 def is_classifier(layer):
-    """Whether the layer gives the logits; GoogLeNet has three, SqueezeNet's is a convolution."""
+    """Returns True if the layer outputs the logits; GoogLeNet has three, SqueezeNet's is a convolution."""
     import paddle
 
     linear = isinstance(layer, paddle.nn.Linear) and layer.weight.shape[1] == NUM_CLASSES
@@ -204,20 +204,20 @@ def predict(predictor, images):
     return predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu(), seconds
 
 
-def say(**facts):
-    """Tells the parent process at once, so that what is known survives a crash in the next step."""
+def emit(**facts):
+    """Prints facts for the parent process at once, so that they survive a crash in the next step."""
     print("FACTS " + json.dumps(facts), flush=True)
 
 
 def first_line(error):
-    """Returns the line of a Paddle error that says what went wrong: the first with the kind in brackets."""
+    """Returns the informative line of a Paddle error: the first that begins with the kind in parentheses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = next((line for line in lines if line.startswith("(")), lines[0] if lines else "")
-    return f"{type(error).__name__}: {telling}"
+    line = next((line for line in lines if line.startswith("(")), lines[0] if lines else "")
+    return f"{type(error).__name__}: {line}"
 
 
 def measure(name, folder):
-    """Builds, exports and runs one network and says each fact as soon as it is known."""
+    """Builds, exports and runs one network; prints each fact as soon as it is known."""
     import paddle
 
     shape = SHAPES.get(name, DEFAULT_SHAPE)
@@ -227,35 +227,35 @@ def measure(name, folder):
     images = random_images(IMAGES, shape, SEED + 1)
     with paddle.no_grad():
         expected = served(paddle.to_tensor(images)).numpy()
-    say(spread=float((expected.max(axis=0) - expected.min(axis=0)).max()))
+    emit(spread=float((expected.max(axis=0) - expected.min(axis=0)).max()))
     spec = paddle.static.InputSpec([None, *shape], "float32", "image")
     paddle.jit.save(served, f"{folder}/inference", input_spec=[spec])
-    say(exported=sorted(path.suffix for path in Path(folder).iterdir()))
+    emit(exported=sorted(path.suffix for path in Path(folder).iterdir()))
 
     predictors = {}
     for engine in ENGINES:
-        say(step=engine)
+        emit(step=engine)
         try:
             predictor = make_predictor(folder, engine)
             probabilities, _ = predict(predictor, images)
         except Exception as error:
-            say(**{engine: first_line(error)})
+            emit(**{engine: first_line(error)})
             continue
-        say(**{engine: float(abs(probabilities - expected).max())})
+        emit(**{engine: float(abs(probabilities - expected).max())})
         predictors[engine] = predictor
-    say(step="timing")
+    emit(step="timing")
     seconds = {engine: [] for engine in predictors}
     for _ in range(ROUNDS):
         for engine, predictor in predictors.items():
             seconds[engine].append(predict(predictor, images)[1])
-    say(**{f"{engine} ms": 1000 * statistics.median(runs) / IMAGES for engine, runs in seconds.items()})
+    emit(**{f"{engine} ms": 1000 * statistics.median(runs) / IMAGES for engine, runs in seconds.items()})
 
 
 def measure_apart(name):
-    """Runs `measure` in a process of its own.
+    """Runs `measure` in its own process.
 
     Returns:
-        What it said, by name; "error" holds what ended it early.
+        The facts by name; "error" holds what ended it early.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--measure", name, folder]
@@ -332,7 +332,7 @@ def check_training(folder):
 
 
 def print_environment():
-    """Prints the machine and the versions that the table holds for."""
+    """Prints the machine and the versions that the table is valid for."""
     processor = platform.processor() or platform.machine()
     flags = ""
     if Path("/proc/cpuinfo").exists():
@@ -347,7 +347,7 @@ def print_environment():
 
 
 def main():
-    """Measures the networks named, or all, and prints the table."""
+    """Measures the named networks, or all, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", metavar="A,B", help="only these, names with commas between them")
     parser.add_argument("--list", action="store_true", help="print the names of the networks")
@@ -369,8 +369,8 @@ def main():
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in names:
         print(row(name, measure_apart(name)), flush=True)
-    print("\nspread: how far the probabilities of the images lie apart; dp: largest difference of a probability from")
-    print("that of the network in Python; ms: median per image; ratio: oneDNN / plain.\n", flush=True)
+    print("\nspread: largest range of a class's probability over the images; dp: largest difference from the")
+    print("probabilities of the network in Python; ms: median per image; ratio: oneDNN / plain.\n", flush=True)
     if not arguments.networks:
         with tempfile.TemporaryDirectory() as folder:
             return subprocess.run([sys.executable, __file__, "--check", folder]).returncode

@@ -1,9 +1,9 @@
-"""serve.py under load, beside offline scoring, a plain FastAPI handler and LitServe, and every answer checked.
+"""serve.py under load, compared with offline prediction, a plain FastAPI handler and LitServe; all predictions checked.
 
     python bench/serve.py infer/NAME FOLDER [--seconds 6] [--rounds 3]
 
-FOLDER's images become 500x375 JPEGs. Needs wrk (a package of most systems) and requirements-bench.txt. The ways take
-turns, round by round; offline is what predict.py does, on the same images and as many cores.
+FOLDER's images are converted to 500x375 JPEGs. Needs wrk (packaged by most systems) and requirements-bench.txt. The
+servers take turns, round by round; offline is what predict.py does, with the same images and cores.
 """
 
 import argparse
@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 CONCURRENCIES = (1, 8, 64)
 IMAGES, SIZE, QUALITY = 64, (500, 375), 90
 BOUNDARY = "bench-bench-bench"
-# One request after the other out of the files that ARGS names; the last line is for this program.
+# Sends the files in ARGS, one per request; this program parses the last line.
 LUA = """
 local requests, at = {}, 0
 function init(args)
@@ -49,7 +49,7 @@ end
 
 
 def make_images(folder: str, out: Path) -> list[Path]:
-    """Writes JPEGs of the bench's size, and beside each the body of a form that holds it."""
+    """Writes the JPEGs, and for each one the body of a multipart form that holds it."""
     from PIL import ImageOps
 
     from imaging.images import read_image
@@ -67,13 +67,13 @@ def make_images(folder: str, out: Path) -> list[Path]:
 
 
 def offline(model: str, folder: str) -> None:
-    """Scores as predict.py does, again and again as stdin asks: prints images/s; first the answers as JSON."""
+    """Predicts as predict.py does: prints the predictions as JSON, then images/s for each duration on stdin."""
     import config
     from system import machine
 
     settings = config.load()
     machine.prepare(settings)
-    from inference.pipeline import answers
+    from inference.pipeline import predict_images
     from inference.predictor import ExportedModel
 
     threads = machine.threads(settings)
@@ -81,7 +81,7 @@ def offline(model: str, folder: str) -> None:
     files = sorted(map(str, Path(folder).glob("*.jpg")))
 
     def score(paths: list[str]) -> dict[str, list[float]]:
-        found = answers(enumerate(paths), loaded, settings.batch_size, settings.max_pixels, max(2, threads))
+        found = predict_images(enumerate(paths), loaded, settings.batch_size, settings.max_pixels, max(2, threads))
         return {Path(path).name: row.tolist() for batch in found for _, path, row in batch}
 
     print(json.dumps({"classes": loaded.class_names, "rows": score(files)}), flush=True)
@@ -94,20 +94,20 @@ def offline(model: str, folder: str) -> None:
 
 
 def load(port: int, connections: int, seconds: float, script: Path, images: list[Path]) -> dict[str, float]:
-    """Loads a server with wrk."""
+    """Puts load on a server with wrk."""
     bodies = [str(file.with_suffix(".body")) for file in images]
     line = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script)]
     line += [f"http://127.0.0.1:{port}", "--", *bodies]
-    told = subprocess.run(line, capture_output=True, text=True, check=True).stdout
-    count, micros, p50, p99, errors = map(int, re.search(r"RESULT (.*)", told).group(1).split())
+    output = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    count, micros, p50, p99, errors = map(int, re.search(r"RESULT (.*)", output).group(1).split())
     return {"rate": count / micros * 1e6, "p50": p50 / 1000, "p99": p99 / 1000, "errors": errors}
 
 
 async def check(port: int, images: list[Path], known: dict, requests: int, connections: int) -> tuple[int, int, float]:
-    """Sends images and compares every answer with the offline one.
+    """Sends images and compares every prediction with the offline one.
 
     Returns:
-        Lost requests, wrong answers, largest difference of a probability.
+        Lost requests, wrong predictions, largest difference of a probability.
     """
     import httpx
 
@@ -119,31 +119,31 @@ async def check(port: int, images: list[Path], known: dict, requests: int, conne
             nonlocal lost, wrong, gap
             while waiting:
                 file = waiting.pop()
-                answer = await client.post("/predict", files={"files": (file.name, file.read_bytes(), "image/jpeg")})
-                if answer.status_code != 200:
+                response = await client.post("/predict", files={"files": (file.name, file.read_bytes(), "image/jpeg")})
+                if response.status_code != 200:
                     lost += 1
                     continue
                 row = dict(zip(known["classes"], known["rows"][file.name], strict=True))
-                (told,) = answer.json()["results"]
-                far = max(abs(one["probability"] - row[one["class"]]) for one in told["top"])
+                (result,) = response.json()["results"]
+                far = max(abs(one["probability"] - row[one["class"]]) for one in result["top"])
                 gap = max(gap, far)
-                wrong += told["file"] != file.name or far > 1e-5
+                wrong += result["file"] != file.name or far > 1e-5
 
         await asyncio.gather(*(send() for _ in range(connections)))
     return lost, wrong, gap
 
 
 class Health(threading.Thread):
-    """Asks for /healthz twenty times a second from a thread of its own; `taken` holds milliseconds."""
+    """Requests /healthz twenty times a second in its own thread; `taken` holds the latencies in ms."""
 
     def __init__(self, port: int):
         super().__init__()
-        self.port, self.going, self.taken = port, True, []
+        self.port, self.active, self.taken = port, True, []
 
     def run(self) -> None:
-        """Asks until told to stop."""
+        """Sends requests while `active`."""
         line = http.client.HTTPConnection("127.0.0.1", self.port)
-        while self.going:
+        while self.active:
             start = time.perf_counter()
             line.request("GET", "/healthz")
             line.getresponse().read()
@@ -152,10 +152,10 @@ class Health(threading.Thread):
 
 
 def start(line: list[str], port: int) -> subprocess.Popen:
-    """Starts a server and waits until it answers an image."""
+    """Starts a server and waits until it classifies an image."""
     import httpx
 
-    # A group of its own: LitServe's workers outlive their server unless they are ended with it.
+    # A process group of its own: LitServe's workers outlive their server unless the group is ended.
     command = [sys.executable, "-W", "ignore", *line]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     image = io.BytesIO()
@@ -172,7 +172,7 @@ def start(line: list[str], port: int) -> subprocess.Popen:
         if process.poll() is not None:
             break
         time.sleep(0.5)
-    raise SystemExit(f"{line[0]} does not answer")
+    raise SystemExit(f"{line[0]} does not respond")
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
@@ -207,16 +207,16 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
                     health = Health(ports[way]) if way == "serve.py" and connections == max(CONCURRENCIES) else None
                     if health:
                         health.start()
-                    told = load(ports[way], connections, arguments.seconds, script, images)
+                    result = load(ports[way], connections, arguments.seconds, script, images)
                     if health:
-                        health.going = False
+                        health.active = False
                         health.join()
                         healthy += health.taken
-                    found.setdefault((way, connections), []).append(told)
+                    found.setdefault((way, connections), []).append(result)
         report(rates, found)
         lost, wrong, gap = asyncio.run(check(ports["serve.py"], images, known, arguments.checked, 64))
-        told = f"{lost} lost, {wrong} wrong, largest difference {gap:.1e}"
-        print(f"{arguments.checked} answers of serve.py at concurrency 64 checked: {told}")
+        outcome = f"{lost} lost, {wrong} wrong, largest difference {gap:.1e}"
+        print(f"{arguments.checked} predictions of serve.py at concurrency 64 checked: {outcome}")
         p99 = sorted(healthy)[len(healthy) * 99 // 100]
         print(f"/healthz meanwhile, {len(healthy)} times: p99 {p99:.1f} ms, slowest {max(healthy):.1f} ms")
     finally:
@@ -228,14 +228,14 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def report(rates: list[float], found: dict[tuple[str, int], list[dict[str, float]]]) -> None:
-    """Prints medians over the rounds, and rates as shares of the offline one."""
+    """Prints medians over the rounds, and throughput as a share of the offline one."""
     from importlib.metadata import version
 
     from inference.engines import processor
 
     packages = ", ".join(f"{name} {version(name)}" for name in ("paddlepaddle", "fastapi", "uvicorn", "litserve"))
     print(f"{processor()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; {packages}")
-    print("| way | concurrency | requests/s | p50 ms | p99 ms | errors | rate, of offline |")
+    print("| way | concurrency | requests/s | p50 ms | p99 ms | errors | share of offline |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     base = statistics.median(rates)
     print(f"| offline (predict.py) | | {base:.1f} | | | | 1 |")
@@ -247,13 +247,13 @@ def report(rates: list[float], found: dict[tuple[str, int], list[dict[str, float
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a folder that export.py made")
     parser.add_argument("images", help="a folder of images")
     parser.add_argument("--seconds", type=float, default=6, help="of each measurement (6)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--checked", type=int, default=1024, help="answers that are compared (1024)")
+    parser.add_argument("--checked", type=int, default=1024, help="predictions that are compared (1024)")
     parser.add_argument(
         "--ways", default="serve.py,serve.py --workers 1,plain FastAPI,LitServe", help="which servers (all)"
     )

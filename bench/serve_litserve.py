@@ -1,4 +1,4 @@
-"""LitServe as it comes around an exported folder, for bench/serve.py: its own queue, batches and worker processes.
+"""LitServe with its defaults around an exported model, for bench/serve.py: its own queue, batches and workers.
 
 python bench/serve_litserve.py infer/NAME PORT
 """
@@ -17,17 +17,17 @@ MAX_BATCH, MAX_WAIT_SECONDS = 16, 0.002
 
 
 class Classifier(litserve.LitAPI):
-    """Decoding, prediction and answers, as LitServe asks for them."""
+    """Decoding, prediction and responses in LitServe's interface."""
 
     def setup(self, device):
-        """Loads the folder into this worker."""
+        """Loads the exported model into this worker."""
         machine.prepare(config.load(overrides=["threads=1"]))
         from inference.predictor import ExportedModel
 
         self.model = ExportedModel(sys.argv[1], "cpu", 1, "auto")
 
     def decode_request(self, request):
-        """Turns a request into pixels."""
+        """Decodes a request into pixels."""
         from imaging.images import read_image
 
         return self.model.transform(read_image(request["files"].file.read(), 10**8))
@@ -43,7 +43,7 @@ class Classifier(litserve.LitAPI):
         return self.model.predict(batch)
 
     def encode_response(self, row):
-        """Names the likeliest class."""
+        """Returns the likeliest class."""
         best = int(row.argmax())
         return {"class": self.model.class_names[best], "probability": float(row[best])}
 

@@ -1,4 +1,4 @@
-"""The server that most people write first, for bench/serve.py: FastAPI, one predictor, one request at a time.
+"""A minimal server, for bench/serve.py: FastAPI, one predictor, one request at a time.
 
 python bench/serve_plain.py infer/NAME PORT
 """

@@ -1,7 +1,7 @@
 """ResNet50 and MobileNetV2 in plain PyTorch, layer for layer those of paddle.vision.models and torchvision.
 
-torchvision's wheels fit one build of torch only, and the CPU build in particular is often met without a match; the
-benches need nothing of it but these two networks.
+torchvision's wheels fit one build of torch only, and the CPU build often has no match; the benches need only these two
+networks of it.
 
 Source: He et al. 2015, https://arxiv.org/abs/1512.03385 (stride in the 3x3 convolution, as both libraries have it);
 Sandler et al. 2018, https://arxiv.org/abs/1801.04381
@@ -10,7 +10,7 @@ Sandler et al. 2018, https://arxiv.org/abs/1801.04381
 import torch
 from torch import nn
 
-# Weights of the ImageNet forms with 1,000 classes, by which the tests of both libraries know them.
+# Numbers of weights with ImageNet's 1,000 classes.
 WEIGHTS = {"resnet50": 25_557_032, "mobilenet_v2": 3_504_872}
 # Width, blocks and stride of each stage.
 RESNET_STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
@@ -21,13 +21,13 @@ MOBILENET_STAGES = (
 
 
 def _unit(entering: int, leaving: int, kernel: int, stride: int = 1, groups: int = 1, last: list | None = None) -> list:
-    """Convolution, norm and what follows them."""
+    """Convolution, batch norm, and the layers in `last`."""
     convolution = nn.Conv2d(entering, leaving, kernel, stride, kernel // 2, groups=groups, bias=False)
     return [convolution, nn.BatchNorm2d(leaving), *(last or [])]
 
 
 class _Residual(nn.Module):
-    """Adds what a chain of layers makes of the input to the input, or to its projection."""
+    """A residual block: the output of a chain of layers plus the input, or its projection."""
 
     def __init__(self, chain: list, projection: list | None = None, after: nn.Module | None = None):
         super().__init__()

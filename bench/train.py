@@ -1,7 +1,7 @@
-"""Training speed side by side: plain Paddle, this project in one process and in two, PyTorch and Keras where installed.
+"""Training speed: plain Paddle, this project in one process and in two, PyTorch and Keras if installed.
 
-Each way runs in processes of its own, as it comes: nothing is set that its users would not set. Rounds alternate, so
-that a change of the machine's mood meets every way. Run: `python bench/train.py [--rounds 3] [--case cnn32 ...]`.
+Each way runs in its own processes with the library's defaults. Rounds alternate, so that changes in the machine's load
+meet every way. Run: `python bench/train.py [--rounds 3] [--case cnn32 ...]`.
 """
 
 import argparse
@@ -28,9 +28,9 @@ CLASSES = 10
 
 
 def measure(step, seconds: float, agree=int) -> float:
-    """Repeats a step for about so many seconds after two to warm up; returns the median seconds of one.
+    """Repeats a step for about `seconds` after two warm-up steps; returns the median seconds per step.
 
-    `agree` makes the processes that work together repeat it equally often: one would wait for the other in vain.
+    `agree` makes all processes of a distributed run repeat it equally often; otherwise one would wait forever.
     """
     step(), step()
     times = [timed(step) for _ in range(3)]
@@ -39,23 +39,23 @@ def measure(step, seconds: float, agree=int) -> float:
 
 
 def timed(step) -> float:
-    """Seconds that a step takes."""
+    """Returns the seconds that a step takes."""
     started = time.perf_counter()
     step()
     return time.perf_counter() - started
 
 
 def agree_with_first(count: float) -> int:
-    """The first process's count."""
+    """Returns the first process's count."""
     import paddle
 
-    told = paddle.to_tensor([int(count)])
-    paddle.distributed.broadcast(told, src=0)
-    return int(told)
+    shared = paddle.to_tensor([int(count)])
+    paddle.distributed.broadcast(shared, src=0)
+    return int(shared)
 
 
 def noise(side: int, batch: int):
-    """A batch of images and labels."""
+    """Returns a random batch: images uint8 [batch, 3, side, side] and labels int64 [batch]."""
     import numpy as np
 
     generator = np.random.default_rng(1)
@@ -63,7 +63,7 @@ def noise(side: int, batch: int):
 
 
 def paddle_way(name: str, side: int, batch: int, seconds: float, ours: bool) -> float:
-    """paddle.Model.train_batch, either plain, as a first script has it, or with what train.py does."""
+    """Measures paddle.Model.train_batch: plain, as in a first script, or with everything that train.py adds."""
     import config
 
     changes = [f"network={name}", f"image_shape=[3,{side},{side}]", "optimizer=adam", "weight_decay=0"]
@@ -79,27 +79,28 @@ def paddle_way(name: str, side: int, batch: int, seconds: float, ours: bool) -> 
     images, labels = noise(side, batch)
     network, fast = networks.construct(name, CLASSES, settings.image_shape), contextlib.nullcontext()
     if ours:
-        import training
         from models import acceleration
-        from training import optim
+        from models.classifier import Classifier
+        from training import losses, optim
+        from training.running_metrics import Accuracy, MeanLoss, Recall
 
-        network = networks.Classifier(network, settings.mean, settings.std)
+        network = Classifier(network, settings.mean, settings.std)
         fast = acceleration.speed_up(network)
         optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 1))
-        loss, measures = training.Loss(0.0), [training.MeanLoss(), training.Accuracy(), training.Recall(CLASSES)]
+        loss, metrics = losses.Loss(), [MeanLoss(), Accuracy(), Recall(CLASSES)]
     else:
         optimizer = paddle.optimizer.Adam(1e-3, parameters=network.parameters())
-        loss, measures = paddle.nn.CrossEntropyLoss(), [paddle.metric.Accuracy()]
+        loss, metrics = paddle.nn.CrossEntropyLoss(), [paddle.metric.Accuracy()]
         images = images.astype("float32") / 255
     model = paddle.Model(network)
-    model.prepare(optimizer, loss, measures)
+    model.prepare(optimizer, loss, metrics)
     agree = agree_with_first if paddle.distributed.get_world_size() > 1 else int
     with fast:
         return measure(lambda: model.train_batch([images], [labels[:, None] if not ours else labels]), seconds, agree)
 
 
 def torch_way(name: str, side: int, batch: int, seconds: float) -> float:
-    """A usual PyTorch loop step."""
+    """Measures a usual PyTorch training step."""
     import torch
     from torch import nn
 
@@ -127,7 +128,7 @@ def torch_way(name: str, side: int, batch: int, seconds: float) -> float:
 
 
 def keras_way(name: str, side: int, batch: int, seconds: float) -> float:
-    """Keras on TensorFlow, train_on_batch of a compiled model."""
+    """Measures Keras on TensorFlow: train_on_batch of a compiled model."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import keras
     from keras import layers
@@ -166,21 +167,21 @@ def work(way: str, case: str, seconds: float) -> dict:
 
 
 def run_once(way: str, case: str, seconds: float) -> dict | None:
-    """Measures one way in a process of its own; None where it is not installed."""
+    """Measures one way in its own process; None if it is not installed."""
     line = [__file__, "--worker", way, case, str(seconds)]
     if way == "ours-2":
         logs = Path(tempfile.gettempdir()) / "bench-train-log"
         line = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(logs), *line]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "MKL_", "PADDLE_"))}
     ended = subprocess.run([sys.executable, *line], capture_output=True, text=True, env=environment)
-    told = [json.loads(row) for row in ended.stdout.splitlines() if row.startswith("{")]
-    if not told and "ModuleNotFoundError" not in ended.stderr:
+    results = [json.loads(row) for row in ended.stdout.splitlines() if row.startswith("{")]
+    if not results and "ModuleNotFoundError" not in ended.stderr:
         print(f"{way} {case}: {ended.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
-    return told[-1] if told else None
+    return results[-1] if results else None
 
 
 def processor() -> str:
-    """Model of the CPU."""
+    """Returns the CPU model."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return next((row.partition(": ")[2] for row in lines if row.startswith("model name")), "unknown CPU")
 
@@ -189,7 +190,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0, help="measured a way, case and round")
+    parser.add_argument("--seconds", type=float, default=6.0, help="measured per way, case and round")
     parser.add_argument("--case", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--way", nargs="*", choices=WAYS, default=list(WAYS))
     parser.add_argument("--worker", nargs=3, metavar=("WAY", "CASE", "SECONDS"), help=argparse.SUPPRESS)

@@ -1,31 +1,78 @@
-"""Several runs on the same images: their mean and spread, and for two what they differ in."""
+"""Comparison of runs on the same images: mean and spread, and for two runs paired differences."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
 
 from evaluation import metrics
-from evaluation.predictions import Answers
+from evaluation.metrics import METRICS
+from evaluation.predictions import Predictions
+from evaluation.predictors import RunModel
+from evaluation.scoring import predict_split
+from imaging.transforms import EvalTransform
+from system import machine
+from system.errors import UserError
 
-MEASURES = ("accuracy", "top_k_accuracy", "balanced_accuracy", "macro_f1", "loss")
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two or more runs, evaluated on the same images.
+
+    Attributes:
+        content: Of comparison.json: split, num_pictures, runs (run: its path, remarks, every registered metric),
+            summary (see `summary`), pair (see `compare`; null for more than two runs), top_k.
+        predictions: Of each run, in the same order.
+        transform: How the images of the page are cropped.
+        max_pixels: Largest image to decode.
+    """
+
+    content: dict[str, Any]
+    predictions: list[Predictions]
+    transform: EvalTransform
+    max_pixels: int
 
 
-def scores(answers: Answers) -> dict[str, float]:
-    """The headline numbers of one run; see metrics.report."""
-    balanced, macro_f1 = metrics.macro_scores(answers.labels, answers.predictions, len(answers.class_names))
-    return {
-        "accuracy": metrics.accuracy(answers.logits, answers.labels),
-        "top_k_accuracy": metrics.accuracy(answers.logits, answers.labels, metrics.TOP_K),
-        "balanced_accuracy": balanced,
-        "macro_f1": macro_f1,
-        "loss": metrics.log_loss(answers.logits, answers.labels),
+def compare_models(models: Iterable[RunModel], split: str) -> Comparison:
+    """Evaluates runs on one list, one after the other: of an iterator only one network is in memory at a time.
+
+    Raises:
+        UserError: The runs do not share one label map and one list.
+    """
+    predictions: list[Predictions] = []
+    rows: list[dict[str, Any]] = []
+    for model in models:
+        predictions.append(predict_split(model, split, machine.select_device(model.settings)))
+        rows.append({"run": str(model.path), "remarks": model.remarks()} | metrics.compute(predictions[-1].outputs))
+        _check_same_images(rows, predictions)
+    content = {
+        "split": split,
+        "num_pictures": len(predictions[0].labels),
+        "runs": rows,
+        "summary": summary(rows),
+        "pair": compare(predictions[0], predictions[1], model.settings.seed) if len(rows) == 2 else None,
+        "top_k": min(metrics.TOP_K, len(predictions[0].class_names)),
     }
+    return Comparison(content, predictions, model.transform, model.settings.max_pixels)
 
 
-def summary(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean, standard deviation (of a sample: n - 1), lowest and highest of each measure over two or more runs."""
-    table = {name: np.array([row[name] for row in rows]) for name in MEASURES}
+def _check_same_images(rows: Sequence[Mapping[str, Any]], predictions: Sequence[Predictions]) -> None:
+    """Checks that the last run was evaluated on the images and classes of the first."""
+    first, last, path = predictions[0], predictions[-1], rows[-1]["run"]
+    if first.class_names != last.class_names:
+        raise UserError(f"{path}: its classes are not those of {rows[0]['run']}; compare runs of one label map")
+    if [(one.path, one.label) for one in first.samples] != [(one.path, one.label) for one in last.samples]:
+        raise UserError(
+            f"{path}: its {last.split} list is not that of {rows[0]['run']}; "
+            "name one data set for all with data_dir=FOLDER"
+        )
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean, sample standard deviation (n - 1), lowest and highest of every metric over two or more runs."""
+    table = {name: np.array([row[name] for row in rows]) for name in METRICS}
     return {
         name: {
             "mean": float(values.mean()),
@@ -38,7 +85,11 @@ def summary(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided p-value that two classifiers are equally often right, from the images only one gets right.
+    """Exact two-sided p-value of the hypothesis that two classifiers are correct equally often.
+
+    Args:
+        only_first: Number of images that only the first classifies correctly.
+        only_second: Number of images that only the second classifies correctly.
 
     Source: McNemar 1947 (doi:10.1007/BF02295996), in its exact, binomial form.
     """
@@ -46,55 +97,63 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(binomtest(only_first, total, 0.5).pvalue) if total else 1.0
 
 
-def compare(first: Answers, second: Answers, seed: int) -> dict[str, Any]:
-    """Compares two runs image by image; both must hold the same rows in the same order.
+def compare(first: Predictions, second: Predictions, seed: int) -> dict[str, Any]:
+    """Compares two runs image by image; both hold the same rows in the same order.
 
     Returns:
         both_right, only_first_right, only_second_right, both_wrong: numbers of images.
         mcnemar_p: see `mcnemar`.
-        difference: second minus first of each measure but top_k_accuracy, with its paired 95 % bootstrap interval:
-            value, low, high.
+        difference: see `differences`.
     """
-    one, two, labels = first.correct, second.correct, first.labels
+    one, two = first.correct, second.correct
     only_first, only_second = int((one & ~two).sum()), int((two & ~one).sum())
-    gained = two.astype(float) - one.astype(float)
-    lost = metrics.losses(second.logits, labels) - metrics.losses(first.logits, labels)
-    size = len(first.class_names)
-
-    def differences(rows: np.ndarray) -> list[float]:
-        before = metrics.macro_scores(labels[rows], first.predictions[rows], size)
-        after = metrics.macro_scores(labels[rows], second.predictions[rows], size)
-        return [gained[rows].mean(), after[0] - before[0], after[1] - before[1], lost[rows].mean()]
-
-    values = differences(np.arange(len(labels)))
-    spans = metrics.bootstrap(differences, len(labels), seed)
-    names = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
     return {
         "both_right": int((one & two).sum()),
         "only_first_right": only_first,
         "only_second_right": only_second,
         "both_wrong": int((~one & ~two).sum()),
         "mcnemar_p": mcnemar(only_first, only_second),
-        "difference": {
-            name: {"value": float(value), "low": float(low), "high": float(high)}
-            for name, value, (low, high) in zip(names, values, spans, strict=True)
-        },
+        "difference": differences(first, second, seed),
     }
 
 
-def disagreements(first: Answers, second: Answers) -> list[int]:
-    """Places of the images that exactly one of two runs gets right, the surest wrong answers first."""
-    places = np.flatnonzero(first.correct != second.correct)
-    sure = np.where(first.correct[places], second.confidences[places], first.confidences[places])
-    return places[np.argsort(-sure, kind="stable")].tolist()
+def differences(first: Predictions, second: Predictions, seed: int) -> dict[str, dict[str, float]]:
+    """Second minus first of every metric: value, with low and high end of its paired 95 % bootstrap interval."""
+    before, after = first.outputs, second.outputs
+    by_image = {
+        name: one.function(after).astype(float) - one.function(before).astype(float)
+        for name, one in METRICS.items()
+        if one.per_image
+    }
+
+    def statistic(rows: np.ndarray) -> list[float]:
+        resampled = before.resample(rows), after.resample(rows)
+        return [
+            by_image[name][rows].mean() if name in by_image else one(resampled[1]) - one(resampled[0])
+            for name, one in METRICS.items()
+        ]
+
+    values = statistic(np.arange(len(first.labels)))
+    intervals = metrics.bootstrap(statistic, len(first.labels), seed)
+    return {
+        name: {"value": float(value), "low": float(low), "high": float(high)}
+        for name, value, (low, high) in zip(METRICS, values, intervals, strict=True)
+    }
 
 
-def table(first: Answers, second: Answers, names: tuple[str, str]) -> str:
-    """Writes disagreements.tsv: path, label, both predictions and which run is right."""
+def disagreements(first: Predictions, second: Predictions) -> list[int]:
+    """Rows of the images that exactly one of two runs classifies correctly, the most confident mistakes first."""
+    rows = np.flatnonzero(first.correct != second.correct)
+    confidence = np.where(first.correct[rows], second.confidences[rows], first.confidences[rows])
+    return rows[np.argsort(-confidence, kind="stable")].tolist()
+
+
+def table(first: Predictions, second: Predictions, names: tuple[str, str]) -> str:
+    """Content of disagreements.tsv: path, label, both predictions and which run is correct."""
     lines = ["\t".join(("path", "label", *names, "right"))]
     classes = first.class_names
-    for place in disagreements(first, second):
-        said = classes[first.predictions[place]], classes[second.predictions[place]]
-        right = names[0] if first.correct[place] else names[1]
-        lines.append("\t".join((first.samples[place].path, classes[first.labels[place]], *said, right)))
+    for row in disagreements(first, second):
+        predicted = classes[first.predicted[row]], classes[second.predicted[row]]
+        correct = names[0] if first.correct[row] else names[1]
+        lines.append("\t".join((first.samples[row].path, classes[first.labels[row]], *predicted, correct)))
     return "\n".join(lines) + "\n"

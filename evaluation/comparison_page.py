@@ -1,77 +1,78 @@
-"""Makes comparison.html: several runs on the same images, in one file that opens without a network."""
+"""comparison.html: several runs on the same images, in one file that opens offline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from evaluation import metrics
-from evaluation.comparison import MEASURES, disagreements
-from evaluation.predictions import Answers
+from evaluation.comparison import Comparison, disagreements
+from evaluation.metrics import METRICS
+from evaluation.predictions import Predictions
 from evaluation.report_page import environment
 from evaluation.thumbnails import Thumbnails
-from imaging.transforms import EvalTransform
 
-# Images shown that one run gets right and the other wrong, of each kind.
+# Disagreements shown of each kind: only the first run correct, only the second.
 SHOWN = 18
+# Two runs are called different below it.
+SIGNIFICANCE = 0.05
 
 
-def render(
-    told: Mapping[str, Any], answers: Sequence[Answers], transform: EvalTransform, max_pixels: int, command: str
-) -> str:
-    """Draws the page.
+def render(comparison: Comparison, command: str) -> str:
+    """Renders the page.
 
     Args:
-        told: Content of comparison.json.
-        answers: Of each run, in the same order.
-        transform: How images are cut for the page.
-        command: The command line that made it.
+        comparison: What is reported.
+        command: The command line to show.
 
     Returns:
         HTML with every image, style and script inside.
     """
-    thumbnails = Thumbnails(transform, max_pixels)
-    pair = told["pair"]
+    content, pair = comparison.content, comparison.content["pair"]
     return (
         environment()
         .get_template("comparison.html")
         .render(
-            told=told,
-            made=datetime.now().strftime("%Y-%m-%d %H:%M"),
-            measures=MEASURES,
-            said=_verdict(pair) if pair else "",
-            sides=_sides(told, answers, thumbnails) if pair else [],
+            content=content,
+            created=datetime.now().strftime("%Y-%m-%d %H:%M"),
+            metrics={name: one.title(content["top_k"]) for name, one in METRICS.items()},
+            best={name: _best(content, name) for name in METRICS},
+            conclusion=_conclusion(pair) if pair else "",
+            sides=_sides(comparison) if pair else [],
             resamples=metrics.RESAMPLES,
             command=command,
         )
     )
 
 
-def _verdict(pair: Mapping[str, Any]) -> str:
-    gap, p = pair["difference"]["accuracy"], pair["mcnemar_p"]
-    if p >= 0.05:
-        return "These images do not tell the two runs apart: a difference like this one comes about by chance."
-    better = "second" if gap["value"] > 0 else "first"
-    return f"The {better} run is right more often than chance explains."
+def _best(content: Mapping[str, Any], name: str) -> float:
+    return content["summary"][name]["highest" if METRICS[name].higher_is_better else "lowest"]
 
 
-def _sides(told: Mapping[str, Any], answers: Sequence[Answers], thumbnails: Thumbnails) -> list[dict[str, Any]]:
-    """The images that only one run gets right, those first that the other one was surest of."""
-    places = disagreements(*answers)
-    sides = []
-    for right, wrong in ((0, 1), (1, 0)):
-        own = [place for place in places if answers[right].correct[place]]
-        tiles = [_tile(place, answers[wrong], thumbnails) for place in own[:SHOWN]]
-        sides.append({"run": told["runs"][right]["run"], "other": told["runs"][wrong]["run"],
-                      "count": len(own), "tiles": tiles})  # fmt: skip
+def _conclusion(pair: Mapping[str, Any]) -> str:
+    if pair["mcnemar_p"] >= SIGNIFICANCE:
+        return "The difference in accuracy is not statistically significant on these images."
+    better = "second" if pair["difference"]["accuracy"]["value"] > 0 else "first"
+    return f"The {better} run is significantly more accurate."
+
+
+def _sides(comparison: Comparison) -> list[dict[str, Any]]:
+    """The images that only one run classifies correctly, the most confident mistakes of the other first."""
+    thumbnails = Thumbnails(comparison.transform, comparison.max_pixels)
+    names = [row["run"] for row in comparison.content["runs"]]
+    rows, sides = disagreements(comparison.predictions[0], comparison.predictions[1]), []
+    for right, other in ((0, 1), (1, 0)):
+        own = [row for row in rows if comparison.predictions[right].correct[row]]
+        tiles = [_tile(row, comparison.predictions[other], thumbnails) for row in own[:SHOWN]]
+        sides.append({"run": names[right], "other": names[other], "count": len(own), "tiles": tiles})
     return sides
 
 
-def _tile(place: int, wrong: Answers, thumbnails: Thumbnails) -> dict[str, Any]:
-    sample, names = wrong.samples[place], wrong.class_names
+def _tile(row: int, wrong: Predictions, thumbnails: Thumbnails) -> dict[str, Any]:
+    sample, names = wrong.samples[row], wrong.class_names
     return {
         "path": sample.path,
         "image": thumbnails.plain(sample),
         "label": names[sample.label],
-        "prediction": names[wrong.predictions[place]],
-        "confidence": wrong.confidences[place],
+        "prediction": names[wrong.predicted[row]],
+        "confidence": wrong.confidences[row],
     }

@@ -1,4 +1,4 @@
-"""Grad-CAM: which parts of an image speak for a class, for any convolutional network."""
+"""Grad-CAM: heat maps of the evidence for a class, for any convolutional network."""
 
 from collections.abc import Sequence
 
@@ -8,34 +8,36 @@ from paddle import nn
 from PIL import Image
 
 from evaluation import plots
-from models.networks import Classifier
+from models.classifier import Classifier
 from system.errors import UserError
 
-# Images explained at once: every feature map of the network is held for them.
+# Images per pass: every feature map of the network is held for them.
 BATCH = 8
 AUTO = "auto"
-# Maps with a shorter side, in pixels, say hardly where: small images leave 2x2 at the end, so an earlier map is read.
-TELLING = 5
+# Smaller maps, in pixels, locate little: small images end in 2x2, so an earlier map is read.
+MIN_SIDE = 5
 # How much of an overlay is the heat map, where it is hottest.
 OPACITY = 0.6
 
 
-def explain(classifier: Classifier, images: np.ndarray, class_indices: Sequence[int], layer: str = AUTO) -> np.ndarray:
-    """Computes how much each place of an image speaks for a class.
+def explain(
+    classifier: Classifier, images: np.ndarray, class_indices: Sequence[int] | np.ndarray, layer: str = AUTO
+) -> np.ndarray:
+    """Computes how much each place of an image supports a class.
 
     Args:
         classifier: In eval mode.
         images: Raw pixels uint8 [N, 3, H, W].
         class_indices: One class for each image.
-        layer: Name of the layer whose output is read, as `Classifier.network.named_sublayers()` gives it; "auto": the
-            last feature map that the logits depend on and no pooling made, of at least TELLING pixels a side if there
-            is one, else of more than one pixel.
+        layer: Name of the layer whose output is read, as `Classifier.network.named_sublayers()` lists it; "auto": the
+            last feature map that the logits depend on and that is no pooling's output, of at least MIN_SIDE pixels per
+            side if there is one, else of more than one pixel.
 
     Returns:
-        float32 [N, H, W], 0..1, the strongest place of each image 1; all 0 where nothing speaks for the class.
+        float32 [N, H, W], 0..1, the strongest place of each image 1; all 0 without evidence for the class.
 
     Raises:
-        UserError: There is no layer of that name, or its output is no feature map; or the network has none at all.
+        UserError: There is no layer of that name, its output is no feature map, or the network has no feature map.
 
     Source: Selvaraju et al. 2017, "Grad-CAM" (arXiv:1610.02391), equations 1 and 2.
     """
@@ -46,7 +48,7 @@ def explain(classifier: Classifier, images: np.ndarray, class_indices: Sequence[
 
 def _explain(classifier: Classifier, images: np.ndarray, indices: np.ndarray, layer: str) -> np.ndarray:
     pixels = paddle.to_tensor(images).astype("float32")
-    # Without it a frozen network would record nothing to differentiate.
+    # Without it a frozen network would record no gradients.
     pixels.stop_gradient = False
     maps = _Maps(classifier.network, layer)
     with paddle.enable_grad(), maps:
@@ -81,28 +83,28 @@ class _Maps:
             hook.remove()
 
     def _keep(self, layer: nn.Layer, inputs: object, output: object) -> None:
-        # Pooling to a larger or to a single place would blur where the evidence stands.
+        # Pooling blurs the location of the evidence.
         pooled = "Pool" in type(layer).__name__ and self.named == AUTO
         if isinstance(output, paddle.Tensor) and output.ndim == 4 and max(output.shape[2:]) > 1 and not pooled:
             self.found.append(output)
 
     def choose(self, score: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Gives the last feature map that the score depends on (auxiliary branches do not count), and its gradient."""
-        telling = [features for features in self.found if min(features.shape[2:]) >= TELLING]
-        for features in reversed(self.found if self.named != AUTO else [*self.found, *telling]):
+        """Returns the last feature map that the score depends on (auxiliary branches do not), and its gradient."""
+        large = [features for features in self.found if min(features.shape[2:]) >= MIN_SIDE]
+        for features in reversed(self.found if self.named != AUTO else [*self.found, *large]):
             (gradients,) = paddle.grad(score, features, retain_graph=True, allow_unused=True)
             if gradients is not None:
                 return features, gradients
         what = "the network" if self.named == AUTO else f"explain_layer={self.named}"
         raise UserError(
-            f"{what}: no feature map of more than one pixel, so nothing can be explained; "
+            f"{what}: no feature map of more than one pixel, so there is nothing to explain; "
             "name another explain_layer or use larger images"
         )
 
 
 def overlay(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
-    """Lays a heat map float [h, w], 0..1, over an RGB image of any size of the same section."""
+    """Blends a heat map float [h, w], 0..1, over an RGB image of the same crop, of any size."""
     small = Image.fromarray(np.uint8(np.rint(heatmap * 255)))
-    heat = np.asarray(small.resize(image.size, Image.BICUBIC), np.float64)[..., None] / 255
+    heat = np.asarray(small.resize(image.size, Image.Resampling.BICUBIC), np.float64)[..., None] / 255
     mixed = np.asarray(image, np.float64) * (1 - OPACITY * heat) + OPACITY * heat * plots.heat_colours(heat[..., 0])
     return Image.fromarray(np.uint8(np.rint(mixed)))

@@ -1,305 +1,244 @@
-"""Measures: pure functions from logits and labels."""
+"""Metrics: one registered function each, with their bootstrap intervals and the headline rows of a report."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import (
-    average_precision_score,
-    confusion_matrix,
-    precision_recall_curve,
-    precision_recall_fscore_support,
-    roc_auc_score,
-    roc_curve,
-)
 
-# A top-k accuracy says something only while k is well below the number of classes.
+from system.errors import UserError
+
+# A top-k accuracy is informative only while k is well below the number of classes.
 TOP_K = 5
-# Equally wide bins of confidence. Source: Guo et al. 2017 (arXiv:1706.04599), section 5.
-BINS = 15
 RESAMPLES = 1000
-# Points of false positive rate at which the ROC curves of the classes are averaged.
-GRID = np.linspace(0, 1, 501)
-
-Curves = dict[int | str, tuple[np.ndarray, np.ndarray]]
 
 
 def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Softmax float64 [N, C] of logits [N, C] over a temperature above 0."""
+    """Softmax of logits [N, C] divided by a temperature above 0, float64 [N, C]."""
     return softmax(logits.astype(np.float64) / temperature, axis=1)
 
 
 def losses(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Cross-entropy in nats, float64 [N], of logits [N, C] over a temperature against labels int [N]."""
+    """Cross-entropy in nats, float64 [N], of logits [N, C] divided by a temperature above 0 against labels int [N]."""
     scaled = log_softmax(logits.astype(np.float64) / temperature, axis=1)
     return -scaled[np.arange(len(labels)), labels]
 
 
 def log_loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
-    """Mean cross-entropy in nats of logits [N, C] over a temperature against labels int [N]."""
+    """Mean cross-entropy in nats; see `losses`."""
     return float(losses(logits, labels, temperature).mean())
 
 
-def among_top(logits: np.ndarray, labels: np.ndarray, top: int) -> np.ndarray:
-    """Tells, bool [N], whose label is among the `top` largest of logits [N, C]; the first of equal ones counts."""
-    best = np.argsort(-logits, axis=1, kind="stable")[:, : min(top, logits.shape[1])]
-    return (best == labels[:, None]).any(axis=1)
+def in_top_k(logits: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Whether each label is among the k largest of its logits [N, C], bool [N]; of equal logits the first count."""
+    top = np.argsort(-logits, axis=1, kind="stable")[:, : min(k, logits.shape[1])]
+    return (top == labels[:, None]).any(axis=1)
 
 
-def accuracy(logits: np.ndarray, labels: np.ndarray, top: int = 1) -> float:
-    """Share of rows whose label is among the `top` largest of logits [N, C]; top is clamped to C."""
-    return float(among_top(logits, labels, top).mean())
+class Outputs:
+    """Logits of N images with their labels, and what metrics derive from them, computed once.
+
+    Attributes:
+        logits: float [N, C], without a temperature.
+        labels: int [N], 0..C-1.
+    """
+
+    def __init__(self, logits: np.ndarray, labels: np.ndarray):
+        self._logits, self._labels = logits, labels
+
+    @property
+    def logits(self) -> np.ndarray:
+        """Logits, float [N, C]."""
+        return self._logits
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels, int [N]."""
+        return self._labels
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """Top-1 class indices, int64 [N]."""
+        return self.logits.argmax(axis=1)
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the logits, float64 [N, C]."""
+        return probabilities(self.logits)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return self.logits.shape[1]
+
+    @cached_property
+    def class_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Per class, int64 [C] each: correct predictions, labels (support), predictions."""
+        groups = (self.labels[self.labels == self.predicted], self.labels, self.predicted)
+        correct, support, predicted = (np.bincount(group, minlength=self.num_classes) for group in groups)
+        return correct, support, predicted
+
+    def resample(self, rows: np.ndarray) -> "Outputs":
+        """The images at int [M] rows, which may repeat. Arrays [M, C] are copied only when a metric reads them."""
+        return _Resample(self, rows)
 
 
-def macro_scores(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> tuple[float, float]:
-    """Balanced accuracy and macro F1, each the mean over the classes that the labels hold, of int [N] and int [N]."""
-    right = np.bincount(labels[labels == predictions], minlength=num_classes)
-    support = np.bincount(labels, minlength=num_classes)
-    predicted = np.bincount(predictions, minlength=num_classes)
-    held = support > 0
-    f1 = 2 * right[held] / (support + predicted)[held]
-    return float((right[held] / support[held]).mean()), float(f1.mean())
+class _Resample(Outputs):
+    def __init__(self, whole: Outputs, rows: np.ndarray):
+        self._whole, self._rows = whole, rows
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        return self._whole.logits[self._rows]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return self._whole.labels[self._rows]
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        return self._whole.predicted[self._rows]
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        return self._whole.probabilities[self._rows]
+
+    @property
+    def num_classes(self) -> int:
+        return self._whole.num_classes
 
 
-def reliability(confidences: np.ndarray, correct: np.ndarray, bins: int = BINS) -> list[dict[str, float]]:
-    """Sorts answers by confidence into equally wide bins over 0..1.
+Function = TypeVar("Function", bound=Callable[[Outputs], Any])
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric.
+
+    Attributes:
+        name: Key in metrics.json and comparison.json.
+        label: Name in tables; `{k}` is replaced by the k of top-k.
+        function: Takes Outputs; returns the metric, or with per_image one value per image, [N], whose mean it is.
+        per_image: See function. Such metrics are resampled by their values, and paired differences are taken by image.
+        percent: Whether the report page shows a percentage instead of three decimals.
+        higher_is_better: Whether larger values are better.
+    """
+
+    name: str
+    label: str
+    function: Callable[[Outputs], Any]
+    per_image: bool = False
+    percent: bool = False
+    higher_is_better: bool = True
+
+    def __call__(self, outputs: Outputs) -> float:
+        """Computes the metric."""
+        value = self.function(outputs)
+        return float(value.mean() if self.per_image else value)
+
+    def title(self, top_k: int) -> str:
+        """Label with the k of top-k filled in."""
+        return self.label.format(k=top_k)
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def metric(name: str, label: str, **options: bool) -> Callable[[Function], Function]:
+    """Registers a function under a name: see Metric for the options.
+
+    A registered metric appears in metrics.json with its bootstrap interval, on the terminal, in report.html, in
+    comparisons and in MODEL_CARD.md, in the order of registration.
+    """
+
+    def register(function: Function) -> Function:
+        METRICS[name] = Metric(name, label, function, **options)
+        return function
+
+    return register
+
+
+@metric("accuracy", "accuracy", per_image=True, percent=True)
+def _accuracy(outputs: Outputs) -> np.ndarray:
+    return outputs.predicted == outputs.labels
+
+
+@metric("top_k_accuracy", "top-{k} accuracy", per_image=True, percent=True)
+def _top_k_accuracy(outputs: Outputs) -> np.ndarray:
+    return in_top_k(outputs.logits, outputs.labels, TOP_K)
+
+
+@metric("balanced_accuracy", "balanced accuracy", percent=True)
+def _balanced_accuracy(outputs: Outputs) -> float:
+    """Mean recall of the classes that have labels."""
+    correct, support, _ = outputs.class_counts
+    present = support > 0
+    return (correct[present] / support[present]).mean()
+
+
+@metric("macro_f1", "macro F1")
+def _macro_f1(outputs: Outputs) -> float:
+    """Mean F1 of the classes that have labels."""
+    correct, support, predicted = outputs.class_counts
+    present = support > 0
+    return (2 * correct[present] / (support + predicted)[present]).mean()
+
+
+@metric("loss", "loss", per_image=True, higher_is_better=False)
+def _loss(outputs: Outputs) -> np.ndarray:
+    """Cross-entropy in nats."""
+    return losses(outputs.logits, outputs.labels)
+
+
+def compute(outputs: Outputs) -> dict[str, float]:
+    """Computes every registered metric by name."""
+    return {name: function(outputs) for name, function in METRICS.items()}
+
+
+def bootstrap(statistic: Callable[[np.ndarray], Sequence[float]], count: int, seed: int) -> np.ndarray:
+    """95 % percentile intervals of statistics over images resampled with replacement.
 
     Args:
-        confidences: Highest probabilities, float [N].
-        correct: Whether the answers are right, bool [N].
-
-    Returns:
-        The bins that hold answers: low and high edge, count, mean confidence, accuracy.
-    """
-    places = np.minimum((confidences * bins).astype(int), bins - 1)
-    return [
-        {
-            "low": place / bins,
-            "high": (place + 1) / bins,
-            "count": int((inside := places == place).sum()),
-            "confidence": float(confidences[inside].mean()),
-            "accuracy": float(correct[inside].mean()),
-        }
-        for place in np.unique(places).tolist()
-    ]
-
-
-def expected_calibration_error(confidences: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
-    """Mean gap between confidence and accuracy over the bins of `reliability`, weighted by their counts, 0..1.
-
-    Source: Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017.
-    """
-    rows = reliability(confidences, correct, bins)
-    return sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / len(confidences)
-
-
-def one_against_rest(answers: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yields class, truth bool [N] and score float [N] for each class that some, but not all, labels [N] are of."""
-    for index in range(answers.shape[1]):
-        truth = labels == index
-        if 0 < truth.sum() < len(labels):
-            yield index, truth, answers[:, index]
-
-
-def _flat(answers: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every (image, class) pair as one decision, for micro averages."""
-    return (labels[:, None] == np.arange(answers.shape[1])).ravel(), answers.ravel()
-
-
-def ranking_scores(answers: np.ndarray, labels: np.ndarray) -> dict[str, dict[int | str, float]]:
-    """Areas under the one-against-rest ROC curves and average precisions of probabilities [N, C].
-
-    Returns:
-        `roc_auc` and `average_precision`, each by class index, with "macro" (mean of the classes), "weighted" (by
-        support) and "micro" (all pairs of image and class together); empty where the labels hold one class only.
-    """
-    sides = list(one_against_rest(answers, labels))
-    scores: dict[str, dict[int | str, float]] = {}
-    for name, measure in (("roc_auc", roc_auc_score), ("average_precision", average_precision_score)):
-        found: dict[int | str, float] = {index: float(measure(truth, score)) for index, truth, score in sides}
-        if found:
-            by_class, support = list(found.values()), [truth.sum() for _, truth, _ in sides]
-            found |= {"macro": float(np.mean(by_class)), "weighted": float(np.average(by_class, weights=support))}
-            found["micro"] = float(measure(*_flat(answers, labels)))
-        scores[name] = found
-    return scores
-
-
-def roc_points(answers: np.ndarray, labels: np.ndarray) -> Curves:
-    """ROC curves of probabilities [N, C]: by class index, "micro" and "macro", each (false, true positive rates)."""
-    curves: Curves = {i: roc_curve(truth, score)[:2] for i, truth, score in one_against_rest(answers, labels)}
-    if curves:
-        mean = np.mean([np.interp(GRID, *curve) for curve in curves.values()], axis=0)
-        # Every curve begins at the origin; interpolation would take the top of a vertical first step.
-        curves["macro"] = np.concatenate([[0], GRID]), np.concatenate([[0], mean])
-        curves["micro"] = roc_curve(*_flat(answers, labels))[:2]
-    return curves
-
-
-def precision_recall_points(answers: np.ndarray, labels: np.ndarray) -> Curves:
-    """Precision-recall curves of probabilities [N, C]: by class index and "micro", each (recalls, precisions)."""
-
-    def curve(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        precision, recall, _ = precision_recall_curve(truth, score, drop_intermediate=True)
-        return recall, precision
-
-    curves: Curves = {i: curve(truth, score) for i, truth, score in one_against_rest(answers, labels)}
-    if curves:
-        curves["micro"] = curve(*_flat(answers, labels))
-    return curves
-
-
-def coverage_curve(confidences: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy among the answered images by their share, when the least confident are turned away first.
-
-    Returns:
-        Coverages in (0, 1] and accuracies, both float [N], N the number of images.
-    """
-    order = np.argsort(-confidences, kind="stable")
-    counts = np.arange(1, len(order) + 1)
-    return counts / len(order), np.cumsum(correct[order]) / counts
-
-
-def bootstrap(measure: Callable[[np.ndarray], Sequence[float]], count: int, seed: int) -> np.ndarray:
-    """95 % percentile intervals of measures over images drawn anew with replacement.
-
-    Args:
-        measure: Gives M numbers for the images of indices int [count].
+        statistic: Returns M numbers for the images at indices int [count].
         count: Number of images.
-        seed: The same seed gives the same intervals.
+        seed: The same seed returns the same intervals.
 
     Returns:
-        float64 [M, 2]: low and high end.
+        float64 [M, 2]: lower and upper bound.
 
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
     generator = np.random.default_rng(seed)
-    drawn = [measure(generator.integers(0, count, count)) for _ in range(RESAMPLES)]
-    return np.percentile(np.asarray(drawn, np.float64), [2.5, 97.5], axis=0).T
+    resampled = [statistic(generator.integers(0, count, count)) for _ in range(RESAMPLES)]
+    return np.percentile(np.asarray(resampled, np.float64), [2.5, 97.5], axis=0).T
 
 
-def intervals(logits: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, list[float]]:
-    """95 % intervals of the headline numbers by name; see `bootstrap`."""
-    predictions, num_classes = logits.argmax(axis=1), logits.shape[1]
-    by_image = {
-        "accuracy": predictions == labels,
-        "top_k_accuracy": among_top(logits, labels, TOP_K),
-        "loss": losses(logits, labels),
-    }
-    columns = np.stack(list(by_image.values())).astype(np.float64)
+def intervals(outputs: Outputs, seed: int) -> dict[str, list[float]]:
+    """95 % bootstrap intervals [low, high] of every registered metric by name."""
+    means = [one for one in METRICS.values() if one.per_image]
+    others = [one for one in METRICS.values() if not one.per_image]
+    columns = np.stack([one.function(outputs) for one in means]).astype(np.float64)
 
-    def measure(rows: np.ndarray) -> list[float]:
-        return [*columns[:, rows].mean(axis=1), *macro_scores(labels[rows], predictions[rows], num_classes)]
+    def statistic(rows: np.ndarray) -> list[float]:
+        resample = outputs.resample(rows)
+        return [*columns[:, rows].mean(axis=1), *(one(resample) for one in others)]
 
-    names = (*by_image, "balanced_accuracy", "macro_f1")
-    return dict(zip(names, bootstrap(measure, len(labels), seed).tolist(), strict=True))
+    bounds = bootstrap(statistic, len(outputs.labels), seed).tolist()
+    return dict(zip([one.name for one in (*means, *others)], bounds, strict=True))
 
 
-def report(
-    logits: np.ndarray,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    temperature: float = 1.0,
-    threshold: float | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Computes the measures of metrics.json.
+def headline(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns (label, formatted value) of every registered metric.
 
     Args:
-        logits: float [N, C], before the temperature.
-        labels: int [N], 0..C-1.
-        class_names: C names.
-        temperature: Logits are divided by it before the softmax.
-        threshold: Images whose highest probability is below it are answered "none of these"; null: none is.
-        seed: Of the intervals.
+        report: Content of metrics.json.
 
-    Returns:
-        num_pictures, num_classes: N and C.
-        absent_classes: names of the classes that no label is of; averages are over the others.
-        accuracy, balanced_accuracy (mean recall), macro_f1: 0..1, over all images, whatever their confidence.
-        top_k, top_k_accuracy: k is 5, or C if that is less.
-        loss: mean cross-entropy in nats of the logits as trained, without the temperature.
-        intervals: 95 % bootstrap interval [low, high] of accuracy, top_k_accuracy, loss, balanced_accuracy, macro_f1.
-        macro, weighted, micro: precision, recall, f1, roc_auc, average_precision; the last two are of the calibrated
-            probabilities and null where the labels are of one class only.
-        classes: one sample a class: name, support, predicted (number of images answered so), precision (null where
-            never predicted), recall, f1, roc_auc, average_precision (null where absent).
-        confusion_matrix: C rows (label) of C counts (prediction).
-        confidence: temperature, threshold, coverage (share answered), accuracy_of_answered (null where none is), and
-            before and after the temperature: log_loss, expected_calibration_error, mean_confidence.
+    Raises:
+        UserError: The report lacks a metric; it was written before that one was registered.
     """
-    predictions, answers = logits.argmax(axis=1), probabilities(logits, temperature)
-    balanced_accuracy, macro_f1 = macro_scores(labels, predictions, len(class_names))
-    ranking = ranking_scores(answers, labels)
-    classes = _classes(labels, predictions, class_names, ranking)
-    return {
-        "num_pictures": len(labels),
-        "num_classes": len(class_names),
-        "absent_classes": [row["name"] for row in classes if not row["support"]],
-        "accuracy": accuracy(logits, labels),
-        "top_k": min(TOP_K, len(class_names)),
-        "top_k_accuracy": accuracy(logits, labels, top=TOP_K),
-        "balanced_accuracy": balanced_accuracy,
-        "macro_f1": macro_f1,
-        "loss": log_loss(logits, labels),
-        "intervals": intervals(logits, labels, seed),
-        **_averages(labels, predictions, len(class_names), ranking),
-        "classes": classes,
-        "confusion_matrix": confusion_matrix(labels, predictions, labels=np.arange(len(class_names))).tolist(),
-        "confidence": confidence(logits, labels, temperature, threshold),
-    }
-
-
-def _classes(
-    labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str], ranking: dict[str, dict]
-) -> list[dict[str, Any]]:
-    indices = np.arange(len(class_names))
-    scores = precision_recall_fscore_support(labels, predictions, labels=indices, zero_division=np.nan)
-    predicted = np.bincount(predictions, minlength=len(class_names)).tolist()
-    return [
-        {
-            "name": name,
-            "support": int(support),
-            "predicted": predicted[index],
-            "precision": _number(precision),
-            "recall": _number(recall),
-            "f1": _number(f1) if support else None,
-            **{measure: values.get(index) for measure, values in ranking.items()},
-        }
-        for index, (name, precision, recall, f1, support) in enumerate(zip(class_names, *scores, strict=True))
-    ]
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _averages(
-    labels: np.ndarray, predictions: np.ndarray, num_classes: int, ranking: dict[str, dict]
-) -> dict[str, dict[str, float | None]]:
-    averages = {}
-    for average in ("macro", "weighted", "micro"):
-        # Absent classes have no recall to average; micro counts answers, theirs too.
-        held = np.arange(num_classes) if average == "micro" else np.unique(labels)
-        scores = precision_recall_fscore_support(labels, predictions, labels=held, average=average, zero_division=0)
-        averages[average] = dict(zip(("precision", "recall", "f1"), map(float, scores[:3]), strict=True))
-        averages[average] |= {measure: values.get(average) for measure, values in ranking.items()}
-    return averages
-
-
-def confidence(logits: np.ndarray, labels: np.ndarray, temperature: float, threshold: float | None) -> dict[str, Any]:
-    """How far probabilities can be believed, before and after the temperature, and what the threshold does."""
-    correct = logits.argmax(axis=1) == labels
-    told: dict[str, Any] = {"temperature": temperature, "threshold": threshold}
-    for name, used in (("before", 1.0), ("after", temperature)):
-        highest = probabilities(logits, used).max(axis=1)
-        told[name] = {
-            "log_loss": log_loss(logits, labels, used),
-            "expected_calibration_error": expected_calibration_error(highest, correct),
-            "mean_confidence": float(highest.mean()),
-        }
-    answered = highest >= (threshold or 0.0)
-    told["coverage"] = float(answered.mean())
-    told["accuracy_of_answered"] = float(correct[answered].mean()) if answered.any() else None
-    return told
+    missing = [name for name in ("top_k", *METRICS) if name not in report]
+    if missing:
+        raise UserError(f"metrics.json: {', '.join(missing)} is missing; run `python evaluate.py` again")
+    return [(one.title(report["top_k"]), f"{report[one.name]:.4f}") for one in METRICS.values()]

@@ -1,66 +1,66 @@
-"""Mistakes worth looking at: which wrong answers were the surest, which classes are taken for which."""
+"""Mistakes: the most confident wrong predictions, the worst of each class, the most confused pairs of classes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.predictions import Answers
+from evaluation.predictions import Predictions
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A class that is taken for another one.
+    """A class that is mistaken for another one.
 
     Attributes:
-        label: Index of the class shown.
-        prediction: Index of the class answered.
+        label: Index of the true class.
+        predicted: Index of the predicted class.
         count: Number of images.
         share: Of all images of the label, 0..1.
-        examples: Their places in the list, the surest first.
+        examples: Their rows in the list, the most confident first.
     """
 
     label: int
-    prediction: int
+    predicted: int
     count: int
     share: float
     examples: list[int]
 
 
-def surest(answers: Answers, count: int) -> list[int]:
-    """Places of the wrong answers with the highest confidence, at most count."""
-    wrong = np.flatnonzero(~answers.correct)
-    return wrong[np.argsort(-answers.confidences[wrong], kind="stable")][:count].tolist()
+def most_confident(predictions: Predictions, count: int) -> list[int]:
+    """Rows of the wrong predictions with the highest confidence, at most count."""
+    wrong = np.flatnonzero(~predictions.correct)
+    return wrong[np.argsort(-predictions.confidences[wrong], kind="stable")][:count].tolist()
 
 
-def worst_of_classes(answers: Answers, count: int) -> list[int]:
-    """For each class the wrong answer that gives its label the least probability; the weakest classes first.
+def worst_of_classes(predictions: Predictions, count: int) -> list[int]:
+    """For each class the wrong prediction with the lowest probability of the label; the weakest classes first.
 
     Returns:
-        Places in the list, one a class, at most count.
+        Rows in the list, one per class, at most count.
     """
-    own = answers.probabilities[np.arange(len(answers.labels)), answers.labels]
+    of_label = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
     found = []
-    for index in np.unique(answers.labels):
-        images = np.flatnonzero(answers.labels == index)
-        wrong = images[~answers.correct[images]]
+    for index in np.unique(predictions.labels):
+        rows = np.flatnonzero(predictions.labels == index)
+        wrong = rows[~predictions.correct[rows]]
         if len(wrong):
-            found.append((answers.correct[images].mean(), int(wrong[own[wrong].argmin()])))
-    return [place for _, place in sorted(found)[:count]]
+            found.append((predictions.correct[rows].mean(), int(wrong[of_label[wrong].argmin()])))
+    return [row for _, row in sorted(found)[:count]]
 
 
-def confused_pairs(answers: Answers, count: int, examples: int) -> list[Pair]:
-    """The pairs (label, prediction) with the most wrong answers, at most count, each with a few examples."""
-    size, order = len(answers.class_names), surest(answers, len(answers.labels))
-    codes = answers.labels * size + answers.predictions
+def confused_pairs(predictions: Predictions, count: int, examples: int) -> list[Pair]:
+    """The pairs (label, predicted) with the most wrong predictions, at most count, each with a few examples."""
+    num_classes, order = len(predictions.class_names), most_confident(predictions, len(predictions.labels))
+    codes = predictions.labels * num_classes + predictions.predicted
     pairs, counts = np.unique(codes[order], return_counts=True)
-    support = np.bincount(answers.labels, minlength=size)
+    support = np.bincount(predictions.labels, minlength=num_classes)
     return [
         Pair(
-            int(pairs[i] // size),
-            int(pairs[i] % size),
+            int(pairs[i] // num_classes),
+            int(pairs[i] % num_classes),
             int(counts[i]),
-            float(counts[i] / support[pairs[i] // size]),
-            [place for place in order if codes[place] == pairs[i]][:examples],
+            float(counts[i] / support[pairs[i] // num_classes]),
+            [row for row in order if codes[row] == pairs[i]][:examples],
         )
         for i in np.argsort(-counts, kind="stable")[:count]
     ]

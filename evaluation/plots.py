@@ -17,9 +17,9 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 from PIL import Image
 
-# How file names of common fonts with Chinese, Japanese and Korean glyphs begin, the plainest first.
+# Beginnings of the file names of common fonts with Chinese, Japanese and Korean glyphs, preferred ones first.
 CJK_FILES = ("notosanscjk", "notosanssc", "sourcehansans", "wqy", "pingfang", "hiragino", "msyh", "simhei", "droidsans")
-# Above it, matrices carry no names and no numbers, and curves of single classes are drawn unnamed.
+# Above it, matrices have no names and numbers; above NAMED_CURVES, curves of single classes are not named.
 NAMED_CLASSES = 40
 NAMED_CURVES = 12
 
@@ -27,9 +27,9 @@ plt.rcParams["axes.unicode_minus"] = False
 
 
 def choose_fonts(texts: Iterable[str]) -> None:
-    """Makes figures able to show these texts: adds installed fonts until every character has a glyph.
+    """Sets fonts that show these texts: adds installed fonts until every character has a glyph.
 
-    What no font shows is said in one line on stderr and drawn as boxes.
+    Characters that no font has are reported in one line on stderr and drawn as boxes.
     """
     missing = {character for text in texts for character in text if character.isprintable()}
     missing -= _glyphs(font_manager.findfont("DejaVu Sans"))
@@ -38,7 +38,7 @@ def choose_fonts(texts: Iterable[str]) -> None:
     families = []
     for path in _system_fonts():
         if covered := missing & _glyphs(path):
-            # A font installed since matplotlib made its list of fonts is not in it.
+            # matplotlib's list of fonts lacks those installed after it was made.
             font_manager.fontManager.addfont(path)
             families.append(FT2Font(path).family_name)
             missing -= covered
@@ -66,13 +66,13 @@ def _system_fonts() -> list[str]:
 def _glyphs(path: str) -> frozenset[str]:
     try:
         return frozenset(map(chr, FT2Font(path).get_charmap()))
-    # Bitmap and emoji fonts that FreeType does not open have nothing to offer.
+    # FreeType does not open some bitmap and emoji fonts.
     except (RuntimeError, OSError):
         return frozenset()
 
 
 def _save(figure: plt.Figure, path: str | os.PathLike) -> None:
-    # No software version in the file, so that equal figures are equal bytes.
+    # Without the software's version equal figures are equal bytes.
     figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)
 
@@ -85,10 +85,10 @@ def curves(history: dict[str, list[float]], path: str | os.PathLike) -> None:
         path: PNG to write.
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
+    for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
         for split, style in (("train", "C0-"), ("valid", "C1-o")):
-            axis.plot(history["epoch"], history[f"{split}_{measure}"], style, markersize=3, label=split)
-        axis.set(xlabel="epoch", ylabel=measure)
+            axis.plot(history["epoch"], history[f"{split}_{metric}"], style, markersize=3, label=split)
+        axis.set(xlabel="epoch", ylabel=metric)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
@@ -126,10 +126,10 @@ def ranking(
     """Draws ROC and precision-recall curves side by side: averages in bold, classes thin.
 
     Args:
-        roc: From metrics.roc_points.
-        precision_recall: From metrics.precision_recall_points.
-        scores: From metrics.ranking_scores.
-        class_names: Named in the legend up to 12.
+        roc: From curves.roc_curves.
+        precision_recall: From curves.precision_recall_curves.
+        scores: From curves.ranking_scores.
+        class_names: Named in the legend up to NAMED_CURVES.
         path: PNG to write.
     """
     choose_fonts(class_names)
@@ -155,12 +155,12 @@ def ranking(
 
 
 def _style(score: str) -> str:
-    # A precision-recall curve is no line between its points (Davis & Goadrich 2006): average precision sums steps.
+    # Precision-recall points must not be joined by lines (Davis & Goadrich 2006): average precision sums steps.
     return "steps-post" if score == "average_precision" else "default"
 
 
 def reliability(panels: Mapping[str, Sequence[Mapping[str, float]]], path: str | os.PathLike) -> None:
-    """Draws accuracy by confidence, one panel for each set of bins (metrics.reliability), with the bins' shares."""
+    """Draws accuracy by confidence, one panel for each set of bins (curves.reliability), with the bins' shares."""
     figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 5), layout="constrained", squeeze=False)
     for axis, (title, rows) in zip(axes[0], panels.items(), strict=True):
         left, width = [row["low"] for row in rows], [row["high"] - row["low"] for row in rows]
@@ -180,15 +180,15 @@ def reliability(panels: Mapping[str, Sequence[Mapping[str, float]]], path: str |
 
 
 def coverage(curve: tuple[np.ndarray, np.ndarray], point: tuple[float, float] | None, path: str | os.PathLike) -> None:
-    """Draws accuracy among the answered images by their share, and where the threshold stands on it."""
+    """Draws accuracy of the accepted images by coverage, and the point of the threshold (coverage, accuracy)."""
     figure, axis = plt.subplots(figsize=(5.5, 4.2), layout="constrained")
-    axis.plot(*curve, "C0-", label="the least confident turned away first")
+    axis.plot(*curve, "C0-", label="least confident rejected first")
     if point:
-        axis.plot(
-            *point, "C3o", markersize=8, label=f"threshold: {point[0]:.1%} answered, {point[1]:.1%} of them right"
-        )
+        axis.plot(*point, "C3o", markersize=8, label=f"threshold: coverage {point[0]:.1%}, accuracy {point[1]:.1%}")
     low = min(curve[1].min(), curve[1][-1])
-    axis.set(xlabel="share answered", ylabel="accuracy of the answers", xlim=(0, 1.01), ylim=(max(0, low - 0.05), 1.01))
+    axis.set(
+        xlabel="coverage", ylabel="accuracy of the accepted images", xlim=(0, 1.01), ylim=(max(0, low - 0.05), 1.01)
+    )
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, loc="lower left")
     _save(figure, path)
@@ -196,7 +196,7 @@ def coverage(curve: tuple[np.ndarray, np.ndarray], point: tuple[float, float] | 
 
 def heat_colours(heat: np.ndarray) -> np.ndarray:
     """Colours float [...] in 0..1, cold blue to hot red, as float [..., 3] in 0..255."""
-    # The last tenth of the scale turns dark, which reads as less.
+    # The last tenth of the scale turns dark, which would look like less heat.
     return plt.colormaps["turbo"](0.9 * heat)[..., :3] * 255
 
 

@@ -1,5 +1,6 @@
-"""What a model answered to the images of a list: the one thing every part of the report is made from."""
+"""Predictions: a model's outputs for the images of a list, from which every part of a report is computed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,58 +8,68 @@ import numpy as np
 
 from annotation.lists import Sample
 from evaluation import metrics
-from inference.predictor import NONE_OF_THESE
+from inference.ranking import NONE_OF_THESE
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Logits and labels of a list's images, and how they become answers.
+class Predictions:
+    """Logits and labels of the images of a list, with the calibration to apply.
 
     Attributes:
         split: Name of the list.
         samples: Its N rows.
-        logits: float [N, C], before the temperature.
+        logits: float [N, C], without a temperature.
         labels: int64 [N].
         class_names: C names.
         temperature: Logits are divided by it before the softmax.
-        threshold: Below this highest probability an image is answered "none of these"; None: none is.
+        threshold: Images whose highest probability is below it are rejected as "none of these"; None: none is.
     """
 
     split: str
-    samples: list[Sample]
+    samples: Sequence[Sample]
     logits: np.ndarray
     labels: np.ndarray
-    class_names: list[str]
+    class_names: Sequence[str]
     temperature: float = 1.0
     threshold: float | None = None
 
     @cached_property
-    def probabilities(self) -> np.ndarray:
-        """Float64 [N, C]."""
-        return metrics.probabilities(self.logits, self.temperature)
+    def outputs(self) -> metrics.Outputs:
+        """What metrics are computed from, without the temperature."""
+        return metrics.Outputs(self.logits, self.labels)
 
-    @cached_property
-    def predictions(self) -> np.ndarray:
-        """The likeliest class, int64 [N], whatever its probability."""
-        return self.logits.argmax(axis=1)
-
-    @cached_property
-    def confidences(self) -> np.ndarray:
-        """The highest probabilities, float64 [N]."""
-        return self.probabilities.max(axis=1)
+    @property
+    def predicted(self) -> np.ndarray:
+        """Top-1 class indices, int64 [N], whatever their probability."""
+        return self.outputs.predicted
 
     @cached_property
     def correct(self) -> np.ndarray:
-        """Whether the likeliest class is the label, bool [N]."""
-        return self.predictions == self.labels
+        """Whether the top-1 class is the label, bool [N]."""
+        return self.predicted == self.labels
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Calibrated probabilities, float64 [N, C]."""
+        return metrics.probabilities(self.logits, self.temperature)
+
+    @cached_property
+    def confidences(self) -> np.ndarray:
+        """Highest calibrated probabilities, float64 [N]."""
+        return self.probabilities.max(axis=1)
+
+    @cached_property
+    def accepted(self) -> np.ndarray:
+        """Whether the confidence reaches the threshold, bool [N]."""
+        return self.confidences >= (self.threshold or 0.0)
 
     def table(self) -> str:
-        """Writes predictions.tsv: path, label, prediction, answer (may be "none of these"), all probabilities."""
-        names, low = self.class_names, self.threshold or 0.0
+        """Content of predictions.tsv: path, label, prediction, answer (may be "none of these"), all probabilities."""
+        names = self.class_names
         lines = ["\t".join(("path", "label", "prediction", "answer", *names))]
-        rows = zip(self.samples, self.predictions.tolist(), self.confidences.tolist(), self.probabilities, strict=True)
-        for sample, prediction, confidence, row in rows:
-            answer = names[prediction] if confidence >= low else NONE_OF_THESE
+        rows = zip(self.samples, self.predicted.tolist(), self.accepted.tolist(), self.probabilities, strict=True)
+        for sample, predicted, accepted, row in rows:
+            answer = names[predicted] if accepted else NONE_OF_THESE
             numbers = (f"{value:.6f}" for value in row.tolist())
-            lines.append("\t".join((sample.path, names[sample.label], names[prediction], answer, *numbers)))
+            lines.append("\t".join((sample.path, names[sample.label], names[predicted], answer, *numbers)))
         return "\n".join(lines) + "\n"

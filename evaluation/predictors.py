@@ -1,14 +1,14 @@
-"""What evaluate.py can score, behind one interface: a trained run, or an exported model."""
+"""Predictors: a trained run or an exported model behind one interface."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import paddle
 from paddle import nn
 
+from annotation.lists import Sample
 from evaluation import gradcam
 from imaging.images import ImageError, read_image, suffixes
 from imaging.transforms import EvalTransform
@@ -17,26 +17,52 @@ from models.checkpoint import LAST, Run
 from models.features import penultimate
 from system.settings import Settings
 
-# Probabilities below it have no logarithm in float32 to speak of.
+# Smallest probability whose logarithm is taken: float32 holds hardly anything below.
 TINY = 1e-37
 
 
-class RunModel:
-    """A trained run with its best weights.
+class Evaluable(Protocol):
+    """What can be evaluated.
 
     Attributes:
-        name: Of the run.
-        path: Its folder, where everything told about it goes.
+        name: Name of the run or export.
+        path: Its folder.
+        report_folder: Where its report goes by default.
         class_names: Its label map.
         transform: The pipeline its images go through.
-        settings: What it was trained with, and how it is looked at now.
-        temperature: What its logits are divided by before the softmax.
-        threshold: An image whose highest probability is below it is none of the classes; None: there is no such.
+        settings: Settings of the evaluation.
+        weights: "best", "last" or "exported".
+        temperature: What logits are divided by before the softmax.
+        threshold: Images whose highest probability is below it are rejected; None: none is.
     """
+
+    name: str
+    path: Path
+    report_folder: Path
+    class_names: list[str]
+    transform: EvalTransform
+    settings: Settings
+    weights: str
+    temperature: float
+    threshold: float | None
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Computes logits float [N, C] of raw pixels uint8 [N, 3, H, W], without the temperature."""
+
+    def remarks(self) -> list[str]:
+        """What a reader of the report should know of the weights."""
+
+    def described(self) -> dict[str, Any]:
+        """Settings to print in the report."""
+
+
+class RunModel:
+    """A trained run with its best weights; see Evaluable."""
 
     def __init__(self, run: Run, settings: Settings):
         self.run, self.settings = run, settings
         self.name, self.path, self.class_names = run.name, run.path, run.class_names
+        self.report_folder = run.path
         self.transform = EvalTransform.from_settings(settings)
         self.temperature, self.threshold = run.temperature, run.threshold
         self.classifier = run.load_network()
@@ -44,7 +70,7 @@ class RunModel:
 
     @property
     def identity(self) -> str:
-        """What tells this model from every other: the digest of its weights, and the calibration."""
+        """Identifies the model: SHA-256 of its weights, temperature and threshold."""
         return f"{self.run.fingerprint()} {self.temperature} {self.threshold}"
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -54,36 +80,39 @@ class RunModel:
             return nn.functional.softmax(logits, axis=-1).numpy()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Computes float32 [N, C] of raw pixels uint8 [N, 3, H, W]."""
+        """Computes logits float32 [N, C] of raw pixels uint8 [N, 3, H, W]."""
         with paddle.no_grad():
             return self.classifier(paddle.to_tensor(images)).numpy()
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """Computes float32 [N, features], what the last dense layer is given."""
+        """Computes the inputs float32 [N, D] of the last dense layer, of raw pixels uint8 [N, 3, H, W]."""
         return penultimate(self.classifier, images)
 
-    def explain(self, images: np.ndarray, class_indices: Sequence[int]) -> np.ndarray:
+    def explain(self, images: np.ndarray, class_indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Computes heat maps float32 [N, H, W] in 0..1; see gradcam.explain."""
         return gradcam.explain(self.classifier, images, class_indices, self.settings.explain_layer)
 
     def remarks(self) -> list[str]:
-        """Says what a reader should know of the weights."""
+        """See Evaluable."""
         state = self.run.state
         if state.get("finished", False):
             return []
         reached = (
             f"after epoch {state['epoch']} of {self.settings.epochs}" if "epoch" in state else "in its first epoch"
         )
-        which = "the last weights, which no valid score chose," if self.weights == LAST else "its best weights so far"
-        return [f"the run never finished: it ended {reached}; {which} are scored"]
+        which = "its last weights, never validated," if self.weights == LAST else "its best weights so far"
+        return [f"the run never finished: it ended {reached}; {which} are evaluated"]
 
     def described(self) -> dict[str, Any]:
-        """Settings to print in the report."""
+        """See Evaluable."""
         return self.settings.model_dump(mode="json")
 
 
 class ExportModel:
-    """An exported model; its temperature is part of its graph, so logits are those up to a constant an image."""
+    """An exported model; see Evaluable.
+
+    Its graph returns probabilities, temperature included; logits are recovered from them up to a constant per image.
+    """
 
     weights = "exported"
 
@@ -91,39 +120,49 @@ class ExportModel:
         self.model, self.settings = model, settings
         self.path = Path(model.path)
         self.name, self.class_names = self.path.resolve().name, model.class_names
+        # Beside the graph, the report's metrics.json would look like a part of the export.
+        self.report_folder = self.path / "evaluation"
         self.transform = model.transform
+        self.temperature, self.threshold = model.temperature, model.threshold
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Computes float64 [N, C] of raw pixels uint8 [N, 3, H, W]."""
-        answers = self.model.predict(images).astype(np.float64)
-        return self.model.temperature * np.log(np.maximum(answers, TINY))
+        """Computes logits float64 [N, C] of raw pixels uint8 [N, 3, H, W]."""
+        probabilities = self.model.predict(images).astype(np.float64)
+        return self.temperature * np.log(np.maximum(probabilities, TINY))
 
     def remarks(self) -> list[str]:
-        """Says what a reader should know of the model."""
-        return [f"scored as exported, with the engine {self.model.engine}; Grad-CAM needs the run"]
+        """See Evaluable."""
+        return [f"evaluated as exported, with the engine {self.model.engine}; Grad-CAM needs the run"]
 
     def described(self) -> dict[str, Any]:
-        """Settings to print in the report."""
-        size = [3, self.transform.height, self.transform.width]
-        return {"image_shape": size, "engine": self.model.engine, "data_dir": self.settings.data_dir}
+        """See Evaluable."""
+        return {
+            "image_shape": list(self.transform.image_shape),
+            "engine": self.model.engine,
+            "data_dir": self.settings.data_dir,
+        }
 
 
-def foreign_logits(
-    model: RunModel | ExportModel, folder: str | os.PathLike, batch_size: int, max_pixels: int
-) -> tuple[np.ndarray, int]:
-    """Runs a model over every image below a folder.
+def open_model(run: Run | ExportedModel, settings: Settings) -> RunModel | ExportModel:
+    """Loads a run's network, or wraps an exported model, for an evaluation."""
+    return ExportModel(run, settings) if isinstance(run, ExportedModel) else RunModel(run, settings)
+
+
+def folder_logits(model: Evaluable, folder: str | Path) -> tuple[np.ndarray, int]:
+    """Runs a model on every image below a folder.
 
     Returns:
-        logits [M, C], and how many files did not become an image.
+        Logits float [M, C], and the number of files that could not be read.
     """
+    settings = model.settings
     files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in suffixes() and path.is_file())
     unreadable, batch, found = 0, [], [np.zeros((0, len(model.class_names)), np.float32)]
     for path in files:
         try:
-            batch.append(model.transform(read_image(path, max_pixels)))
+            batch.append(model.transform(read_image(path, settings.max_pixels)))
         except ImageError:
             unreadable += 1
-        if len(batch) == batch_size:
+        if len(batch) == settings.batch_size:
             found.append(model.logits(np.stack(batch)))
             batch = []
     if batch:
@@ -131,6 +170,6 @@ def foreign_logits(
     return np.concatenate(found), unreadable
 
 
-def read_images(samples: Iterable[Any], transform: EvalTransform, max_pixels: int) -> np.ndarray:
-    """Reads the images of a few rows as the network sees them: uint8 [N, 3, H, W]."""
-    return np.stack([transform(read_image(sample.file, max_pixels)) for sample in samples])
+def read_images(samples: Iterable[Sample], model: Evaluable) -> np.ndarray:
+    """Reads images as the network sees them: uint8 [N, 3, H, W]."""
+    return np.stack([model.transform(read_image(sample.file, model.settings.max_pixels)) for sample in samples])

@@ -1,10 +1,9 @@
-"""Makes report.html: one file that opens without a network."""
+"""report.html: the report of one evaluation in one file that opens offline."""
 
 import hashlib
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.metadata import version
@@ -15,128 +14,143 @@ import jinja2
 import numpy as np
 import paddle
 
-from evaluation import metrics, mistakes
+from evaluation import curves, metrics, mistakes
+from evaluation.evaluator import Evaluation
 from evaluation.label_errors import Suspect
-from evaluation.predictions import Answers
-from evaluation.predictors import RunModel, read_images
+from evaluation.metrics import METRICS
+from evaluation.predictions import Predictions
+from evaluation.predictors import Evaluable, RunModel, read_images
 from evaluation.thumbnails import Thumbnails, embed
-from inference.predictor import NONE_OF_THESE
+from inference.ranking import NONE_OF_THESE
 from system import machine
 
-SUREST, CLASSES, PAIRS, EXAMPLES, SUSPECTS = 12, 24, 10, 4, 18
+# How many are shown: mistakes, classes with their worst mistake, confused pairs and examples of each, suspects.
+MISTAKES, CLASSES, PAIRS, EXAMPLES, SUSPECTS = 12, 24, 10, 4, 18
+FIGURES = ("confusion", "ranking", "reliability", "coverage")
 PACKAGES = ("numpy", "pillow", "scikit-learn", "cleanlab")
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a page is made from.
-
-    Attributes:
-        report: Content of metrics.json.
-        answers: To the images of the split.
-        suspects: Over all lists looked at, the most doubtful first.
-        looked_at: How each list was looked at for suspects, in words.
-        folder: Where the figures stand and the page goes.
-        command: The command line that made it.
-    """
-
-    report: dict[str, Any]
-    answers: Answers
-    suspects: Sequence[Suspect]
-    looked_at: Sequence[str]
-    folder: Path
-    command: str
 
 
 @cache
 def environment() -> jinja2.Environment:
-    """Templates of this folder, and how they write numbers."""
-    made = jinja2.Environment(
+    """The templates of this folder, and the filters that format numbers."""
+    created = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["number"] = lambda value: f"{value:,}"
-    made.filters["three"] = lambda value: "–" if value is None else f"{value:.3f}"
-    made.filters["percent"] = percent
-    made.filters["span"] = lambda ends: f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
-    return made
+    created.filters["number"] = lambda value: f"{value:,}"
+    created.filters["three"] = lambda value: "–" if value is None else f"{value:.3f}"
+    created.filters["percent"] = percent
+    return created
 
 
 def percent(share: float | None) -> str:
-    """Writes a share as a percentage with one decimal."""
+    """Formats a share 0..1 as a percentage with one decimal."""
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
-def render(content: Content, model: Any) -> str:
-    """Draws the page.
+def render(evaluation: Evaluation, folder: Path, command: str) -> str:
+    """Renders the page.
 
     Args:
-        model: report.models.RunModel, which explains its mistakes, or ExportModel.
+        evaluation: What is reported.
+        folder: Holds the figures.
+        command: The command line to show.
 
     Returns:
         HTML with every image, style and script inside.
     """
-    report, answers = content.report, content.answers
-    thumbnails = Thumbnails(model.transform, model.settings.max_pixels)
-    surest = mistakes.surest(answers, SUREST)
-    explained = isinstance(model, RunModel)
-    heat = _heat(model, answers, surest) if explained and surest else [None] * len(surest)
-    wrong_classes = len(np.unique(answers.labels[~answers.correct]))
-    figures = {name: content.folder / f"{name}.png" for name in ("confusion", "ranking", "reliability", "coverage")}
+    report, predictions, model = evaluation.report, evaluation.predictions, evaluation.model
+    files = {name: folder / f"{name}.png" for name in FIGURES}
     return (
         environment()
         .get_template("report.html")
         .render(
             report=report,
-            made=datetime.now().strftime("%Y-%m-%d %H:%M"),
-            figures={name: embed(file) if file.is_file() else "" for name, file in figures.items()},
-            confusion_width=min(72, 1.6 * len(answers.class_names) + 24),
+            created=datetime.now().strftime("%Y-%m-%d %H:%M"),
+            headline=_headline(report),
+            figures={name: embed(file) if file.is_file() else "" for name, file in files.items()},
+            confusion_width=min(72, 1.6 * len(predictions.class_names) + 24),
             reliability_width=66 if report["confidence"]["temperature"] != 1 else 33,
-            taken_for=_taken_for(report),
-            pairs=[_pair(pair, answers, thumbnails) for pair in mistakes.confused_pairs(answers, PAIRS, EXAMPLES)],
-            surest=[_tile(place, answers, thumbnails, map_) for place, map_ in zip(surest, heat, strict=True)],
-            explained=explained,
-            worst=[_tile(place, answers, thumbnails) for place in mistakes.worst_of_classes(answers, CLASSES)],
-            wrong_classes=wrong_classes,
-            calibration_said=_calibration_said(report),
-            rejection_said=_rejection_said(report),
+            mistaken_for=_mistaken_for(report),
+            **_mistakes(model, predictions),
+            calibration=_calibration_text(report),
+            rejection=_rejection_text(report),
             none_of_these=NONE_OF_THESE,
-            suspects_said=_suspects_said(content),
-            suspects=[_suspect(one, answers.class_names, thumbnails) for one in content.suspects[:SUSPECTS]],
-            commands=_commands(content, model),
+            **_suspects(evaluation),
+            commands=_commands(model, command),
             settings=model.described(),
-            versions=_versions(model, content),
+            versions=_versions(evaluation),
             resamples=metrics.RESAMPLES,
-            bins=metrics.BINS,
+            bins=curves.BINS,
         )
     )
 
 
-def _heat(model: RunModel, answers: Answers, places: list[int]) -> np.ndarray:
-    images = read_images([answers.samples[i] for i in places], model.transform, model.settings.max_pixels)
-    return model.explain(images, answers.predictions[places])
+def _headline(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The tiles of the registered metrics: label, value and interval."""
+    tiles = []
+    for name, one in METRICS.items():
+        # Among the top two of two classes is every image.
+        if name == "top_k_accuracy" and report["num_classes"] <= 2:
+            continue
+        low, high = report["intervals"][name]
+        interval = f"{100 * low:.1f} to {100 * high:.1f} %" if one.percent else f"{low:.3f} to {high:.3f}"
+        value = percent(report[name]) if one.percent else f"{report[name]:.3f}"
+        tiles.append({"label": one.title(report["top_k"]), "value": value, "interval": interval})
+    return tiles
 
 
-def _tile(place: int, answers: Answers, thumbnails: Thumbnails, heat: np.ndarray | None = None) -> dict[str, Any]:
-    sample, names = answers.samples[place], answers.class_names
+def _mistakes(model: Evaluable, predictions: Predictions) -> dict[str, Any]:
+    """Template values of the section on mistakes, and of the most confused pairs."""
+    thumbnails = Thumbnails(model.transform, model.settings.max_pixels)
+    rows = mistakes.most_confident(predictions, MISTAKES)
+    explained = isinstance(model, RunModel)
+    heat = _heat(model, predictions, rows) if isinstance(model, RunModel) and rows else [None] * len(rows)
+    pairs = mistakes.confused_pairs(predictions, PAIRS, EXAMPLES)
+    return {
+        "most_confident": [_tile(row, predictions, thumbnails, map_) for row, map_ in zip(rows, heat, strict=True)],
+        "explained": explained,
+        "worst": [_tile(row, predictions, thumbnails) for row in mistakes.worst_of_classes(predictions, CLASSES)],
+        "wrong_classes": len(np.unique(predictions.labels[~predictions.correct])),
+        "pairs": [_pair(pair, predictions, thumbnails) for pair in pairs],
+    }
+
+
+def _heat(model: RunModel, predictions: Predictions, rows: Sequence[int]) -> np.ndarray:
+    images = read_images([predictions.samples[row] for row in rows], model)
+    return model.explain(images, predictions.predicted[rows])
+
+
+def _tile(row: int, predictions: Predictions, thumbnails: Thumbnails, heat: np.ndarray | None = None) -> dict[str, Any]:
+    sample, names = predictions.samples[row], predictions.class_names
     return {
         "path": sample.path,
         "image": thumbnails.plain(sample),
         "overlay": "" if heat is None else thumbnails.heated(sample, heat),
-        "prediction": names[answers.predictions[place]],
-        "confidence": answers.confidences[place],
+        "prediction": names[predictions.predicted[row]],
+        "confidence": predictions.confidences[row],
         "label": names[sample.label],
-        "label_confidence": answers.probabilities[place, sample.label],
+        "label_confidence": predictions.probabilities[row, sample.label],
     }
 
 
-def _pair(pair: mistakes.Pair, answers: Answers, thumbnails: Thumbnails) -> dict[str, Any]:
-    samples = [answers.samples[place] for place in pair.examples]
+def _pair(pair: mistakes.Pair, predictions: Predictions, thumbnails: Thumbnails) -> dict[str, Any]:
+    samples = [predictions.samples[row] for row in pair.examples]
     return {
-        "label": answers.class_names[pair.label],
-        "prediction": answers.class_names[pair.prediction],
+        "label": predictions.class_names[pair.label],
+        "prediction": predictions.class_names[pair.predicted],
         "count": pair.count,
         "share": pair.share,
         "images": [(thumbnails.plain(sample), sample.path) for sample in samples],
+    }
+
+
+def _suspects(evaluation: Evaluation) -> dict[str, Any]:
+    """Template values of the section on suspected label errors."""
+    model, names = evaluation.model, evaluation.predictions.class_names
+    thumbnails = Thumbnails(model.transform, model.settings.max_pixels)
+    return {
+        "suspects": [_suspect(one, names, thumbnails) for one in evaluation.suspects[:SUSPECTS]],
+        "suspects_text": _suspects_text(evaluation),
     }
 
 
@@ -151,65 +165,67 @@ def _suspect(one: Suspect, class_names: Sequence[str], thumbnails: Thumbnails) -
     }
 
 
-def _taken_for(report: Mapping[str, Any]) -> list[str]:
-    """For each class the other one it is answered as most often, with the number."""
+def _suspects_text(evaluation: Evaluation) -> str:
+    if not evaluation.searched:
+        return "No list was searched: the network was trained on these images with their labels."
+    count = len(evaluation.suspects)
+    found = f"{count} suspected label errors" if count else "No label error is suspected"
+    first = f", of which the first {SUSPECTS} are shown" if count > SUSPECTS else ""
+    return (
+        f"{found}{first}; suspects.tsv lists all. Searched: {'; '.join(evaluation.searched)}. "
+        "Check each by eye: a weak network suspects many correct labels."
+    )
+
+
+def _mistaken_for(report: Mapping[str, Any]) -> list[str]:
+    """For each class the other class it is predicted as most often, with the count."""
     counts, names = np.array(report["confusion_matrix"]), [row["name"] for row in report["classes"]]
     np.fill_diagonal(counts, 0)
     return [f"{names[int(row.argmax())]} ({row.max()})" if row.max() else "" for row in counts]
 
 
-def _calibration_said(report: Mapping[str, Any]) -> str:
-    told, before, after = report["confidence"], report["confidence"]["before"], report["confidence"]["after"]
-    if told["temperature"] == 1:
+def _calibration_text(report: Mapping[str, Any]) -> str:
+    confidence = report["confidence"]
+    before, after, accuracy = confidence["before"], confidence["after"], percent(report["accuracy"])
+    if confidence["temperature"] == 1:
         return (
             f"The network's probabilities are used as they are: mean confidence {percent(after['mean_confidence'])}, "
-            f"accuracy {percent(report['accuracy'])}."
+            f"accuracy {accuracy}."
         )
-    tendency = "over" if told["temperature"] > 1 else "under"
+    tendency = "over" if confidence["temperature"] > 1 else "under"
     return (
         f"As trained, the network was {tendency}confident: mean confidence {percent(before['mean_confidence'])} at an "
-        f"accuracy of {percent(report['accuracy'])}. A temperature of {told['temperature']:.3f}, fitted on the valid "
-        f"images, makes it {percent(after['mean_confidence'])}; log loss {before['log_loss']:.3f} becomes "
+        f"accuracy of {accuracy}. A temperature of {confidence['temperature']:.3f}, fitted on the valid images, "
+        f"changes it to {percent(after['mean_confidence'])}, and the log loss from {before['log_loss']:.3f} to "
         f"{after['log_loss']:.3f}. No prediction changes."
     )
 
 
-def _rejection_said(report: Mapping[str, Any]) -> str:
-    told = report["confidence"]
-    if told["threshold"] is None:
-        return "No threshold is set: every image is answered with a class."
+def _rejection_text(report: Mapping[str, Any]) -> str:
+    confidence = report["confidence"]
+    if confidence["threshold"] is None:
+        return "No threshold is set: no image is rejected."
     return (
-        f'An image whose highest probability is below {told["threshold"]:.3f} is answered "{NONE_OF_THESE}". '
-        f"Of these images {percent(told['coverage'])} are answered, {percent(told['accuracy_of_answered'])} of them "
-        f"right (all of them: {percent(report['accuracy'])})."
+        f"Images whose highest probability is below {confidence['threshold']:.3f} are rejected as "
+        f'"{NONE_OF_THESE}". Coverage: {percent(confidence["coverage"])} of these images are accepted, with an '
+        f"accuracy of {percent(confidence['accuracy_of_answered'])} (all images: {percent(report['accuracy'])})."
     )
 
 
-def _suspects_said(content: Content) -> str:
-    how = "; ".join(content.looked_at)
-    if not how:
-        return "No list was looked at: the network has learned these images with their labels."
-    found = f"{len(content.suspects)} labels are doubted" if content.suspects else "No label is doubted"
-    first = f", the first {SUSPECTS} are here" if len(content.suspects) > SUSPECTS else ""
-    return (
-        f"{found}{first}; suspects.tsv has them all. Looked at: {how}. "
-        "A suspect is a question, not a verdict: a weak network doubts many good labels."
-    )
-
-
-def _commands(content: Content, model: Any) -> list[str]:
+def _commands(model: Evaluable, command: str) -> list[str]:
     again = [f"python train.py --config {shlex.quote(str(model.path / 'config.yaml'))} run_name={model.name}-again"]
-    return [*(again if isinstance(model, RunModel) else []), content.command]
+    return [*(again if isinstance(model, RunModel) else []), command]
 
 
-def _versions(model: Any, content: Content) -> dict[str, str]:
-    rows = "".join(f"{sample.path}\t{sample.label}\n" for sample in content.answers.samples)
-    listed = hashlib.sha256(rows.encode()).hexdigest()[:16]
+def _versions(evaluation: Evaluation) -> dict[str, str]:
+    model = evaluation.model
+    rows = "".join(f"{sample.path}\t{sample.label}\n" for sample in evaluation.predictions.samples)
+    digest = hashlib.sha256(rows.encode()).hexdigest()[:16]
     return {
         "weights": model.weights,
         "python": platform.python_version(),
         "paddle": paddle.__version__,
         **{name: version(name) for name in PACKAGES},
         "machine": f"{platform.machine()}, {machine.describe(model.settings, 'cpu')}",
-        f"{content.report['split']} list": f"sha256 {listed}…",
+        f"{evaluation.report['split']} list": f"sha256 {digest}…",
     }

@@ -1,4 +1,4 @@
-"""Small images for the page, as data URIs, cut as the network sees them."""
+"""Thumbnails: small images for the pages, as data URIs, cropped as the network sees them."""
 
 import base64
 import io
@@ -13,12 +13,12 @@ from evaluation.gradcam import overlay
 from imaging.images import read_image
 from imaging.transforms import EvalTransform
 
-# Longer side, in pixels: sharp on a phone, a few kilobytes each.
+# Longer side in pixels: sharp on a phone, a few kilobytes each.
 SIDE = 192
 
 
 class Thumbnails:
-    """Draws images of a list through the evaluation pipeline, larger than the network needs where it needs little."""
+    """Crops images as the evaluation pipeline does, scaled to SIDE."""
 
     def __init__(self, transform: EvalTransform, max_pixels: int):
         factor = SIDE / max(transform.height, transform.width)
@@ -26,14 +26,14 @@ class Thumbnails:
         height, width = (max(1, round(side * factor)) for side in (transform.height, transform.width))
         self.transform = replace(transform, height=height, width=width, resize_short=short)
         self.max_pixels = max_pixels
-        self.drawn: dict[Path, Image.Image] = {}
+        self.cropped: dict[Path, Image.Image] = {}
 
     def image(self, sample: Sample) -> Image.Image:
-        """The section of an image that the network sees, RGB."""
-        if sample.file not in self.drawn:
+        """The crop of an image that the network sees, RGB."""
+        if sample.file not in self.cropped:
             pixels = self.transform(read_image(sample.file, self.max_pixels))
-            self.drawn[sample.file] = Image.fromarray(pixels.transpose(1, 2, 0))
-        return self.drawn[sample.file]
+            self.cropped[sample.file] = Image.fromarray(pixels.transpose(1, 2, 0))
+        return self.cropped[sample.file]
 
     def plain(self, sample: Sample) -> str:
         """The image as a data URI."""

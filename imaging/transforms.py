@@ -41,6 +41,11 @@ class EvalTransform:
         short = round(max(height, width) / settings.crop_fraction) if settings.resize == "crop" else None
         return cls(height, width, short)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of the result: channels, height, width."""
+        return 3, self.height, self.width
+
     # A finished image needs no further change.
     is_whole = True
 

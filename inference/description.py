@@ -1,4 +1,4 @@
-"""The folder of an exported model: the names of its files, and inference.yml, which describes them."""
+"""inference.yml: what an exported folder holds, in PaddleX's format, sealed by digests; and the names of its files."""
 
 import datetime
 import hashlib
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -14,27 +14,35 @@ from imaging.transforms import EvalTransform
 from system.errors import UserError
 from system.files import file_digest
 
+if TYPE_CHECKING:
+    from inference.reference import Reference
+
 GRAPH, OLD_GRAPH, WEIGHTS = "inference.json", "inference.pdmodel", "inference.pdiparams"
-INT8_GRAPH, INT8_WEIGHTS, ONNX = "int8.pdmodel", "int8.pdiparams", "inference.onnx"
 DESCRIPTION, EXAMPLE, CARD = "inference.yml", "example.json", "MODEL_CARD.md"
 
-_PIL = {"backend": "pil", "interpolation": "BILINEAR"}
-# PaddleX insists on the step; the graph scales and normalises by itself, so here it must change nothing.
+# Of inference.yml. Raise it when a key is added or comes to mean something else.
+FORMAT = 2
+# Files that every export holds, so that format 2 has a digest of each.
+_SEALED = (GRAPH, OLD_GRAPH, WEIGHTS, EXAMPLE, "description")
+
+_PIL: dict[str, Any] = {"backend": "pil", "interpolation": "BILINEAR"}
+# PaddleX requires the step; the graph scales and normalises by itself, so here it must change nothing.
 _IDENTITY = {"channel_num": 3, "mean": [0.0] * 3, "std": [1.0] * 3, "scale": 1.0, "order": ""}
 
 
 @dataclass(frozen=True)
 class Description:
-    """What inference.yml says.
+    """Content of inference.yml.
 
     Attributes:
         class_names: Label map.
-        transform: The pipeline images go through before the graph.
-        temperature: What the graph divides its logits by.
-        threshold: Below this highest probability an image is none of the classes; None: every image is one.
+        transform: Preprocessing of images before the graph.
+        temperature: Logits are divided by it inside the graph.
+        threshold: An image whose highest probability is below it is none of the classes; None: every image is one.
         paddle: Release that wrote the graph; "" in files that do not say.
-        engines: What the exporter measured: processor, threads, and milliseconds of each engine; may be empty.
-        digests: SHA-256 by file name, and of what this file says itself as "description"; may be empty.
+        engines: Speed as the exporter measured it: processor, threads, and milliseconds by engine; may be empty.
+        digests: SHA-256 by file name, and of the meaning of inference.yml as "description"; empty in exports of
+            other tools.
     """
 
     class_names: list[str]
@@ -46,36 +54,37 @@ class Description:
     digests: Mapping[str, str]
 
 
-def compose(
-    transform: EvalTransform, class_names: Sequence[str], top_k: int, temperature: float, threshold: float | None
-) -> dict[str, Any]:
-    """Puts pipeline, label map and calibration into the form of PaddleX's inference.yml.
+def compose(reference: "Reference", top_k: int) -> dict[str, Any]:
+    """Describes preprocessing, label map and calibration of a run in the form of PaddleX's inference.yml.
+
+    Args:
+        top_k: Number of classes that PaddleX shows.
 
     Source: the operators of paddlex/inference/models/image_classification (3.7.2), which ignores other keys.
     """
+    transform, class_names = reference.transform, reference.class_names
+    size = [transform.width, transform.height]
     if transform.resize_short is None:
-        resizes = [{"ResizeImage": {"size": [transform.width, transform.height]} | _PIL}]
+        resizes: list[dict[str, Any]] = [{"ResizeImage": {"size": size} | _PIL}]
     else:
-        resizes = [
-            {"ResizeImage": {"resize_short": transform.resize_short} | _PIL},
-            {"CropImage": {"size": [transform.width, transform.height]}},
-        ]
+        short: dict[str, Any] = {"resize_short": transform.resize_short}
+        resizes = [{"ResizeImage": short | _PIL}, {"CropImage": {"size": size}}]
     return {
         "PreProcess": {"transform_ops": [*resizes, {"NormalizeImage": dict(_IDENTITY)}, {"ToCHWImage": None}]},
         "PostProcess": {"Topk": {"topk": min(top_k, len(class_names)), "label_list": list(class_names)}},
-        "Calibration": {"temperature": float(temperature), "threshold": threshold},
+        "Calibration": {"temperature": float(reference.temperature), "threshold": reference.threshold},
     }
 
 
 def seal(folder: Path, content: dict[str, Any], paddle_version: str) -> None:
-    """Writes inference.yml with the digests of the files beside it and of what it says itself."""
+    """Writes inference.yml with the digests of the files beside it and of its own meaning."""
     digests = {
         path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name not in (DESCRIPTION, CARD)
     }
     date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    # The digests stand before what they are of: cut off anywhere, the file contradicts itself.
+    # Format and digests stand before the content: cut off anywhere, the file contradicts itself.
     sealed = {
-        "Versions": {"paddle": paddle_version, "exported": date},
+        "Versions": {"format": FORMAT, "paddle": paddle_version, "exported": date},
         "Digests": digests | {"description": _own_digest(content)},
     } | content
     text = yaml.safe_dump(sealed, sort_keys=False, allow_unicode=True)
@@ -83,7 +92,7 @@ def seal(folder: Path, content: dict[str, Any], paddle_version: str) -> None:
 
 
 def _own_digest(content: Mapping[str, Any]) -> str:
-    # How many classes PaddleX shows is the user's to change; everything else decides what an answer means.
+    # How many classes PaddleX shows is the user's to change; everything else decides what a prediction means.
     meaning = [
         content["PreProcess"],
         content["PostProcess"]["Topk"]["label_list"],
@@ -92,11 +101,11 @@ def _own_digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(meaning, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def needed(folder: Path, name: str) -> Path:
-    """Names a file of an exported folder.
+def require(folder: Path, name: str) -> Path:
+    """Returns the path of a file of an exported folder.
 
     Raises:
-        UserError: It is not there.
+        UserError: The file is missing.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name a folder that export.py made")
@@ -108,12 +117,11 @@ def needed(folder: Path, name: str) -> Path:
 def read(folder: Path) -> Description:
     """Reads inference.yml and compares the folder with the digests in it.
 
-    Files without digests (exports of other tools, older ones) are taken as they are.
-
     Raises:
-        UserError: A file is missing, torn, of another export, or asks for a step that this project does not do.
+        UserError: A file is missing, torn, of another export or of a later format, or asks for a step that this
+            project does not do.
     """
-    file = needed(folder, DESCRIPTION)
+    file = require(folder, DESCRIPTION)
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -121,38 +129,73 @@ def read(folder: Path) -> Description:
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); check its rights") from None
     try:
-        described, own_digest = _parse(content, file), _own_digest(content)
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        if _format(content, file) == 1:
+            description = _parse(_with_defaults_of_format_1(content), file)
+        else:
+            description = _parse(content, file)
+            _require_digests(description.digests)
+        own_digest = _own_digest(content)
+    except KeyError as error:
+        raise UserError(f"{file}: {error.args[0]} is missing; export the run anew") from None
+    except (TypeError, IndexError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: it does not describe a model ({error!r}); export the run anew") from None
-    _check_digests(folder, described.digests, own_digest)
-    return described
+    _check_digests(folder, description.digests, own_digest)
+    return description
 
 
-def _parse(content: dict[str, Any], file: Path) -> Description:
-    names = [str(name) for name in content["PostProcess"]["Topk"]["label_list"]]
-    calibration = content.get("Calibration") or {}
-    threshold = calibration.get("threshold")
+def _format(content: Mapping[str, Any], file: Path) -> int:
+    """Reads the format number; files without one are of format 1, or of another tool."""
+    version = (content.get("Versions") or {}).get("format", 1)
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise UserError(
+            f"{file}: format {version!r} is unknown (1 to {FORMAT} are read); use the release that wrote it"
+        )
+    return version
+
+
+def _with_defaults_of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Fills in what files of format 1 and of other tools may lack, with what it meant to lack it."""
+    operators = list(content["PreProcess"]["transform_ops"])
+    if not any("NormalizeImage" in operator for operator in operators):
+        operators.append({"NormalizeImage": _IDENTITY})
+    return {
+        **content,
+        "Versions": {"paddle": ""} | (content.get("Versions") or {}),
+        "Digests": content.get("Digests") or {},
+        "PreProcess": {"transform_ops": operators},
+        "Calibration": {"temperature": 1.0, "threshold": None} | (content.get("Calibration") or {}),
+    }
+
+
+def _parse(content: Mapping[str, Any], file: Path) -> Description:
+    calibration, threshold = content["Calibration"], content["Calibration"]["threshold"]
     return Description(
-        class_names=names,
+        class_names=[str(name) for name in content["PostProcess"]["Topk"]["label_list"]],
         transform=_transform(content["PreProcess"]["transform_ops"], file),
-        temperature=float(calibration.get("temperature", 1.0)),
+        temperature=float(calibration["temperature"]),
         threshold=None if threshold is None else float(threshold),
-        paddle=str((content.get("Versions") or {}).get("paddle", "")),
+        paddle=str(content["Versions"]["paddle"]),
+        # Not required: export.py reads the folder before it has measured anything.
         engines=_measured(content.get("Engines")),
-        digests={str(name): str(digest) for name, digest in (content.get("Digests") or {}).items()},
+        digests={str(name): str(digest) for name, digest in content["Digests"].items()},
     )
 
 
+def _require_digests(digests: Mapping[str, str]) -> None:
+    if missing := [name for name in _SEALED if name not in digests]:
+        raise KeyError(f"the digest of {missing[0]}")
+
+
 def _measured(engines: Any) -> dict[str, Any]:
-    """Reads what the exporter measured; anything else than that counts as not measured."""
+    """Returns what the exporter measured, or nothing if it is malformed."""
     times = engines.get("milliseconds") if isinstance(engines, dict) else None
-    sound = isinstance(times, dict) and all(isinstance(value, float | int) for value in times.values())
-    return engines if sound else {}
+    is_sound = isinstance(times, dict) and all(isinstance(value, float | int) for value in times.values())
+    return engines if is_sound else {}
 
 
 def _transform(operators: list[dict[str, Any]], file: Path) -> EvalTransform:
     options = {name: value or {} for operator in operators for name, value in operator.items()}
-    resize, normalise = options["ResizeImage"], options.get("NormalizeImage", _IDENTITY)
+    resize, normalise = options["ResizeImage"], options["NormalizeImage"]
     if any(normalise[key] != _IDENTITY[key] for key in ("mean", "std", "scale")):
         raise UserError(f"{file}: NormalizeImage is not the identity, but the graph normalises; export the run anew")
     if resize.get("backend") != "pil" or resize.get("interpolation") != "BILINEAR":
@@ -177,7 +220,7 @@ def _check_digests(folder: Path, digests: Mapping[str, str], own_digest: str) ->
         )
     for name, digest in digests.items():
         try:
-            if name != "description" and file_digest(needed(folder, name)) != digest:
+            if name != "description" and file_digest(require(folder, name)) != digest:
                 raise UserError(f"{folder / name}: torn, or of another export than {DESCRIPTION}; export the run anew")
         except OSError as error:
             raise UserError(f"{folder / name}: cannot be read ({error.strerror}); check its rights") from None

@@ -1,4 +1,4 @@
-"""Where an export appears: whole or not at all, and without leavings of exports that were killed."""
+"""The folder of an export: it appears whole or not at all, and killed exports leave nothing for long."""
 
 import contextlib
 import os
@@ -12,32 +12,31 @@ from pathlib import Path
 
 from inference.description import DESCRIPTION
 from system.errors import UserError
+from system.files import locked
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
-# Names of the folders beside the target: one in the making, and the older export while it is replaced.
-MAKING, REPLACED = "exporting", "replaced"
-LEAVINGS = re.compile(rf"\.(?P<name>.+)\.(?P<kind>{MAKING}|{REPLACED})\.\d+")
+# Names of the folders beside the target: the new export while it is written, and the old one while it is replaced.
+WRITTEN, REPLACED = "exporting", "replaced"
+LEFTOVERS = re.compile(rf"\.(?P<name>.+)\.(?P<kind>{WRITTEN}|{REPLACED})\.\d+")
 
 
 @contextlib.contextmanager
-def appearing(target: Path) -> Iterator[Path]:
-    """Gives an empty folder that takes the target's place if the block ends well, and is gone in every other case.
+def new_export(target: Path) -> Iterator[Path]:
+    """Replaces an exported folder whole or not at all.
+
+    Yields:
+        An empty folder that takes the target's place when the block ends, and is removed when it raises.
 
     Raises:
-        UserError: The target is a folder that no export made, or its parent cannot be written.
+        UserError: The target is a folder that no export made, or its parent cannot be written to.
     """
     if target.exists() and not (target / DESCRIPTION).is_file():
         raise UserError(f"{target}: this folder is no export, so it is not replaced; choose another export_dir")
-    temporary = target.with_name(f".{target.name}.{MAKING}.{os.getpid()}")
+    temporary = target.with_name(f".{target.name}.{WRITTEN}.{os.getpid()}")
     with _ended_by_sigterm():
         try:
-            sweep(target.parent)
+            remove_leftovers(target.parent)
             temporary.mkdir(parents=True)
-            with _locked(temporary):
+            with locked(temporary):
                 yield temporary
                 _replace(target, temporary)
         except OSError as error:
@@ -46,15 +45,15 @@ def appearing(target: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sweep(parent: Path) -> None:
-    """Removes what killed exports left in a folder; an older export whose successor never came is put back."""
+def remove_leftovers(parent: Path) -> None:
+    """Removes what killed exports left in a folder; an old export whose successor never came is put back."""
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
-        matched = LEAVINGS.fullmatch(folder.name)
+        matched = LEFTOVERS.fullmatch(folder.name)
         if not matched or not folder.is_dir():
             continue
-        # The lock goes with the process that held it, however that ended; a number of a process may be another's.
-        with _locked(folder) as ours:
-            if not ours:
+        # The lock ends with its process, whatever ended that; the process number may be another's by now.
+        with locked(folder) as is_abandoned:
+            if not is_abandoned:
                 continue
             target = parent / matched["name"]
             if matched["kind"] == REPLACED and not target.exists():
@@ -64,39 +63,20 @@ def sweep(parent: Path) -> None:
 
 
 def _replace(target: Path, temporary: Path) -> None:
-    """Puts a finished folder in place; an older export leaves only when the new one is whole."""
+    """Puts a finished folder in place; an old export is removed only once the new one is whole."""
     old = target.with_name(f".{target.name}.{REPLACED}.{os.getpid()}")
     if not target.exists():
         os.replace(temporary, target)
         return
-    with _locked(target):
+    with locked(target):
         os.replace(target, old)
         os.replace(temporary, target)
     shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Holds a folder for this process; tells whether nobody else does."""
-    if fcntl is None:
-        yield False
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = True
-        # Held by another, or a file system without locks.
-        except OSError:
-            ours = False
-        yield ours
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Makes SIGTERM end the block as an exception does, so that it cleans up; only the main thread can."""
+    """Makes SIGTERM raise SystemExit in the block, so that it cleans up; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Writes the static graph: raw pixels in, probabilities out."""
+"""Static graphs: raw pixels in, probabilities out."""
 
 import os
 from pathlib import Path
@@ -8,11 +8,15 @@ from paddle.pir_utils import DygraphOldIrGuard
 from paddle.static import InputSpec
 
 from inference.description import GRAPH, OLD_GRAPH, WEIGHTS
+from inference.native_output import suppressed
 from system.files import file_digest
+
+# A line of paddle 3.2.2 for every graph it writes, about an argument that is not used here.
+HARMLESS = "not support input out tensor"
 
 
 class Served(paddle.nn.Layer):
-    """Temperature and softmax are inside, because PaddleX and other clients only sort what the graph returns."""
+    """A network with temperature and softmax, because PaddleX and other clients only sort what the graph returns."""
 
     def __init__(self, classifier: paddle.nn.Layer, temperature: float):
         super().__init__()
@@ -24,13 +28,11 @@ class Served(paddle.nn.Layer):
         return paddle.nn.functional.softmax(self.classifier(image) / self.temperature, axis=-1)
 
 
-def write_graphs(
-    classifier: paddle.nn.Layer, image_shape: tuple[int, int, int], temperature: float, folder: Path
-) -> None:
+def write_graphs(classifier: paddle.nn.Layer, image_shape: tuple[int, ...], temperature: float, folder: Path) -> None:
     """Writes the graph twice, as .json and as .pdmodel, over one weights file.
 
     The OpenVINO and TensorRT engines of Paddle Inference and the quantiser know the old form only: given a .json, the
-    former say nothing and run without (3.2.2).
+    former run without themselves and without a warning (3.2.2).
 
     Raises:
         RuntimeError: The two forms want different weights.
@@ -43,13 +45,14 @@ def write_graphs(
     if file_digest(old / WEIGHTS) != digest:
         raise RuntimeError(f"{GRAPH} and {OLD_GRAPH} do not share their weights")
     os.replace(old / OLD_GRAPH, folder / OLD_GRAPH)
-    for left in old.iterdir():
-        left.unlink()
+    for leftover in old.iterdir():
+        leftover.unlink()
     old.rmdir()
 
 
-def _save(classifier: paddle.nn.Layer, image_shape: tuple[int, int, int], temperature: float, folder: Path) -> None:
+def _save(classifier: paddle.nn.Layer, image_shape: tuple[int, ...], temperature: float, folder: Path) -> None:
     served = Served(classifier, temperature)
     served.eval()
     spec = InputSpec([None, *image_shape], "float32", "image")
-    paddle.jit.save(served, str(folder / "inference"), input_spec=[spec])
+    with suppressed(HARMLESS):
+        paddle.jit.save(served, str(folder / "inference"), input_spec=[spec])

@@ -1,36 +1,78 @@
-"""The graph as ONNX, for clients that run ONNX Runtime and the like."""
+"""ONNX: the graph for ONNX Runtime and other clients (optional)."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
-from inference.description import GRAPH, ONNX, WEIGHTS
-from system.errors import UserError
+import numpy as np
 
+from imaging.transforms import EvalTransform
+from inference.description import GRAPH, WEIGHTS
+from inference.interfaces import Engine, ExtraEngine
+from system import optional
+from system.errors import UserError
+from system.settings import Settings
+
+ONNX = "inference.onnx"
 OPSET = 17
 PACKAGES = ("paddle2onnx", "onnxruntime")
 INSTALL = "pip install paddle2onnx==2.1.0 onnxruntime"
 
 
-def check_installed() -> None:
-    """Looks for the converter, and for the runtime that checks what it made.
+class OnnxRuntime(ExtraEngine):
+    """ONNX Runtime on the CPU."""
 
-    Raises:
-        UserError: One of them is not installed.
-    """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"--onnx: {' and '.join(missing)} not installed; run `{INSTALL}`")
+    name, option = "onnxruntime", "onnx"
+    help = "also write inference.onnx (needs paddle2onnx and onnxruntime)"
+    graph = weights = ONNX
+
+    def check(self) -> None:
+        """Checks that converter and runtime are installed; export.py verifies with the latter."""
+        if missing := [name for name in PACKAGES if not optional.is_installed(name)]:
+            raise UserError(f"--onnx: {' and '.join(missing)} not installed; run `{INSTALL}`")
+
+    def write(self, folder: Path, settings: Settings, transform: EvalTransform) -> None:
+        """Converts inference.json into inference.onnx."""
+        write_onnx(folder)
+
+    def problem(self) -> str:
+        """Returns why the engine cannot run on this machine, and the remedy; "" if it can."""
+        if optional.is_installed("onnxruntime"):
+            return ""
+        return "it is not installed; run `pip install onnxruntime` (requirements-bench.txt pins it)"
+
+    def load(self, folder: Path, threads: int) -> Engine:
+        """Loads inference.onnx."""
+        return OnnxSession(folder / ONNX, threads)
+
+
+ONNX_RUNTIME = OnnxRuntime()
+
+
+class OnnxSession:
+    """A graph loaded by ONNX Runtime."""
+
+    def __init__(self, file: Path, threads: int):
+        onnxruntime = optional.load("onnxruntime", str(file), "onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # It warns about every initializer that the converter left unused.
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self.input_name = self.session.get_inputs()[0].name
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Turns raw pixels float32 [N, 3, H, W], 0..255, into probabilities float32 [N, C]."""
+        return self.session.run(None, {self.input_name: images})[0]
 
 
 def write_onnx(folder: Path) -> None:
     """Converts inference.json into inference.onnx.
 
     Raises:
-        UserError: The converter does not know an operator of this network.
+        UserError: The converter does not support an operator of this network.
     """
-    # The converter's own default, polygraphy, installs packages into this environment by itself.
+    # The converter's default optimizer, polygraphy, installs packages into this environment by itself.
     program = "import sys, paddle2onnx.command as c; c.main()"
     options = {
         "--model_dir": str(folder),
@@ -43,7 +85,6 @@ def write_onnx(folder: Path) -> None:
     arguments = [part for option in options.items() for part in option]
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, errors="replace")
     if done.returncode or not (folder / ONNX).is_file():
-        lines = [line for line in (done.stderr + done.stdout).strip().splitlines() if line.strip()] or [
-            "no reason given"
-        ]
-        raise UserError(f"--onnx: this network cannot be converted ({lines[-1]}); export without --onnx")
+        lines = [line for line in (done.stderr + done.stdout).strip().splitlines() if line.strip()]
+        reason = lines[-1] if lines else "no reason given"
+        raise UserError(f"--onnx: this network cannot be converted ({reason}); export without --onnx")

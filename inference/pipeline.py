@@ -1,44 +1,40 @@
-"""Decoding beside inference: threads read the next images while the network works on these."""
+"""Prediction pipeline: threads decode the next images while the network works on the current batch."""
 
 import itertools
+import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
-from PIL import Image
+from tqdm import tqdm
 
 from imaging.images import ImageError, read_image
+from inference.interfaces import Model
+from inference.sources import find_images
+from system import machine
+from system.settings import Settings
 
 # Batches whose images are decoded before they are needed: enough to bridge a slow disk, little memory.
 BATCHES_AHEAD = 3
+# Index and path of an image, and its probabilities float32 [C] or the error that kept it from being read.
+Prediction = tuple[int, str, np.ndarray | ImageError]
+# Predicts the images that inputs name, calls a function with path and probabilities of each, and returns how many
+# could not be read.
+PredictAll = Callable[[Sequence[str], Model, Settings, Callable[[str, np.ndarray], None]], int]
 
 
-class Model(Protocol):
-    """What scores: a run or an export."""
-
-    class_names: list[str]
-    threshold: float | None
-
-    def transform(self, image: Image.Image) -> np.ndarray:
-        """Turns an image into uint8 [3, H, W]."""
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Turns uint8 [N, 3, H, W] into probabilities float32 [N, C]."""
-
-
-def answers(
+def predict_images(
     items: Iterable[tuple[int, str]], model: Model, batch_size: int, max_pixels: int, workers: int
-) -> Iterator[list[tuple[int, str, np.ndarray | ImageError]]]:
+) -> Iterator[list[Prediction]]:
     """Predicts batch by batch, in order; memory does not grow with the number of images.
 
     Args:
         items: Index and path of each image.
-        workers: Threads that decode; Pillow and Paddle Inference let go of the interpreter while they work.
+        workers: Threads that decode; Pillow and Paddle Inference release the GIL while they work.
 
     Yields:
-        Batches of (index, path, probabilities float32 [C] or the error that kept the image from being read).
+        Batches of predictions.
     """
 
     def read(path: str) -> np.ndarray | ImageError:
@@ -64,9 +60,22 @@ def answers(
         pool.shutdown(cancel_futures=True)
 
 
-def _predict(
-    model: Model, batch: list[tuple[int, str, np.ndarray | ImageError]]
-) -> list[tuple[int, str, np.ndarray | ImageError]]:
+def _predict(model: Model, batch: list[Prediction]) -> list[Prediction]:
+    """Replaces the pixels of a batch by their probabilities."""
     images = [pixels for _, _, pixels in batch if isinstance(pixels, np.ndarray)]
     rows = iter(model.predict(np.stack(images)) if images else ())
     return [(index, path, next(rows) if isinstance(pixels, np.ndarray) else pixels) for index, path, pixels in batch]
+
+
+def decoding_threads(settings: Settings) -> int:
+    """Number of threads that decode: the setting num_workers, or by default one per computing thread, at least 2."""
+    if settings.num_workers == "auto" or settings.num_workers == 0:
+        return max(2, machine.threads(settings))
+    return settings.num_workers
+
+
+def progress_bar(inputs: Sequence[str], is_shown: bool) -> tqdm:
+    """Makes a progress bar on stderr; images are only counted if it is shown, on a terminal."""
+    is_shown = is_shown and sys.stderr.isatty()
+    total = sum(1 for _ in find_images(inputs)) if is_shown else None
+    return tqdm(total=total, unit=" images", disable=not is_shown)

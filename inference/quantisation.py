@@ -1,40 +1,64 @@
-"""8-bit inference on the CPU: paddle's own post-training quantisation of the .pdmodel graph.
-
-It needs paddle's static mode and old graph form, which would change everything else in a process; so it runs in one of
-its own: `python -m inference.quantisation FOLDER PIXELS.npy`.
-"""
+"""INT8 on the CPU: an 8-bit graph by post-training quantisation, and its engine (optional)."""
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.description import INT8_GRAPH, INT8_WEIGHTS, OLD_GRAPH, WEIGHTS
+from annotation.lists import read_split
+from imaging.images import read_image
+from imaging.transforms import EvalTransform
+from inference.interfaces import ExtraEngine
 from system.errors import UserError
+from system.settings import Settings
 
-# Train images that the ranges of activations are taken from.
+if TYPE_CHECKING:
+    import paddle.inference
+
+INT8_GRAPH, INT8_WEIGHTS = "int8.pdmodel", "int8.pdiparams"
+# Training images that the ranges of activations are taken from.
 CALIBRATION_IMAGES = 128
-CALIBRATION_BATCH = 4
-# Ways of choosing the range of activations: all of it, or less the rarest values. Which is best differs from network to
-# network, so each is tried. A cnn trained on CIFAR-10 (2,000 images, 75.90 % right) loses 1.15, 0.85 and 0.40 points
-# with them; paddle's usual "KL" 0.85, "avg" 1.40, "mse" 1.85, "ptf" 8.35. A MobileNetV2 fine-tuned on photos loses none
-# with them, and 13.64 with "KL". Bias correction, fusing batch norms first, more calibration images, and
-# the first or last layer in 32 bits gain nothing here.
-RANGES = {
-    "all": {"algo": "abs_max"},
-    "less_1e-5": {"algo": "hist", "hist_percent": 0.99999},
-    "less_1e-4": {"algo": "hist", "hist_percent": 0.9999},
-}
-QUANTISED_OPERATORS = ["conv2d", "depthwise_conv2d", "mul", "matmul_v2"]
+
+
+class Int8(ExtraEngine):
+    """The 8-bit graph on oneDNN."""
+
+    name, option = "int8", "int8"
+    help = "also write an 8-bit graph for the CPU, if it keeps the accuracy"
+    graph, weights = INT8_GRAPH, INT8_WEIGHTS
+    is_exact = False
+
+    def write(self, folder: Path, settings: Settings, transform: EvalTransform) -> None:
+        """Quantises inference.pdmodel, calibrated on training images."""
+        quantise(folder, calibration_images(settings, transform))
+
+    def configure(self, options: "paddle.inference.Config") -> None:
+        """Turns on the 8-bit kernels: without them the 8-bit graph is slower than the plain one."""
+        options.enable_mkldnn_int8()
+
+
+INT8 = Int8()
+
+
+def calibration_images(settings: Settings, transform: EvalTransform) -> np.ndarray:
+    """Reads training images for the quantiser, evenly from the whole list: uint8 [N, 3, H, W].
+
+    Raises:
+        UserError: There is no train list, or an image cannot be read.
+    """
+    samples, _ = read_split(settings, "train")
+    chosen = np.unique(np.linspace(0, len(samples) - 1, CALIBRATION_IMAGES).round().astype(int))
+    return np.stack([transform(read_image(samples[i].file, settings.max_pixels)) for i in chosen.tolist()])
 
 
 def quantise(folder: Path, images: np.ndarray) -> None:
     """Writes int8.pdmodel and int8.pdiparams beside inference.pdmodel.
+
+    The quantiser needs paddle's static mode and old graph form, which would change everything else in this process, so
+    it runs in one of its own.
 
     Args:
         folder: Holds the exported graph.
@@ -45,7 +69,7 @@ def quantise(folder: Path, images: np.ndarray) -> None:
     """
     pixels = folder / "calibration.npy"
     np.save(pixels, images)
-    command = [sys.executable, "-m", "inference.quantisation", str(folder.resolve()), str(pixels.resolve())]
+    command = [sys.executable, "-m", "inference.quantisation_process", str(folder.resolve()), str(pixels.resolve())]
     # Static mode under the new graph form has no quantisation yet.
     environment = os.environ | {"FLAGS_enable_pir_api": "0"}
     try:
@@ -57,57 +81,3 @@ def quantise(folder: Path, images: np.ndarray) -> None:
     if done.returncode:
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()] or [f"exit {done.returncode}"]
         raise UserError(f"--int8: paddle cannot quantise this network ({lines[-1]}); export without --int8")
-
-
-def _quantise_here(folder: Path, images: np.ndarray) -> None:
-    """Tries every range and keeps the graph whose answers to the calibration images are closest to the full one's."""
-    from inference import engines
-
-    expected = _answers(engines.load(folder, "plain", "cpu", 2, images.shape[1:]), images)
-    gaps = {}
-    for name, options in RANGES.items():
-        _quantise_by(options, folder, folder / name, images)
-        got = _answers(engines.load(folder / name, "int8", "cpu", 2, images.shape[1:]), images)
-        gaps[name] = float(np.nan_to_num(np.abs(got - expected).mean(), nan=np.inf))
-    best = min(gaps, key=gaps.__getitem__)
-    for file in (INT8_GRAPH, INT8_WEIGHTS):
-        os.replace(folder / best / file, folder / file)
-    for name in RANGES:
-        shutil.rmtree(folder / name)
-
-
-def _answers(engine: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    batches = np.array_split(images, max(1, len(images) // CALIBRATION_BATCH))
-    return np.concatenate([engine(np.ascontiguousarray(batch, np.float32)) for batch in batches])
-
-
-def _quantise_by(options: dict[str, Any], folder: Path, target: Path, images: np.ndarray) -> None:
-    import paddle
-    from paddle.static.quantization import PostTrainingQuantization
-
-    paddle.enable_static()
-    batches = np.array_split(images, max(1, len(images) // CALIBRATION_BATCH))
-
-    def loader() -> Iterator[dict[str, np.ndarray]]:
-        for batch in batches:
-            yield {"image": batch.astype(np.float32)}
-
-    with paddle.static.scope_guard(paddle.static.Scope()), paddle.utils.unique_name.guard():
-        quantiser = PostTrainingQuantization(
-            executor=paddle.static.Executor(paddle.CPUPlace()),
-            model_dir=str(folder),
-            model_filename=OLD_GRAPH,
-            params_filename=WEIGHTS,
-            data_loader=loader,
-            batch_nums=len(batches),
-            **options,
-            onnx_format=True,
-            weight_quantize_type="channel_wise_abs_max",
-            quantizable_op_type=QUANTISED_OPERATORS,
-        )
-        quantiser.quantize()
-        quantiser.save_quantized_model(str(target), model_filename=INT8_GRAPH, params_filename=INT8_WEIGHTS)
-
-
-if __name__ == "__main__":
-    _quantise_here(Path(sys.argv[1]).resolve(), np.load(sys.argv[2]))

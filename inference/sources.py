@@ -1,4 +1,4 @@
-"""Which images a command line means: files, folders, patterns and lists, one after the other."""
+"""Image sources of a command line: files, folders, patterns and lists."""
 
 import glob
 import os
@@ -12,9 +12,12 @@ LIST_SUFFIXES = (".txt", ".tsv")
 
 
 def find_images(arguments: Iterable[str]) -> Iterator[str]:
-    """Lists image files: as named, folders searched through, patterns expanded, lists read; the same order each time.
+    """Finds image files: as named, in folders and below, by pattern, and from lists; in the same order each time.
 
-    Nothing is held in memory but one folder's names, so any number will do.
+    Memory holds the names of one folder at most, so there may be any number.
+
+    Yields:
+        Paths.
 
     Raises:
         UserError: An argument names nothing, or a list cannot be read.
@@ -48,17 +51,17 @@ def _in_folder(folder: str) -> Iterator[str]:
 
 
 def _in_list(path: Path) -> Iterator[str]:
-    """Reads `path` or `path<TAB>index` lines; a relative path is looked for as lists.read_list does."""
+    """Reads `path` or `path<TAB>index` lines; relative paths are found as lists.read_list finds them."""
     places = (Path(), path.parent, path.parent.parent)
     found = False
     try:
-        # Line ends are taken as they stand: other characters that Python cuts lines at may be part of a name.
+        # Only \n ends a line: other characters at which Python splits may be part of a name.
         with open(path, encoding="utf-8-sig", newline="\n") as file:
             for line in file:
                 name = line.removesuffix("\n").removesuffix("\r")
                 name, separator, index = name.rpartition("\t") if "\t" in name else (name, "", "")
                 if separator and not index.strip().isdecimal():
-                    raise UserError(f"{path}: {line.strip()!r} is not PATH or PATH<TAB>INDEX; mend this line")
+                    raise UserError(f"{path}: {line.strip()!r} is not PATH or PATH<TAB>INDEX; correct this line")
                 if name:
                     found = True
                     yield next((str(place / name) for place in places if (place / name).is_file()), name)
@@ -67,4 +70,4 @@ def _in_list(path: Path) -> Iterator[str]:
     except UnicodeDecodeError:
         raise UserError(f"{path}: this is not UTF-8; save the list as UTF-8") from None
     if not found:
-        raise UserError(f"{path}: no image is listed; write one path a line")
+        raise UserError(f"{path}: no image is listed; write one path per line")

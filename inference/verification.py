@@ -1,157 +1,221 @@
-"""The gate: every image of the valid list through the run and through what was exported, engine by engine."""
+"""Verification: every image of the valid list through the run and through each engine of its export."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
-from annotation.lists import Sample
+from annotation.lists import Sample, read_split
 from imaging.images import read_image
 from imaging.transforms import EvalTransform
+from inference.engines import as_measured, measure
+from inference.extras import EXTRAS, is_exact
+from inference.interfaces import Model
+from inference.reference import Reference
 from system.errors import UserError
+from system.settings import Settings
 
 # Largest difference of a probability between the run and its export.
 TOLERANCE = 1e-4
-# Largest loss of accuracy that 8 bits may cost, in points of a hundred.
+# Largest loss of accuracy that 8 bits may cost, in percentage points.
 MAX_POINTS_LOST = 0.5
-
-
-class Model(Protocol):
-    """What the gate looks at: an exported folder as its users see it."""
-
-    class_names: list[str]
-    transform: EvalTransform
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Turns uint8 [N, 3, H, W] into probabilities float32 [N, C]."""
 
 
 @dataclass
 class Tally:
-    """What the gate saw of one engine.
+    """Predictions of one engine against those of the run.
 
     Attributes:
         images: Number of images.
-        largest_difference: Of a probability, from the run's; NaN when an answer was not a number.
-        worst: Path of the image with the largest difference.
-        answers: First class of the engine and of the run for that image.
-        outside: Images whose difference is above TOLERANCE.
-        same_class: Images with the run's first class.
-        right: Images whose first class is their label.
+        largest_difference: Of a probability, from the run's; infinite where one is NaN.
+        worst_image: Path of the image with the largest difference.
+        worst_classes: Top-1 class of the engine and of the run for that image.
+        out_of_tolerance: Number of images whose difference is above TOLERANCE.
+        top_1_agrees: Number of images whose top-1 class is the run's.
+        correct: Number of images whose top-1 class is their label.
     """
 
     images: int = 0
     largest_difference: float = -1.0
-    worst: str = ""
-    answers: tuple[str, str] = ("", "")
-    outside: int = 0
-    same_class: int = 0
-    right: int = 0
+    worst_image: str = ""
+    worst_classes: tuple[str, str] = ("", "")
+    out_of_tolerance: int = 0
+    top_1_agrees: int = 0
+    correct: int = 0
 
-    def add(self, samples: Sequence[Sample], expected: np.ndarray, got: np.ndarray, class_names: Sequence[str]) -> None:
-        """Counts a batch: probabilities float [N, C] of the run and of the engine."""
-        if got.shape != expected.shape:
-            raise UserError(f"the export answers with shape {got.shape}, the run with {expected.shape}")
-        gaps = np.abs(got - expected).max(axis=1)
-        ranked = np.where(np.isnan(gaps), np.inf, gaps)
-        first, truth = got.argmax(axis=1), expected.argmax(axis=1)
-        at = int(ranked.argmax())
-        if self.images == 0 or ranked[at] > self.largest_difference:
-            self.largest_difference, self.worst = float(ranked[at]), samples[at].path
-            self.answers = (class_names[first[at]], class_names[truth[at]])
+    def add(
+        self, samples: Sequence[Sample], expected: np.ndarray, found: np.ndarray, class_names: Sequence[str]
+    ) -> None:
+        """Counts a batch: probabilities float [N, C] of the run and of the engine.
+
+        Raises:
+            UserError: They differ in shape.
+        """
+        if found.shape != expected.shape:
+            raise UserError(
+                f"the export returns shape {found.shape}, the run {expected.shape}; report this with the network's name"
+            )
+        differences = np.abs(found - expected).max(axis=1)
+        differences = np.where(np.isnan(differences), np.inf, differences)
+        top, expected_top = found.argmax(axis=1), expected.argmax(axis=1)
+        worst = int(differences.argmax())
+        if self.images == 0 or differences[worst] > self.largest_difference:
+            self.largest_difference, self.worst_image = float(differences[worst]), samples[worst].path
+            self.worst_classes = (class_names[top[worst]], class_names[expected_top[worst]])
         self.images += len(samples)
-        self.outside += int((ranked > TOLERANCE).sum())
-        self.same_class += int((first == truth).sum())
-        self.right += int((first == [sample.label for sample in samples]).sum())
+        self.out_of_tolerance += int((differences > TOLERANCE).sum())
+        self.top_1_agrees += int((top == expected_top).sum())
+        self.correct += int((top == [sample.label for sample in samples]).sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of images whose first class is their label."""
-        return self.right / self.images
+        """Share of images whose top-1 class is their label."""
+        return self.correct / self.images
 
 
-def compare(
-    run: Callable[[np.ndarray], np.ndarray],
-    transform: EvalTransform,
-    class_names: Sequence[str],
-    models: Mapping[str, Model],
-    batches: Iterator[Sequence[Sample]],
-    max_pixels: int,
-) -> tuple[float, dict[str, Tally]]:
-    """Lets the run and every exported model answer for each image.
+@dataclass
+class Verification:
+    """Outcome for all engines.
 
-    A model sees what its own folder makes of the file, so a wrong resize shows like a wrong weight. Memory does not
-    grow with the number of images.
+    Attributes:
+        split: List that the images are of.
+        run: Predictions of the run against themselves.
+        engines: Predictions of each engine, by its name.
+        milliseconds: Per image, by name of the engine; empty until they are measured.
+    """
 
-    Args:
-        run: Probabilities float [N, C] of the run, from uint8 [N, 3, H, W].
-        transform: The run's pipeline.
-        class_names: The run's label map.
-        models: Exported models by the name of their engine.
-        batches: The images, some at a time.
-        max_pixels: As for images.read_image.
+    split: str
+    run: Tally
+    engines: dict[str, Tally]
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Checks exact engines by their probabilities, and others, such as int8, by their accuracy.
+
+        Raises:
+            UserError: A probability differs by more than TOLERANCE, or more than MAX_POINTS_LOST are lost.
+        """
+        for engine, tally in self.engines.items():
+            if not is_exact(engine):
+                _check_accuracy(engine, tally, self.run.accuracy)
+            elif tally.out_of_tolerance:
+                found, expected = tally.worst_classes
+                raise UserError(
+                    f"{tally.worst_image}: engine {engine} predicts {found}, the run {expected}, probabilities differ "
+                    f"by {tally.largest_difference:.2g}, at most {TOLERANCE:g} is allowed ({tally.out_of_tolerance} of "
+                    f"{tally.images} images are outside); nothing was exported, report this with the network's name"
+                )
+
+    def table(self) -> str:
+        """Formats one line per engine for the terminal."""
+        width = max(map(len, self.engines))
+        return "\n".join(f"{name:<{width}}  {self._row(name, tally)}" for name, tally in self.engines.items())
+
+    def _row(self, name: str, tally: Tally) -> str:
+        row = (
+            f"top-1 agrees on {tally.top_1_agrees} of {tally.images} {self.split} images, probabilities differ by at "
+            f"most {tally.largest_difference:.1e}, {self.milliseconds[name]:.2f} ms per image"
+        )
+        if is_exact(name):
+            return row
+        lost = 100 * (self.run.accuracy - tally.accuracy)
+        return f"{row}; accuracy {tally.accuracy:.4f}, the run's {self.run.accuracy:.4f} ({lost:+.2f} points lost)"
+
+    def as_description(self, threads: int) -> dict[str, Any]:
+        """Returns the groups Checks and Engines of inference.yml.
+
+        Args:
+            threads: Number of CPU threads that the engines were measured with.
+        """
+        engines = {
+            name: {
+                "largest_difference": float(f"{tally.largest_difference:.3g}"),
+                "accuracy": round(tally.accuracy, 6),
+                "same_class": tally.top_1_agrees,
+                "milliseconds": round(self.milliseconds[name], 3),
+            }
+            for name, tally in self.engines.items()
+        }
+        accuracy = round(self.run.accuracy, 6)
+        checks = {"split": self.split, "pictures": self.run.images, "accuracy": accuracy, "engines": engines}
+        return {"Checks": checks, "Engines": as_measured(self.milliseconds, threads)}
+
+
+def read_samples(settings: Settings) -> tuple[str, list[Sample], list[str]]:
+    """Reads the images to verify with: the valid list, or the test list where there is no other.
 
     Returns:
-        The run's accuracy, and what was seen of each engine.
+        The split, its samples, and the label map of the lists.
 
     Raises:
-        UserError: A model's label map is not the run's, or an image cannot be read.
+        UserError: Neither list is there, or one is malformed.
+    """
+    for split in ("valid", "test"):
+        if (settings.lists / f"{split}.txt").is_file():
+            return split, *read_split(settings, split)
+    raise UserError(f"{settings.lists}: no valid.txt or test.txt to verify the export with; run `python annotate.py`")
+
+
+def verify(
+    reference: Reference, models: Mapping[str, Model], split: str, samples: Sequence[Sample], settings: Settings
+) -> Verification:
+    """Compares the run with every engine of its export, image by image, and times the engines.
+
+    Each model reads the files with the preprocessing of its own folder, so a wrong resize shows like a wrong weight.
+    Memory does not grow with the number of images.
+
+    Args:
+        models: The export by name of the engine.
+        samples: At least one.
+
+    Raises:
+        UserError: A model's label map is not the run's, an image cannot be read, or `Verification.check` fails.
     """
     for engine, model in models.items():
-        _check_names(engine, model.class_names, class_names)
-    tallies = {engine: Tally() for engine in models}
-    own = Tally()
-    for samples in batches:
-        images = [read_image(sample.file, max_pixels) for sample in samples]
-        expected = run(_pixels(images, transform))
-        own.add(samples, expected, expected, class_names)
-        for engine, model in models.items():
-            tallies[engine].add(samples, expected, model.predict(_pixels(images, model.transform)), class_names)
-    return own.accuracy, tallies
+        _check_names(engine, model.class_names, reference.class_names)
+    result = Verification(split, Tally(), {engine: Tally() for engine in models})
+    starts = range(0, len(samples), settings.batch_size)
+    with tqdm(starts, unit=" batches", desc=f"verify on {split}", leave=False, disable=None) as bar:
+        for start in bar:
+            batch = samples[start : start + settings.batch_size]
+            images = [read_image(sample.file, settings.max_pixels) for sample in batch]
+            expected = reference.predict(_pixels(images, reference.transform))
+            result.run.add(batch, expected, expected, reference.class_names)
+            for engine, model in models.items():
+                found = model.predict(_pixels(images, model.transform))
+                result.engines[engine].add(batch, expected, found, reference.class_names)
+    result.check()
+    predict = {engine: model.predict for engine, model in models.items()}
+    result.milliseconds = measure(predict, reference.transform.image_shape)
+    return result
 
 
 def _pixels(images: Sequence[Image.Image], transform: EvalTransform) -> np.ndarray:
     return np.stack([transform(image) for image in images])
 
 
-def _check_names(engine: str, exported: Sequence[str], own: Sequence[str]) -> None:
-    if list(exported) == list(own):
+def _check_names(engine: str, exported: Sequence[str], expected: Sequence[str]) -> None:
+    if list(exported) == list(expected):
         return
-    at = next((i for i, (a, b) in enumerate(zip(exported, own, strict=False)) if a != b), min(len(exported), len(own)))
-    there, here = (names[at] if at < len(names) else "nothing" for names in (exported, own))
+    pairs = enumerate(zip(exported, expected, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), min(len(exported), len(expected)))
+    there, here = (names[at] if at < len(names) else "nothing" for names in (exported, expected))
     raise UserError(
         f"engine {engine}: class {at} is {there} in the export and {here} in the run; nothing was exported, "
         f"report this with the network's name"
     )
 
 
-def judge(run_accuracy: float, tallies: Mapping[str, Tally]) -> None:
-    """Lets the export through, or says what it does wrong: 8-bit engines are judged by accuracy, others by answers.
-
-    Raises:
-        UserError: An engine's probability differs by more than TOLERANCE, or int8 loses more than MAX_POINTS_LOST.
-    """
-    for engine, tally in tallies.items():
-        if engine == "int8":
-            _judge_accuracy(run_accuracy, tally)
-        elif tally.outside:
-            there, here = tally.answers
-            raise UserError(
-                f"{tally.worst}: engine {engine} answers {there}, the run {here}, probabilities differ by "
-                f"{tally.largest_difference:.2g}, at most {TOLERANCE:g} is allowed ({tally.outside} of "
-                f"{tally.images} images are outside); nothing was exported, report this with the network's name"
-            )
-
-
-def _judge_accuracy(run_accuracy: float, tally: Tally) -> None:
+def _check_accuracy(engine: str, tally: Tally, run_accuracy: float) -> None:
     lost = 100 * (run_accuracy - tally.accuracy)
     # Half a point is 0.5 however the shares were rounded.
     if lost > MAX_POINTS_LOST + 1e-9:
         raise UserError(
-            f"{tally.worst}: engine int8 is furthest from the run, by {tally.largest_difference:.2g}; on the "
-            f"whole list right on {tally.accuracy:.2%}, the run on {run_accuracy:.2%} of {tally.images} images: "
-            f"{lost:.2f} points lost, at most {MAX_POINTS_LOST} are allowed; nothing was exported, export without "
-            f"--int8"
+            f"{tally.worst_image}: engine {engine} is furthest from the run, by {tally.largest_difference:.2g}; over "
+            f"the whole list its accuracy is {tally.accuracy:.2%}, the run's {run_accuracy:.2%} ({tally.images} "
+            f"images): {lost:.2f} points lost, at most {MAX_POINTS_LOST} are allowed; nothing was exported, export "
+            f"without --{EXTRAS[engine].option}"
         )

@@ -1,21 +1,27 @@
-"""Features: what the last dense layer of a network is given."""
+"""Features: the input of the dense layer that computes a network's logits."""
 
 import numpy as np
 import paddle
 from paddle import nn
 
-from models.networks import Classifier
+from models.classifier import Classifier
 
 
 def penultimate(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    """Computes what the dense layer that makes the logits is given: float32 [N, features] of uint8 [N, 3, H, W].
+    """Computes the features of images: the input of the dense layer that computes the logits.
 
-    Networks whose logits no dense layer makes (SqueezeNet) give the logits.
+    Args:
+        classifier: In eval mode.
+        images: Raw pixels, uint8 [N, 3, H, W].
+
+    Returns:
+        float32 [N, D]; the logits where no dense layer computes them (SqueezeNet).
     """
-    dense = [layer for layer in classifier.network.sublayers() if isinstance(layer, nn.Linear)]
-    seen: list[tuple[paddle.Tensor, paddle.Tensor]] = []
+    calls: list[tuple[paddle.Tensor, paddle.Tensor]] = []
     hooks = [
-        layer.register_forward_post_hook(lambda _, inputs, output: seen.append((inputs[0], output))) for layer in dense
+        layer.register_forward_post_hook(lambda _, inputs, output: calls.append((inputs[0], output)))
+        for layer in classifier.network.sublayers()
+        if isinstance(layer, nn.Linear)
     ]
     try:
         with paddle.no_grad():
@@ -23,5 +29,5 @@ def penultimate(classifier: Classifier, images: np.ndarray) -> np.ndarray:
     finally:
         for hook in hooks:
             hook.remove()
-    given = next((features for features, output in seen if output is logits), logits)
-    return given.flatten(1).numpy()
+    features = next((inputs for inputs, output in calls if output is logits), logits)
+    return features.flatten(1).numpy()

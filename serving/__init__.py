@@ -1,1 +1,1 @@
-"""What serve.py is made of: HTTP in front, a queue that gathers images, and worker processes that judge them."""
+"""The HTTP server: an application in front, a bounded queue, and worker processes that run the exported model."""

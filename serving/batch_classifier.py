@@ -1,45 +1,67 @@
-"""What a worker does with a batch: decode it, run the exported model once, and rank the classes of each image."""
+"""Batch classification in a worker: decodes images, runs the exported model once per batch, ranks the classes."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paddle
+from PIL import Image
 
 from inference.description import DESCRIPTION
-from inference.predictor import ExportedModel, rank_classes
+from inference.predictor import ExportedModel
+from inference.ranking import rank_classes
 from serving import decoding, paddlex_protocol
+from serving.messages import Prediction, Result, Task
+from serving.refusal import RefusalError
 from system import machine
 from system.files import file_digest
 from system.settings import Settings
 
-# Freed memory goes back to the system after images of more pixels than this: the peak of one must not stay for ever.
+# Freed memory goes back to the system after images of more pixels than this, so that one large image does not keep
+# the process at its peak for ever.
 LARGE_PIXELS = 2_000_000
 
 
-class Judge:
-    """An exported model that answers jobs."""
+@dataclass(frozen=True)
+class _Decoded:
+    """An image that is ready for the network.
+
+    Attributes:
+        pixels: uint8 [3, H, W].
+        original: The decoded image, where the prediction is to be drawn onto it.
+        is_large: Whether decoding took much memory.
+    """
+
+    pixels: np.ndarray
+    top_k: int
+    original: Image.Image | None
+    is_large: bool
+
+
+class BatchClassifier:
+    """An exported model that classifies batches of uploaded files."""
 
     def __init__(self, folder: str, settings: Settings, engine: str, max_pixels: int):
-        """Loads the folder.
+        """Loads the exported model.
 
         Raises:
             UserError: It cannot be served.
         """
         path = Path(folder)
-        # Before the files are read: an export that comes in between then counts as a new one.
+        # Before the files are read: an export written meanwhile then counts as a new one.
         self.digest = file_digest(path / DESCRIPTION) if (path / DESCRIPTION).is_file() else ""
+        threads = machine.threads(settings)
         device = machine.select_device(settings)
-        self.model = ExportedModel(path, device, settings.threads, engine)
+        self.model = ExportedModel(path, device, threads, engine)
         self.device, self.max_pixels = device, max_pixels
         self.indices = {name: index for index, name in enumerate(self.model.class_names)}
-        self.threads = ThreadPoolExecutor(settings.threads)
+        self.decoders = ThreadPoolExecutor(threads)
 
-    def about(self) -> dict[str, Any]:
-        """What `GET /model` tells."""
-        import paddle
-
+    def model_info(self) -> dict[str, Any]:
+        """The model's part of `GET /model`."""
         model = self.model
         return {
             "name": model.path.resolve().name,
@@ -54,48 +76,37 @@ class Judge:
             "paddle": paddle.__version__,
         }
 
-    def answer(self, jobs: Sequence[dict[str, Any]], files: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Judges images.
-
-        Args:
-            jobs: `kind` ("classify" or "paddlex"), `name` of the file, `top`: how many classes to tell.
-            files: What the client sent for each.
-
-        Returns:
-            For each `top` as [index, class, probability] and `none_of_these`, or `error` and its HTTP `status`.
-        """
-        read = list(self.threads.map(self._read, jobs, files))
-        rows = iter(self._probabilities([one["pixels"] for one in read if "pixels" in one]))
-        answers = [self._told(one, next(rows)) if "pixels" in one else one for one in read]
-        if any(one.pop("large", False) for one in read):
+    def run(self, tasks: Sequence[Task], files: Sequence[bytes]) -> list[Result]:
+        """Classifies files; those that are no images get a RefusalError of their own."""
+        decoded = list(self.decoders.map(self._decode, tasks, files))
+        rows = iter(self._probabilities([one.pixels for one in decoded if isinstance(one, _Decoded)]))
+        results: list[Result] = [
+            self._predict(one, next(rows)) if isinstance(one, _Decoded) else one for one in decoded
+        ]
+        if any(isinstance(one, _Decoded) and one.is_large for one in decoded):
             machine.release_memory()
-        return answers
+        return results
 
-    def _read(self, job: dict[str, Any], data: bytes) -> dict[str, Any]:
-        read = {"top": job["top"]}
-        if job["kind"] == "paddlex":
-            request = paddlex_protocol.parse(data)
-            if "error" in request:
-                return request
-            data, read["top"], read["draw"] = request["image"], request["topk"] or job["top"], request["visualize"]
-        image = decoding.read(data, job["name"], self.max_pixels)
-        small = decoding.shrink(image, self.model.transform, job["name"])
-        if isinstance(small, dict):
-            return small
-        if read.get("draw"):
-            read["draw"] = image
-        return read | {"pixels": small, "large": image.width * image.height > LARGE_PIXELS}
+    def _decode(self, task: Task, data: bytes) -> _Decoded | RefusalError:
+        top_k, draws = task.top_k, False
+        try:
+            if task.paddlex:
+                request = paddlex_protocol.parse(data)
+                data, top_k, draws = request.image, request.top_k or top_k, request.visualize
+            image = decoding.decode(data, task.name, self.max_pixels)
+            pixels = decoding.transform(image, self.model.transform, task.name)
+        except RefusalError as error:
+            return error
+        return _Decoded(pixels, top_k, image if draws else None, image.width * image.height > LARGE_PIXELS)
 
     def _probabilities(self, images: list[np.ndarray]) -> np.ndarray:
         return self.model.predict(np.stack(images)) if images else np.zeros((0, len(self.model.class_names)))
 
-    def _told(self, read: dict[str, Any], row: np.ndarray) -> dict[str, Any]:
-        best = rank_classes(row, self.model.class_names, read["top"])
+    def _predict(self, decoded: _Decoded, row: np.ndarray) -> Prediction:
+        ranked = rank_classes(row, self.model.class_names, decoded.top_k)
         threshold = self.model.threshold
-        told: dict[str, Any] = {
-            "top": [[self.indices[name], name, probability] for name, probability in best],
-            "none_of_these": threshold is not None and best[0][1] < threshold,
-        }
-        if read.get("draw"):
-            told["image"] = paddlex_protocol.draw(read["draw"], *best[0])
-        return told
+        return Prediction(
+            [(self.indices[name], name, probability) for name, probability in ranked],
+            threshold is not None and ranked[0][1] < threshold,
+            paddlex_protocol.draw(decoded.original, *ranked[0]) if decoded.original else b"",
+        )

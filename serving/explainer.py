@@ -1,4 +1,4 @@
-"""What the explaining worker does: Grad-CAM over an image, with the run that the exported model came from."""
+"""Grad-CAM in a worker: heat maps of images, from the training run that the exported model came from."""
 
 import io
 from collections.abc import Sequence
@@ -6,13 +6,19 @@ from typing import Any
 
 from PIL import Image
 
+from evaluation import gradcam
+from evaluation.predictors import RunModel
+from evaluation.thumbnails import SIDE, Thumbnails
+from models.runs import find_run, run_settings
 from serving import decoding
+from serving.messages import HeatMap, Result, Task
+from serving.refusal import RefusalError
 from system import machine
 from system.errors import UserError
 
 
 class Explainer:
-    """A trained run that shows where an image speaks for a class."""
+    """A trained run that shows which parts of an image speak for a class."""
 
     def __init__(self, run: str, overrides: Sequence[str], max_pixels: int):
         """Loads the run.
@@ -20,45 +26,35 @@ class Explainer:
         Raises:
             UserError: It cannot be read.
         """
-        from evaluation.predictors import RunModel
-        from evaluation.thumbnails import SIDE, Thumbnails
-        from models.checkpoint import find, run_settings
-
-        found = find(run, "")
-        self.settings = run_settings(found, list(overrides))
-        machine.select_device(self.settings)
-        self.model, self.max_pixels = RunModel(found, self.settings), max_pixels
+        found = find_run(run, "")
+        settings = run_settings(found, list(overrides))
+        machine.select_device(settings)
+        self.model, self.max_pixels = RunModel(found, settings), max_pixels
         transform = self.model.transform
-        # The heat map lies over the section that the network sees, larger where the network sees little.
-        small = max(transform.height, transform.width) < SIDE
-        self.shown = Thumbnails(transform, max_pixels).transform if small else transform
+        # The heat map is drawn over the crop that the network sees, enlarged where the network takes a small one.
+        is_small = max(transform.height, transform.width) < SIDE
+        self.background = Thumbnails(transform, max_pixels).transform if is_small else transform
 
-    def about(self) -> dict[str, Any]:
-        """What the server checks: that the run knows the classes of the exported model."""
+    def model_info(self) -> dict[str, Any]:
+        """What the server compares: the run's classes must be those of the exported model."""
         return {"classes": self.model.class_names}
 
-    def answer(self, jobs: Sequence[dict[str, Any]], files: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Draws a heat map over each image: `image` as the bytes of a PNG, or `error` and its HTTP `status`.
+    def run(self, tasks: Sequence[Task], files: Sequence[bytes]) -> list[Result]:
+        """Draws a heat map over each image; files that are no images get a RefusalError of their own."""
+        return [self._explain(task, data) for task, data in zip(tasks, files, strict=True)]
 
-        Args:
-            jobs: `name` of the file, `class`: which class is to be explained; "": the likeliest.
-        """
-        return [self._one(job, data) for job, data in zip(jobs, files, strict=True)]
-
-    def _one(self, job: dict[str, Any], data: bytes) -> dict[str, Any]:
-        from evaluation import gradcam
-
-        image = decoding.read(data, job["name"], self.max_pixels)
-        small = decoding.shrink(image, self.model.transform, job["name"])
-        if isinstance(small, dict):
-            return small
-        names = self.model.class_names
-        index = names.index(job["class"]) if job["class"] else int(self.model.predict(small[None])[0].argmax())
+    def _explain(self, task: Task, data: bytes) -> Result:
         try:
-            heat = self.model.explain(small[None], [index])[0]
+            image = decoding.decode(data, task.name, self.max_pixels)
+            pixels = decoding.transform(image, self.model.transform, task.name)[None]
+            names = self.model.class_names
+            index = names.index(task.class_name) if task.class_name else int(self.model.predict(pixels)[0].argmax())
+            heatmap = self.model.explain(pixels, [index])[0]
+        except RefusalError as error:
+            return error
         except UserError as error:
-            return {"error": str(error), "status": 400}
+            return RefusalError(400, str(error))
         file = io.BytesIO()
-        seen = Image.fromarray(self.shown(image).transpose(1, 2, 0))
-        gradcam.overlay(seen, heat).save(file, "PNG")
-        return {"image": file.getvalue(), "class": names[index]}
+        crop = Image.fromarray(self.background(image).transpose(1, 2, 0))
+        gradcam.overlay(crop, heatmap).save(file, "PNG")
+        return HeatMap(file.getvalue())

@@ -1,33 +1,35 @@
-"""How the server and a worker talk over the worker's stdin and stdout: a JSON head and blocks of bytes.
+"""Message framing over a worker's stdin and stdout: a JSON head, then blocks of bytes.
 
-A frame is the length of the head (4 bytes, big-endian), the head, and the blocks one after the other, whose sizes the
-head lists. Nothing is pickled: a frame can hold no code.
+A frame is the length of the head (4 bytes, big-endian), the head, and the blocks one after another; the head lists
+their sizes. Nothing is pickled, so a frame cannot carry code.
 """
 
 import asyncio
 import json
 import struct
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _LENGTH = struct.Struct(">I")
 
+Frame = tuple[dict[str, Any], list[bytes]]
 
-def pack(head: dict, blocks: Sequence[bytes] = ()) -> list[bytes]:
-    """Makes a frame, in pieces to be written one after the other."""
+
+def pack(head: dict[str, Any], blocks: Sequence[bytes] = ()) -> list[bytes]:
+    """Builds a frame, in pieces to be written one after another."""
     text = json.dumps(head | {"sizes": [len(block) for block in blocks]}).encode()
     return [_LENGTH.pack(len(text)) + text, *blocks]
 
 
-def write(stream: BinaryIO, head: dict, blocks: Sequence[bytes] = ()) -> None:
+def write(stream: BinaryIO, head: dict[str, Any], blocks: Sequence[bytes] = ()) -> None:
     """Writes a frame to a pipe."""
     for piece in pack(head, blocks):
         stream.write(piece)
     stream.flush()
 
 
-def read(stream: BinaryIO) -> tuple[dict, list[bytes]] | None:
-    """Reads a frame from a buffered pipe; None where the other side has closed it."""
+def read(stream: BinaryIO) -> Frame | None:
+    """Reads a frame from a buffered pipe; None at its end."""
     start = stream.read(_LENGTH.size)
     if len(start) < _LENGTH.size:
         return None
@@ -35,8 +37,8 @@ def read(stream: BinaryIO) -> tuple[dict, list[bytes]] | None:
     return head, [stream.read(size) for size in head["sizes"]]
 
 
-async def receive(stream: asyncio.StreamReader) -> tuple[dict, list[bytes]]:
-    """Reads a frame without holding up the event loop.
+async def receive(stream: asyncio.StreamReader) -> Frame:
+    """Reads a frame without blocking the event loop.
 
     Raises:
         asyncio.IncompleteReadError: The other side has closed the pipe.

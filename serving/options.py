@@ -1,4 +1,4 @@
-"""How a server is to behave: every option with its default, its range and its help, once."""
+"""Options of the server: every one with its default, range and help, in one place."""
 
 import argparse
 import os
@@ -29,18 +29,18 @@ class Options:
     relabel_file: Path | None = None
     token: str = ""
     host: str = "127.0.0.1"
-    port: int = _option(8000, 0, 65535, "port to listen on; 0: any that is free")
-    workers: int = _option(0, 0, 256, "processes that judge images; 0: one a core, at most 8, or one on a GPU")
-    max_batch: int = _option(16, 1, 1024, "images that a worker judges at once, at most")
-    max_wait_ms: float = _option(2.0, 0, 1000, "how long an image waits for others to join its batch")
-    queue_size: int = _option(256, 1, 100_000, "images that may wait; beyond it requests are refused with 503")
-    deadline_seconds: float = _option(10.0, 0.1, 3600, "a request not answered by then is refused with 503")
+    port: int = _option(8000, 0, 65535, "port to listen on; 0: any free port")
+    workers: int = _option(0, 0, 256, "worker processes; 0: one per core, at most 8, or one on a GPU")
+    max_batch: int = _option(16, 1, 1024, "largest batch, in images")
+    max_wait_ms: float = _option(2.0, 0, 1000, "how long an image waits for its batch to fill")
+    queue_size: int = _option(256, 1, 100_000, "images that may wait; requests beyond it are refused with 503")
+    deadline_seconds: float = _option(10.0, 0.1, 3600, "a request not completed by then is refused with 503")
     upload_seconds: float = _option(30.0, 0.1, 3600, "a body not received by then is refused with 408")
-    hang_seconds: float = _option(120.0, 1, 3600, "a worker that computes longer on one batch is replaced")
-    watch_seconds: float = _option(2.0, 0, 3600, "how often to look for a new export; 0: on SIGHUP only")
-    max_body_mb: float = _option(32.0, 0.001, 2048, "largest body of a request")
-    max_upload_mb: float = _option(512.0, 0.001, 65536, "bodies held in memory at a time, all requests together")
-    max_files: int = _option(64, 1, 10_000, "images in one request, at most")
+    hang_seconds: float = _option(120.0, 1, 3600, "a worker that spends longer on one batch is replaced")
+    watch_seconds: float = _option(2.0, 0, 3600, "how often to check for a new export; 0: on SIGHUP only")
+    max_body_mb: float = _option(32.0, 0.001, 2048, "largest request body")
+    max_upload_mb: float = _option(512.0, 0.001, 65536, "request bodies held in memory, all requests together")
+    max_files: int = _option(64, 1, 10_000, "images per request, at most")
     max_pixels: int = _option(50_000_000, 1, 10**9, "largest width x height of an image")
 
     @property
@@ -54,18 +54,23 @@ class Options:
         return max(self.body_bytes, int(self.max_upload_mb * 2**20))
 
 
+def option_name(name: str) -> str:
+    """The command-line option of a field."""
+    return f"--{name.replace('_', '-')}"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a command line."""
     parser.add_argument(
-        "arguments", nargs="*", metavar="FOLDER|KEY=VALUE", help="the exported folder (the newest one), and settings"
+        "arguments", nargs="*", metavar="FOLDER|KEY=VALUE", help="the exported model (the newest one), and settings"
     )
-    parser.add_argument("--run", metavar="FOLDER", help="the run it was exported from: lets /gradcam explain answers")
-    parser.add_argument("--relabel-file", metavar="FILE", help="where /relabel notes wrong answers (nowhere)")
+    parser.add_argument("--run", metavar="FOLDER", help="the run it was exported from; enables /gradcam")
+    parser.add_argument("--relabel-file", metavar="FILE", help="file that /relabel appends to; enables /relabel")
     parser.add_argument("--host", default=Options.host, help="address to listen on (%(default)s: this machine only)")
     for one in fields(Options):
         if one.metadata:
             parser.add_argument(
-                f"--{one.name.replace('_', '-')}", type=type(one.default), default=one.default, metavar="N",
+                option_name(one.name), type=type(one.default), default=one.default, metavar="N",
                 help=one.metadata["help"] + " (%(default)s)",
             )  # fmt: skip
 
@@ -74,20 +79,13 @@ def read(arguments: argparse.Namespace) -> Options:
     """Checks a command line.
 
     Raises:
-        UserError: An option is out of its range, or a folder is not there.
+        UserError: An option is out of range, or a folder does not exist.
     """
-    overrides, named = cli.split_overrides(arguments.arguments)
-    if len(named) > 1:
-        raise UserError(f"{named[1]}: one folder is served at a time; start another serve.py on another --port")
-    numbers = {one.name: getattr(arguments, one.name) for one in fields(Options) if one.metadata}
-    for one in fields(Options):
-        low, high = one.metadata.get("low"), one.metadata.get("high")
-        if one.metadata and not low <= numbers[one.name] <= high:
-            name = f"--{one.name.replace('_', '-')}"
-            raise UserError(f"{name} {numbers[one.name]}: out of range; give {low} to {high}")
-    if numbers["max_files"] > numbers["queue_size"]:
-        raise UserError(f"--max-files {numbers['max_files']}: would never fit --queue-size; make the queue larger")
-    folder = Path(named[0]) if named else newest_export(Path(config.load(arguments.config, overrides).export_dir))
+    overrides, folders = cli.split_overrides(arguments.arguments)
+    if len(folders) > 1:
+        raise UserError(f"{folders[1]}: one folder is served at a time; start another serve.py on another --port")
+    numbers = _numbers(arguments)
+    folder = Path(folders[0]) if folders else newest_export(Path(config.load(arguments.config, overrides).export_dir))
     if not (folder / DESCRIPTION).is_file():
         raise UserError(f"{folder}: no {DESCRIPTION} there; name a folder that export.py made")
     if arguments.run and not Path(arguments.run).is_dir():
@@ -102,6 +100,17 @@ def read(arguments: argparse.Namespace) -> Options:
         host=arguments.host,
         **numbers,
     )
+
+
+def _numbers(arguments: argparse.Namespace) -> dict[str, Any]:
+    numbers = {one.name: getattr(arguments, one.name) for one in fields(Options) if one.metadata}
+    for one in fields(Options):
+        low, high = one.metadata.get("low"), one.metadata.get("high")
+        if one.metadata and not low <= numbers[one.name] <= high:
+            raise UserError(f"{option_name(one.name)} {numbers[one.name]}: out of range; give {low} to {high}")
+    if numbers["max_files"] > numbers["queue_size"]:
+        raise UserError(f"--max-files {numbers['max_files']}: more than --queue-size; make the queue larger")
+    return numbers
 
 
 def newest_export(export_dir: Path) -> Path:

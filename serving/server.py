@@ -1,4 +1,4 @@
-"""The life of a server: start, take up new exports, drain on SIGTERM."""
+"""Server lifecycle: start the workers, load new exports, drain on SIGTERM."""
 
 import asyncio
 import contextlib
@@ -7,48 +7,92 @@ import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from types import FrameType
 
 import uvicorn
 
 import config
 from inference.description import DESCRIPTION
 from serving.app import build
+from serving.messages import WorkerPlan
 from serving.monitoring import Monitor
 from serving.options import Options
-from serving.worker_pool import Pool
-from serving.worker_process import StartError
+from serving.worker_pool import WorkerPool
+from serving.worker_process import WorkerStartError
 from system import machine
 from system.errors import UserError
 from system.files import file_digest
 
-# Workers that --workers 0 starts, at most: each holds a model and a Paddle in memory.
-MOST_WORKERS = 8
-# Images that may wait to be explained: each takes as long as many answers.
+# Upper limit of --workers 0: each worker holds a model and a copy of Paddle in memory.
+MAX_WORKERS = 8
+# Images that may wait for a heat map: each takes as long as many predictions.
 EXPLAIN_QUEUE = 8
-# Tries to take up a folder that is being copied while it is looked at.
-TRIES = 5
+# Attempts to load a folder, which may still be being copied at the first.
+MAX_ATTEMPTS = 5
 
 
-def plan(options: Options) -> tuple[dict[str, Any], int]:
-    """Shares the cores out.
+def run(options: Options) -> None:
+    """Serves until SIGTERM or Ctrl-C.
+
+    Raises:
+        UserError: The port is taken, or the folder cannot be served.
+    """
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    # asyncio disables Nagle's algorithm only where the protocol is named; else small responses wait 40 ms.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((options.host, options.port))
+        except OSError as error:
+            where, reason = f"{options.host}:{options.port}", error.strerror or error
+            raise UserError(f"{where}: cannot listen there ({reason}); use another --port") from None
+        asyncio.run(_serve(options, listener))
+
+
+async def _serve(options: Options, listener: socket.socket) -> None:
+    monitor = Monitor()
+    plan, count = plan_workers(options)
+    classifiers = WorkerPool(options, monitor, plan, count)
+    explainers = None
+    if options.run:
+        one_by_one = replace(options, max_batch=1, max_wait_ms=0, queue_size=EXPLAIN_QUEUE)
+        # A monitor of its own: /metrics is about predictions.
+        explainers = WorkerPool(one_by_one, Monitor(), replace(plan, run=str(options.run), pin_cores=False), 1)
+    settings = uvicorn.Config(
+        build(options, monitor, classifiers, explainers), lifespan="off", log_level="warning", access_log=False,
+        server_header=False, timeout_graceful_shutdown=int(options.deadline_seconds + options.upload_seconds) + 1,
+    )  # fmt: skip
+    server = Server(settings, classifiers)
+    manager = asyncio.create_task(_manage(options, classifiers, explainers, server, listener))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        manager.cancel()
+        (outcome,) = await asyncio.gather(manager, return_exceptions=True)
+        await asyncio.gather(*(pool.stop() for pool in (classifiers, explainers) if pool))
+    if isinstance(outcome, UserError):
+        raise outcome
+
+
+def plan_workers(options: Options) -> tuple[WorkerPlan, int]:
+    """Divides the CPU cores among the workers.
 
     Returns:
-        What each worker is told, and how many there are to be.
+        What each worker loads, and the number of workers.
     """
     settings = config.load(options.config_file, options.overrides)
-    on_gpu = settings.device.startswith("gpu") or (settings.device == "auto" and _gpu_build())
-    count = options.workers or (1 if on_gpu else min(MOST_WORKERS, machine.cores()))
+    on_gpu = settings.device.startswith("gpu") or (settings.device == "auto" and _has_gpu_build())
+    count = options.workers or (1 if on_gpu else min(MAX_WORKERS, machine.cores()))
     threads = settings.threads if settings.threads != "auto" else max(1, machine.cores() // count)
-    told = {
-        "folder": str(options.folder), "config_file": options.config_file, "overrides": list(options.overrides),
-        "threads": threads, "engine": settings.engine, "max_pixels": options.max_pixels, "run": "", "bound": not on_gpu,
-    }  # fmt: skip
-    return told, count
+    plan = WorkerPlan(
+        str(options.folder), options.config_file, options.overrides, threads, settings.engine, options.max_pixels,
+        pin_cores=not on_gpu,
+    )  # fmt: skip
+    return plan, count
 
 
-def _gpu_build() -> bool:
-    """Tells whether the GPU build of Paddle is installed, without importing it."""
+def _has_gpu_build() -> bool:
+    """Whether the GPU build of Paddle is installed; does not import it."""
     try:
         return bool(importlib.metadata.version("paddlepaddle-gpu"))
     except importlib.metadata.PackageNotFoundError:
@@ -56,15 +100,15 @@ def _gpu_build() -> bool:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which ends with exit status 0 when it was told to end, and says so to the pool first."""
+    """uvicorn that exits with status 0 on SIGTERM, and refuses new images from that moment on."""
 
-    def __init__(self, settings: uvicorn.Config, pool: Pool):
+    def __init__(self, settings: uvicorn.Config, pool: WorkerPool):
         super().__init__(settings)
         self.pool = pool
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ends on SIGTERM and Ctrl-C without raising them again at the end."""
+        """Handles SIGTERM and Ctrl-C, and does not raise them again at the end as uvicorn does."""
         before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
@@ -72,87 +116,52 @@ class Server(uvicorn.Server):
             for one, handler in before.items():
                 signal.signal(one, handler)
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """Refuses new images from now on; what waits is answered."""
-        self.pool.draining = True
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Refuses new images; those in the queue are processed."""
+        self.pool.is_draining = True
         super().handle_exit(sig, frame)
 
 
-def run(options: Options) -> None:
-    """Serves until told to end.
-
-    Raises:
-        UserError: The port is taken, or the folder cannot be served.
-    """
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    # asyncio sends small answers at once only where the protocol is named; else they wait 40 ms for an acknowledgement.
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((options.host, options.port))
-        except OSError as error:
-            told = f"cannot listen there ({error.strerror or error}); use another --port"
-            raise UserError(f"{options.host}:{options.port}: {told}") from None
-        asyncio.run(_serve(options, listening))
-
-
-async def _serve(options: Options, listening: socket.socket) -> None:
-    monitor = Monitor()
-    told, count = plan(options)
-    pool = Pool(options, monitor, told, count)
-    explainer = None
-    if options.run:
-        one_by_one = replace(options, max_batch=1, max_wait_ms=0, queue_size=EXPLAIN_QUEUE)
-        # Figures of its own: /metrics tells of predictions.
-        explainer = Pool(one_by_one, Monitor(), told | {"run": str(options.run), "bound": False}, 1)
-    settings = uvicorn.Config(
-        build(options, monitor, pool, explainer), lifespan="off", log_level="warning", access_log=False,
-        server_header=False, timeout_graceful_shutdown=int(options.deadline_seconds + options.upload_seconds) + 1,
-    )  # fmt: skip
-    server = Server(settings, pool)
-    keeper = asyncio.create_task(_keep(options, pool, explainer, server, listening))
-    try:
-        await server.serve(sockets=[listening])
-    finally:
-        keeper.cancel()
-        ended = await asyncio.gather(keeper, return_exceptions=True)
-        await asyncio.gather(*(one.stop() for one in (pool, explainer) if one))
-    if isinstance(ended[0], UserError):
-        raise ended[0]
-
-
-async def _keep(options: Options, pool: Pool, explainer: Pool | None, server: Server, listening: socket.socket) -> None:
-    """Starts the workers, and starts new ones whenever the folder holds another export."""
-    asked = asyncio.Event()
+async def _manage(
+    options: Options, classifiers: WorkerPool, explainers: WorkerPool | None, server: Server, listener: socket.socket
+) -> None:
+    """Starts the workers, then loads every new export."""
+    reload_requested = asyncio.Event()
     if hasattr(signal, "SIGHUP"):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_requested.set)
     try:
-        await pool.start()
-        if explainer:
-            await explainer.start()
-    except StartError as error:
+        await classifiers.start()
+        if explainers:
+            await explainers.start()
+    except WorkerStartError as error:
         server.should_exit = True
         raise UserError(str(error)) from None
-    host, port = listening.getsockname()[:2]
+    host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    pool.tell(f"{pool.about['name']} on {address}, {pool.count} workers, {pool.about['engine']}")
-    failed, tries = "", 0
+    info = classifiers.model_info
+    classifiers.log(f"{info['name']} on {address}, {classifiers.count} workers, {info['engine']}")
+    await _watch(options, classifiers, reload_requested)
+
+
+async def _watch(options: Options, pool: WorkerPool, reload_requested: asyncio.Event) -> None:
+    """Starts new workers whenever the folder holds another export, or on SIGHUP."""
+    failed_digest, attempts = "", 0
     while True:
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asked.wait(), options.watch_seconds or None)
-            failed = ""
-        asked.clear()
+            await asyncio.wait_for(reload_requested.wait(), options.watch_seconds or None)
+            failed_digest = ""
+        reload_requested.clear()
         digest = _digest(options)
-        tries = tries if digest == failed else 0
-        if not digest or digest == pool.about["digest"] or tries >= TRIES:
+        attempts = attempts if digest == failed_digest else 0
+        if not digest or digest == pool.model_info["digest"] or attempts >= MAX_ATTEMPTS:
             continue
         try:
             await pool.start()
             pool.monitor.reloads.inc()
-            pool.tell(f"{pool.about['name']}: the new export is served, {pool.about['engine']}")
-        except StartError as error:
-            failed, tries = digest, tries + 1
-            pool.tell(f"{error}; the old export is served on")
+            pool.log(f"{pool.model_info['name']}: now serving the new export, {pool.model_info['engine']}")
+        except WorkerStartError as error:
+            failed_digest, attempts = digest, attempts + 1
+            pool.log(f"{error}; still serving the old export")
 
 
 def _digest(options: Options) -> str:

@@ -1,12 +1,12 @@
-"""Bodies as they come in: counted, limited and timed while they stream, and taken apart into images.
+"""Request bodies: counted, limited and timed while they stream, and parsed into images.
 
-Nothing is written to disk, and nothing larger than the limits is ever held.
+Nothing is written to disk, and never more than the limits is held in memory.
 """
 
 import contextlib
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 import anyio
@@ -17,29 +17,31 @@ from starlette.requests import ClientDisconnect
 
 from serving.monitoring import Monitor
 from serving.options import Options
-from serving.worker_pool import RefusalError
+from serving.refusal import RefusalError
 
-FIELDS = ("files", "file")
+FILE_FIELDS = ("files", "file")
 # Text fields of a form beside its files, and the size of each in bytes.
 MAX_FIELDS, FIELD_BYTES = 8, 4096
-# A body that is refused is read on for so long, so that the client gets to read the answer instead of a broken pipe.
+# The rest of a refused body is read for this long, so that the client receives the error and not a broken pipe.
 LINGER_SECONDS = 2.0
 NAME_LENGTH = 200
+# What a file without a name is called in the response.
+UNNAMED = "picture"
 
 
-class _InMemory(MultiPartParser):
-    """Files of a form stay in memory, whatever their size: the limit of the body limits them."""
+class _InMemoryParser(MultiPartParser):
+    """Keeps a form's files in memory, whatever their size: the limit of the body bounds them."""
 
     spool_max_size = sys.maxsize
 
 
 @dataclass
 class Upload:
-    """What a request brought.
+    """The content of a request.
 
     Attributes:
-        names: Of the files, as the client calls them, for its own reading only.
-        files: Their bytes.
+        names: File names as the client sent them; only ever returned to that client.
+        files: Bytes of each file.
         fields: Text fields of the form.
     """
 
@@ -49,22 +51,22 @@ class Upload:
 
 
 class Uploads:
-    """Keeps the sum of all bodies below a limit; use `held` around everything that holds one."""
+    """Keeps the sum of all bodies in memory below a limit; wrap whatever holds a body in `hold`."""
 
     def __init__(self, options: Options, monitor: Monitor):
         self.options, self.monitor, self.bytes = options, monitor, 0
 
     @contextlib.asynccontextmanager
-    async def held(self, request: Request) -> AsyncIterator["Body"]:
-        """Gives the request's body to read; its bytes count until the block ends."""
+    async def hold(self, request: Request) -> AsyncIterator["Body"]:
+        """Yields the request's body; its bytes count until the block ends."""
         body = Body(request, self)
         try:
             yield body
         finally:
-            self.count(-body.size)
+            self.add(-body.size)
 
-    def count(self, size: int) -> None:
-        """Adds bytes to those held."""
+    def add(self, size: int) -> None:
+        """Adds to the bytes held."""
         self.bytes += size
         self.monitor.uploads.set(self.bytes)
 
@@ -77,35 +79,38 @@ class Body:
         self.size = 0
 
     async def read(self, limit: int | None = None) -> bytes:
-        """Reads it whole.
+        """Reads the whole body.
+
+        Args:
+            limit: Largest size in bytes; the option's when left out.
 
         Raises:
-            RefusalError: It is too large, too slow, or the memory for bodies is used up.
+            RefusalError: It is too large or too slow, or the memory for bodies is used up.
         """
         with self._timed():
-            return b"".join([piece async for piece in self._stream(limit or self.options.body_bytes)])
+            return b"".join([chunk async for chunk in self._stream(limit or self.options.body_bytes)])
 
     async def images(self) -> Upload:
-        """Reads images: files of a form, or the body itself.
+        """Reads image files: those of a form, or the body itself.
 
         Raises:
-            RefusalError: As `read`, or the body is of another kind, or without an image.
+            RefusalError: As `read`, or the body has another content type, or holds no image.
         """
-        kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "multipart/form-data":
+        content_type = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type == "multipart/form-data":
             upload = await self._form()
-        elif kind.startswith("image/") or kind == "application/octet-stream":
-            upload = Upload(["picture"], [await self.read()])
+        elif content_type.startswith("image/") or content_type == "application/octet-stream":
+            upload = Upload([UNNAMED], [await self.read()])
         else:
-            await self._linger()
-            told = f"Content-Type {kind[:60]}" if kind else "no Content-Type"
-            raise RefusalError(415, f"{told}: send multipart/form-data with files, or an image as image/jpeg")
+            await self._discard()
+            found = f"Content-Type {content_type[:60]}" if content_type else "no Content-Type"
+            raise RefusalError(415, f"{found}: send multipart/form-data with files, or an image as image/jpeg")
         if not upload.files or upload.files == [b""]:
-            raise RefusalError(400, "no image came; send one as the body, or several as form fields called files")
+            raise RefusalError(400, "no image received; send one as the body, or several as form fields called files")
         return upload
 
     async def _form(self) -> Upload:
-        parser = _InMemory(
+        parser = _InMemoryParser(
             self.request.headers, self._stream(self.options.body_bytes),
             max_files=self.options.max_files, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES,
         )  # fmt: skip
@@ -113,40 +118,40 @@ class Body:
             with self._timed():
                 form = await parser.parse()
         except MultiPartException as error:
-            await self._linger()
+            await self._discard()
             status = 413 if "Too many" in error.message else 400
-            raise RefusalError(status, f"the form cannot be read ({error.message.rstrip('.')}); mend it") from None
-        # What else a crafted form makes the parser stumble over is the client's doing.
+            raise RefusalError(status, f"malformed form ({error.message.rstrip('.')}); correct it") from None
+        # A crafted form makes the parser raise other errors too; all of them are the client's.
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            await self._linger()
-            raise RefusalError(400, f"the form cannot be read ({type(error).__name__}); mend it") from None
+            await self._discard()
+            raise RefusalError(400, f"malformed form ({type(error).__name__}); correct it") from None
         upload = Upload()
         for name, value in form.multi_items():
             if not isinstance(value, UploadFile):
                 upload.fields[name] = value
-            elif name in FIELDS:
-                upload.names.append(clean(value.filename or "") or "picture")
+            elif name in FILE_FIELDS:
+                upload.names.append(clean(value.filename or "") or UNNAMED)
                 upload.files.append(value.file.read())
                 value.file.close()
             else:
                 raise RefusalError(400, f"field {clean(name)!r}: unknown; send images in fields called files")
         return upload
 
-    async def _stream(self, limit: int) -> AsyncIterator[bytes]:
+    async def _stream(self, limit: int) -> AsyncGenerator[bytes, None]:
         too_large = RefusalError(413, f"the body is larger than {limit / 2**20:g} MB; send fewer or smaller images")
         declared = self.request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
-            await self._linger()
+            await self._discard()
             raise too_large
-        async for piece in self.request.stream():
-            self.size += len(piece)
-            self.uploads.count(len(piece))
+        async for chunk in self.request.stream():
+            self.size += len(chunk)
+            self.uploads.add(len(chunk))
             if self.size > limit:
-                await self._linger()
+                await self._discard()
                 raise too_large
             if self.uploads.bytes > self.options.upload_bytes:
                 raise RefusalError(503, "too many uploads at a time; try again in a moment", 1)
-            yield piece
+            yield chunk
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
@@ -155,11 +160,11 @@ class Body:
             with anyio.fail_after(seconds):
                 yield
         except TimeoutError:
-            told = f"the body did not come within {seconds:g} s; send it faster, or in parts"
-            raise RefusalError(408, told) from None
+            message = f"the body was not received within {seconds:g} s; send it faster, or fewer images at a time"
+            raise RefusalError(408, message) from None
 
-    async def _linger(self) -> None:
-        """Throws away what still comes, for a while."""
+    async def _discard(self) -> None:
+        """Reads and drops what still arrives, for a limited time."""
         if self.request.headers.get("expect", "").lower() == "100-continue" and not self.size:
             return
         seconds = min(LINGER_SECONDS, self.options.upload_seconds / 2)
@@ -169,6 +174,6 @@ class Body:
 
 
 def clean(text: str) -> str:
-    """Makes a client's text fit for one line of an answer or a file: no control characters, no half characters."""
+    """Makes a client's text safe for one line of a response or file: no control characters, no lone surrogates."""
     text = text.encode("utf-8", "replace").decode("utf-8")[: 4 * NAME_LENGTH]
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text).strip()[:NAME_LENGTH]

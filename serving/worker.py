@@ -1,70 +1,83 @@
-"""A worker process: decodes images and judges them with one predictor, batch by batch, until its stdin is closed.
+"""Program of a worker process: loads a model and processes batches until its stdin is closed.
 
-Started by `serving.process`. The first frame says what to load; each further one holds jobs of
-`serving.pool.Job`. Decoding happens here and never in the process that speaks HTTP, so an image that makes a decoder
-crash costs one worker, which is replaced.
+The first frame is a WorkerPlan, each further one a batch of tasks. Images are decoded here and never in the process
+that speaks HTTP, so an image that crashes a decoder costs one worker, which is replaced.
 """
 
 import os
 import signal
-from typing import BinaryIO
+from collections.abc import Sequence
+from typing import Any, BinaryIO, Protocol
 
 import config
 from serving import frames
+from serving.messages import Result, Task, WorkerPlan, pack_results
 from system import machine
 from system.errors import UserError
 
 NICENESS = 5
 
 
-def _pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Takes stdin and stdout for frames; whatever prints, C++ code included, goes to stderr from now on."""
+class Model(Protocol):
+    """What a worker runs: a BatchClassifier or an Explainer."""
+
+    def model_info(self) -> dict[str, Any]:
+        """What the server is to know of the model."""
+
+    def run(self, tasks: Sequence[Task], files: Sequence[bytes]) -> list[Result]:
+        """Processes a batch: one result per file."""
+
+
+def main() -> None:
+    """Loads what the first frame names, reports that it is ready, and processes batches."""
+    _ignore_signals()
+    if hasattr(os, "nice"):
+        # Where cores are scarce HTTP goes first: it needs little, and every client waits for it.
+        os.nice(NICENESS)
+    incoming, outgoing = _take_pipes()
+    frame = frames.read(incoming)
+    if frame is None:
+        return
+    plan, _ = frame
+    plan.pop("sizes")
+    try:
+        model = _load(WorkerPlan(**plan))
+    except UserError as error:
+        frames.write(outgoing, {"failed": str(error)})
+        return
+    # Again: paddle installs handlers of its own on import, and they abort.
+    _ignore_signals()
+    frames.write(outgoing, {"ready": model.model_info()})
+    while (frame := frames.read(incoming)) is not None:
+        head, files = frame
+        results, images = pack_results(model.run([Task(**task) for task in head["tasks"]], files))
+        frames.write(outgoing, {"results": results}, images)
+
+
+def _ignore_signals() -> None:
+    """Ctrl-C and a service manager's SIGTERM reach the whole process group; the server decides when workers end."""
+    for one in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(one, signal.SIG_IGN)
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Reserves stdin and stdout for frames; anything printed from now on, C++ code included, goes to stderr."""
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     return incoming, outgoing
 
 
-def _ignore_signals() -> None:
-    """Ctrl-C and a service manager's SIGTERM reach the whole group; the server decides when its workers end."""
-    for one in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        signal.signal(one, signal.SIG_IGN)
-
-
-def main() -> None:
-    """Loads what the first frame names, says so, and answers until there is no more to do."""
-    _ignore_signals()
-    if hasattr(os, "nice"):
-        # Where cores are short, HTTP goes first: it needs little, and everybody waits for it.
-        os.nice(NICENESS)
-    incoming, outgoing = _pipes()
-    plan = frames.read(incoming)
-    if plan is None:
-        return
-    try:
-        judge = _load(plan[0])
-    except UserError as error:
-        frames.write(outgoing, {"failed": str(error)})
-        return
-    # Once more: importing paddle has put handlers of its own in place, which abort.
-    _ignore_signals()
-    frames.write(outgoing, {"ready": judge.about()})
-    while (frame := frames.read(incoming)) is not None:
-        head, blocks = frame
-        answers = judge.answer(head["jobs"], blocks)
-        images = [answer.pop("image", b"") for answer in answers]
-        frames.write(outgoing, {"answers": answers}, images)
-
-
-def _load(plan: dict):
-    settings = config.load(plan["config_file"], plan["overrides"])
-    settings = settings.model_copy(update={"threads": plan["threads"]})
-    machine.bind(plan["cores"])
+def _load(plan: WorkerPlan) -> Model:
+    """Prepares the machine, then imports what the plan needs and no more: a classifier carries no training code."""
+    settings = config.load(plan.config_file, plan.overrides)
+    settings = settings.model_copy(update={"threads": plan.threads})
+    machine.bind(plan.cores)
     machine.prepare(settings)
-    if plan["run"]:
+    if plan.run:
         from serving.explainer import Explainer
 
-        return Explainer(plan["run"], plan["overrides"], plan["max_pixels"])
-    from serving.batch_classifier import Judge
+        return Explainer(plan.run, plan.overrides, plan.max_pixels)
+    from serving.batch_classifier import BatchClassifier
 
-    return Judge(plan["folder"], settings, plan["engine"], plan["max_pixels"])
+    return BatchClassifier(plan.folder, settings, plan.engine, plan.max_pixels)

@@ -1,8 +1,8 @@
 """The shapes of the twelve animals, drawn with a `pen.Pen` in the square -1..1.
 
-Each function draws one animal, looking left or at the viewer, in proportions that differ from call to call.
-`DRAWINGS` names them in the order of the zodiac, which is the order of the class indices. The file is long because
-it holds twelve drawings; what they share is in `features` and `pen`.
+Each function draws one animal, looking left or at the viewer, with random proportions. `DRAWINGS` lists them in the
+order of the zodiac, which is that of the class indices. The file is long because it holds twelve drawings; what they
+share is in `features` and `pen`.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
-"""Draws the data set that ships with the project: images of the twelve animals of the Chinese zodiac.
+"""Draws the included data set: images of the twelve animals of the Chinese zodiac.
 
     python signs/draw.py --out DIR --train 400 --valid 100 --test 100 --size 500x375
 
-Every image has a random generator of its own, seeded by (seed, split, class, number): the same command draws the
-same images, and asking for more leaves the earlier ones as they are.
+Every image has its own random generator, seeded by (seed, split, class, number): the same command draws the same
+images, and larger counts leave the earlier images unchanged.
 """
 
 import argparse
@@ -22,19 +22,19 @@ from pen import Palette, Pen
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-DEFAULT_COUNTS = {"train": 40, "valid": 10, "test": 10}  # images a class
+DEFAULT_COUNTS = {"train": 40, "valid": 10, "test": 10}  # images per class
 SPLITS = tuple(DEFAULT_COUNTS)
 CLASS_NAMES = tuple(animals.DRAWINGS)
 OVERSAMPLING = 2
 TILT = 10.0  # largest tilt, in degrees either way
-SIZES = (0.74, 0.92)  # share of the smaller side that the animal fills
+SIZES = (0.74, 0.92)  # size of the animal as a share of the smaller side
 STRETCH = 0.1  # largest change of width against height
-BEND = 0.035  # how far the shapes are bent, in half animals
-TAPER = 0.12  # how much wider or narrower the foot is than the middle
-LINES = (0.0, 0.022, 0.04, 0.058)  # outline widths in half animals; 0 is a faint edge
+BEND = 0.035  # how far shapes are bent, in half the animal's size
+TAPER = 0.12  # how much wider or narrower the bottom is than the middle
+LINES = (0.0, 0.022, 0.04, 0.058)  # outline widths in half the animal's size; 0 is a faint edge
 SKETCHY_CHANCE = 0.25
 QUALITY = (72, 92)  # of the JPEG file
-MARK = b"drawn by draw.py"  # comment in the JPEG file, by which our own images are told from anyone else's
+MARK = b"drawn by draw.py"  # JPEG comment that marks images drawn by this script
 
 
 def _placing(width: int, height: int, rng: Generator) -> np.ndarray:
@@ -61,15 +61,16 @@ def draw_image(class_name: str, width: int, height: int, rng: Generator) -> Imag
     """Draws one animal.
 
     Args:
-        class_name: one of `CLASS_NAMES`.
-        width, height: pixels.
-        rng: numpy Generator; everything random is drawn from it.
+        class_name: One of `CLASS_NAMES`.
+        width: Width in pixels.
+        height: Height in pixels.
+        rng: Source of all randomness.
 
     Returns:
-        PIL image, RGB.
+        RGB image.
 
     Raises:
-        KeyError: there is no such animal.
+        KeyError: There is no such animal.
     """
     palette = Palette.random(rng)
     image = scenery.background(width * OVERSAMPLING, height * OVERSAMPLING, palette, rng)
@@ -88,7 +89,7 @@ def jpeg_bytes(class_name: str, split: str, number: int, size: tuple[int, int], 
 
 
 def write_images(folder: Path, counts: dict, class_names: list[str], size: tuple[int, int], seed: int) -> None:
-    """Writes the images of all splits and labels.txt; `counts` maps a split to its images a class."""
+    """Writes the images of all splits and labels.txt; `counts` maps a split to its images per class."""
     for split, count in counts.items():
         for class_name in class_names:
             for number in range(1, count + 1):
@@ -99,7 +100,7 @@ def write_images(folder: Path, counts: dict, class_names: list[str], size: tuple
 
 
 def write_sheet(path: Path, class_names: list[str], size: tuple[int, int], seed: int, columns: int = 8) -> None:
-    """Writes a contact sheet: the first train images of each class, one class a row."""
+    """Writes a contact sheet: the first train images of each class, one row per class."""
     sheet = Image.new("RGB", (size[0] * columns, size[1] * len(class_names)))
     for row, class_name in enumerate(class_names):
         for column in range(columns):
@@ -114,19 +115,19 @@ def _is_drawn(path: Path) -> bool:
 
 
 def check_free(folder: Path, counts: dict, class_names: list[str], force: bool) -> None:
-    """Stops, naming what is in the way; `force` lets drawn images be overwritten, but never any other."""
+    """Exits if files are in the way; `force` allows overwriting drawn images, but never any other."""
     folders = [folder / split / name for split, count in counts.items() if count for name in class_names]
     taken = [path for class_folder in folders for path in sorted(class_folder.glob("*"))]
     if force:
         taken = [path for path in taken if path.is_dir() or not _is_drawn(path)]
-    cure = "choose another --out" + ("" if force else ", or overwrite drawn images with --force")
+    remedy = "choose another --out" + ("" if force else ", or overwrite drawn images with --force")
     if taken:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         kind = "not drawn by this program" if force else "in the way of the new images"
-        sys.exit(f"{taken[0]}{more}: {kind}; {cure}")
+        sys.exit(f"{taken[0]}{more}: {kind}; {remedy}")
     labels = folder / "labels.txt"
     if not force and labels.exists() and labels.read_text(encoding="utf-8").split() != list(class_names):
-        sys.exit(f"{labels}: lists other classes than are drawn; {cure}")
+        sys.exit(f"{labels}: lists other classes than are drawn; {remedy}")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -154,14 +155,14 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=HERE, metavar="DIR", help="folder to write to (default: %(default)s)"
     )
     for split, count in DEFAULT_COUNTS.items():
-        told = f"{split} images a class (default: {count})"
-        parser.add_argument(f"--{split}", type=_count, default=count, metavar="N", help=told)
-    told = "pixels: 96, or 500x375 for width x height (default: 96)"
-    parser.add_argument("--size", type=_size, default=(96, 96), metavar="SIZE", help=told)
-    parser.add_argument("--seed", type=_count, default=0, help="0 (the default) draws the images that ship")
-    told = "only these of " + " ".join(CLASS_NAMES)
-    parser.add_argument("--classes", nargs="+", choices=CLASS_NAMES, default=CLASS_NAMES, metavar="NAME", help=told)
-    parser.add_argument("--sheet", type=_png, metavar="PNG", help="write only a contact sheet, one class a row")
+        text = f"{split} images per class (default: {count})"
+        parser.add_argument(f"--{split}", type=_count, default=count, metavar="N", help=text)
+    text = "pixels: 96, or 500x375 for width x height (default: 96)"
+    parser.add_argument("--size", type=_size, default=(96, 96), metavar="SIZE", help=text)
+    parser.add_argument("--seed", type=_count, default=0, help="0 (the default) draws the included images")
+    text = "only these of " + " ".join(CLASS_NAMES)
+    parser.add_argument("--classes", nargs="+", choices=CLASS_NAMES, default=CLASS_NAMES, metavar="NAME", help=text)
+    parser.add_argument("--sheet", type=_png, metavar="PNG", help="write only a contact sheet, one row per class")
     parser.add_argument("--force", action="store_true", help="overwrite images that were drawn before")
     return parser
 
@@ -178,8 +179,8 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             check_free(options.out, counts, class_names, options.force)
             write_images(options.out, counts, class_names, options.size, options.seed)
-            told = " + ".join(f"{count * len(class_names)} {split}" for split, count in counts.items())
-            done = f"{options.out}: {told} images"
+            written = " + ".join(f"{count * len(class_names)} {split}" for split, count in counts.items())
+            done = f"{options.out}: {written} images"
     except OSError as error:
         sys.exit(f"{error.filename or options.out}: {error.strerror or error}; choose another place to write to")
     size = "x".join(map(str, options.size))

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.random import Generator
 from pen import BLACK, WHITE, Pen, mix
 
-TURN = 0.1  # how far the face of a turned head slides sideways
+TURN = 0.1  # largest sideways shift of the face of a turned head
 
 
 @dataclass
 class Mood:
-    """What varies in every animal: where the head looks, the size of the face, its eyes and its mouth."""
+    """Random traits of every animal: direction of the head, size of the face, eyes and mouth."""
 
     turn: float
     nod: float
@@ -28,12 +28,12 @@ class Mood:
         return cls(turn, nod, face, int(rng.integers(4)), rng.uniform(0.85, 1.25), mouth)
 
     def face_of(self, pen: Pen, share: float = 1.0) -> Pen:
-        """Returns the pen for what lies on the near side of a head that looks at the viewer."""
+        """Returns the pen for the face of a head that looks at the viewer."""
         return pen.moved(self.turn * share, self.nod, self.face)
 
 
 def eye(pen: Pen, x: float, y: float, size: float, mood: Mood, pair: bool = False) -> None:
-    """Draws an eye: a button, a white with its pupil, a slit in a coloured iris, or half asleep."""
+    """Draws an eye: black with a highlight, white or coloured with a pupil, or half closed."""
     size = size * mood.eye_size
     if mood.eye == 0:
         pen.ellipse(x, y, size, size * 1.1, WHITE, pair=pair)
@@ -68,7 +68,7 @@ def shoulders(pen: Pen, width: float, top: float) -> None:
 
 
 def symmetric(half: list[tuple]) -> list[tuple]:
-    """Returns a closed outline from its right half, given from the top of the middle line to its foot."""
+    """Returns a closed outline from its right half, given from top to bottom."""
     return [*half, *((-x, y) for x, y in half[-2:0:-1])]
 
 

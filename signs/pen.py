@@ -1,4 +1,4 @@
-"""A pen that draws smooth shapes in an animal's own coordinates.
+"""Drawing smooth shapes in an animal's own coordinates.
 
 An animal is drawn in the square -1..1 (x to the right, y downwards). The pen bends that square a little, flips, tilts,
 scales and moves it, and knows the line style and the colours of the image.
@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw
 CURVE_STEPS = 6  # straight pieces between two control points of a smooth curve
 ANGLES = np.linspace(0, 2 * np.pi, 25)[:-1]
 CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
-NATURAL_CHANCE = 0.6  # of hues as in nature, against any hue
+NATURAL_CHANCE = 0.6  # of a natural hue instead of any hue
 BASE_BRIGHTNESS = (0.32, 0.92)  # of the fur
-LIGHT_LINES = 0.36  # on fur darker than this the lines are light
+LIGHT_LINES = 0.36  # below this brightness of the fur, lines are light
 FUR_HUES, LAND_HUES = (0.02, 0.15), (0.22, 0.66)  # red-brown to straw; leaf to sky
 WHITE, BLACK = (250, 250, 250), (15, 15, 15)
 
@@ -57,12 +57,12 @@ def mix(first: tuple, second: tuple, share: float) -> tuple:
 
 
 def on(colour: tuple) -> tuple:
-    """Returns the dark or light tone that shows on a colour: nostrils on a snout."""
+    """Returns a dark or light tone that contrasts with a colour: nostrils on a snout."""
     return BLACK if luma(colour) > 0.3 else mix(colour, WHITE, 0.7)
 
 
 def colour_of(rng: Generator, brightness: float, hues: tuple[float, float] = (0.0, 1.0)) -> tuple:
-    """Returns a colour of the brightness 0..1 asked for, mostly of a hue between the two given (0..1)."""
+    """Returns a random colour of a brightness 0..1, mostly with a hue between the two in `hues` (0..1)."""
     low, high = hues if rng.random() < NATURAL_CHANCE else (0.0, 1.0)
     pure = tuple(255 * part for part in colorsys.hsv_to_rgb(rng.uniform(low, high), rng.uniform(0.1, 0.9), 1))
     bright = luma(pure)
@@ -72,7 +72,7 @@ def colour_of(rng: Generator, brightness: float, hues: tuple[float, float] = (0.
 
 
 def brightness_apart(rng: Generator, *others: tuple[float, float]) -> float:
-    """Returns a random brightness that keeps a distance from others, each given as (brightness, distance)."""
+    """Returns a random brightness at a minimum distance from others, each given as (brightness, distance)."""
     candidates = rng.uniform(0.06, 0.95, 24)
     margins = np.min([np.abs(candidates - other) - distance for other, distance in others], axis=0)
     good = np.flatnonzero(margins >= 0)
@@ -92,7 +92,7 @@ class Palette:
 
     @classmethod
     def random(cls, rng: Generator) -> "Palette":
-        """Draws colours whose neighbours differ enough in brightness to be told apart."""
+        """Draws colours; adjacent ones differ visibly in brightness."""
         base = rng.uniform(*BASE_BRIGHTNESS)
         back = brightness_apart(rng, (base, 0.36))
         patch = brightness_apart(rng, (base, 0.28), (back, 0.12))
@@ -107,13 +107,13 @@ class Pen:
     """Draws in the square -1..1 onto an image.
 
     Args:
-        image: PIL image, RGB, drawn on in place.
-        palette: colours that the animals pick from.
-        placing: float64 [2, 3], from the square to pixels.
-        bend: (size, waves, phases, taper): how far, how often and where the square is bent; how much its foot is wider.
-        line: outline width in units of the square; 0 stands for a faint edge.
-        sketchy: outline drawn twice, by an unsteady hand.
-        rng: numpy Generator, for the unsteady hand.
+        image: RGB image, drawn on in place.
+        palette: Colours of the animal and the background.
+        placing: Affine map from the square to pixels, float64 [2, 3].
+        bend: (size, waves, phases, taper): amplitude, frequencies and phases of the bend; how much wider the bottom is.
+        line: Outline width in units of the square; 0 for a faint edge.
+        sketchy: Draw outlines twice, with jitter.
+        rng: Source of the jitter.
     """
 
     def __init__(self, image: Image.Image, palette: Palette, placing: np.ndarray, bend: tuple, line: float,
@@ -127,14 +127,14 @@ class Pen:
         self.shift, self.scale = np.zeros(2), 1.0
 
     def moved(self, x: float, y: float, scale: float = 1.0, about: tuple = (0.0, 0.0)) -> "Pen":
-        """Returns a pen that draws (x, y) further and larger, seen from `about`: a turned head, a big head."""
+        """Returns a pen shifted by (x, y) and scaled about the point `about`: a turned head, a big head."""
         other = copy.copy(self)
         other.shift = self.shift + self.scale * (np.asarray(about) * (1 - scale) + (x, y))
         other.scale = self.scale * scale
         return other
 
     def pixels(self, points: np.ndarray | list) -> np.ndarray:
-        """Returns the pixel positions, float64 [N, 2], of points of the square."""
+        """Maps points of the square to pixel positions, float64 [N, 2]."""
         points = np.asarray(points, float) * self.scale + self.shift
         size, waves, phases, taper = self.bend
         points = points + size * np.sin(points[:, ::-1] * waves + phases)
@@ -150,7 +150,7 @@ class Pen:
             self.canvas.line(shaken.ravel().tolist(), fill=colour, width=self.line, joint="curve")
 
     def shape(self, points: np.ndarray | list, fill: tuple, pair: bool = False, edge: bool = True) -> None:
-        """Fills a polygon [N, 2] and draw its outline; `pair` draws its mirror image (x to -x) as well."""
+        """Fills a polygon [N, 2] and draws its outline; `pair` draws its mirror image (x to -x) as well."""
         points = np.asarray(points, float)
         for side in (points, points * (-1, 1)) if pair else (points,):
             pixels = self.pixels(side)
@@ -164,7 +164,7 @@ class Pen:
 
     def ellipse(self, x: float, y: float, width: float, height: float, fill: tuple, angle: float = 0,
                 pair: bool = False, edge: bool = True) -> None:  # fmt: skip
-        """Fills an ellipse with half axes `width` and `height`, turned clockwise by `angle` degrees."""
+        """Fills an ellipse with semi-axes `width` and `height`, rotated clockwise by `angle` degrees."""
         cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         self.shape(CIRCLE * (width, height) @ [[cosine, sine], [-sine, cosine]] + (x, y), fill, pair, edge)
 
@@ -175,7 +175,7 @@ class Pen:
     def stroke(
         self, points: np.ndarray | list, colour: tuple | None = None, width: float = 0, pair: bool = False
     ) -> None:
-        """Draws a smooth open line; without a width it is as thick as the outlines."""
+        """Draws a smooth open line, by default as thick as the outlines."""
         curve = smooth(points, closed=False)
         for side in (curve, curve * (-1, 1)) if pair else (curve,):
             thick = max(self.line, round(width * self.unit))
@@ -184,7 +184,7 @@ class Pen:
 
 
 def band(points: np.ndarray | list, widths: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the two sides, float64 [M, 2] each, of a band; the second runs backwards, so that both make a ring."""
+    """Returns both sides of a band, float64 [M, 2] each; the second runs backwards: together a closed outline."""
     curve = smooth(points, closed=False)
     step = np.gradient(curve, axis=0)
     normal = step[:, ::-1] * (-1, 1) / np.maximum(np.hypot(step[:, :1], step[:, 1:]), 1e-9)

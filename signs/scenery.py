@@ -1,4 +1,4 @@
-"""What stands around the animal: background, things in front of it, light and camera."""
+"""Background, occlusion, light and camera."""
 
 import math
 
@@ -7,9 +7,9 @@ from numpy.random import Generator
 from pen import Palette, colour_of, mix
 from PIL import Image, ImageDraw, ImageFilter
 
-PATTERN = 0.5  # how far the colour of stripes and dots lies from the ground's towards the second background colour
+PATTERN = 0.5  # share of the second background colour in stripes and dots
 OCCLUSION_CHANCE = 0.4
-OCCLUSION_SIZE = 0.06  # half width of a thing in front, as a share of the smaller side
+OCCLUSION_SIZE = 0.06  # half width of an occluder, as a share of the smaller side
 SHADE = 0.22  # strongest change of brightness from one edge to the other
 CONTRAST = 0.15
 NOISE = 6.0  # strongest standard deviation, in grey levels of 0..255
@@ -17,7 +17,7 @@ BLUR = 0.006  # largest radius, as a share of the smaller side
 
 
 def _ramp(width: int, height: int, first: tuple, second: tuple, angle: float) -> Image.Image:
-    """Returns an image that runs from one colour to the other in the direction of `angle` (radians)."""
+    """Returns a linear gradient between two colours in the direction of `angle` (radians)."""
     y, x = np.mgrid[-1:1:8j, -1:1:8j]
     share = np.clip(0.5 + 0.5 * (x * math.cos(angle) + y * math.sin(angle)), 0, 1)[..., None]
     small = np.asarray(first) * (1 - share) + np.asarray(second) * share
@@ -84,12 +84,12 @@ BACKGROUNDS = (_flat, _gradient, _stripes, _dots, _blobs, _landscape)
 
 
 def background(width: int, height: int, palette: Palette, rng: Generator) -> Image.Image:
-    """Returns an RGB image of the size in pixels, in the background colours of the palette."""
+    """Returns a random background, RGB, in the background colours of the palette."""
     return BACKGROUNDS[rng.integers(len(BACKGROUNDS))](width, height, palette, rng)
 
 
 def _leaf(canvas: ImageDraw.ImageDraw, side: int, start: np.ndarray, angle: float, colour: tuple) -> None:
-    """Draws one long leaf from a point of the edge."""
+    """Draws one long leaf that starts at a point of the edge."""
     length, half = side * OCCLUSION_SIZE * 5, side * OCCLUSION_SIZE * 0.6
     along, across = np.array([math.cos(angle), math.sin(angle)]), np.array([-math.sin(angle), math.cos(angle)])
     points = [start - across * half * 0.4, start + along * length * 0.5 - across * half, start + along * length]
@@ -122,14 +122,14 @@ OCCLUSIONS = (_leaves, _bar, _spots)
 
 
 def occlude(image: Image.Image, rng: Generator) -> None:
-    """Draw, in some images, leaves, a bar or spots in front of everything, in place."""
+    """Draws leaves, a bar or spots in front of everything in some of the images, in place."""
     if rng.random() < OCCLUSION_CHANCE:
         kind = OCCLUSIONS[rng.integers(len(OCCLUSIONS))]
         kind(ImageDraw.Draw(image), *image.size, colour_of(rng, rng.uniform(0.1, 0.9)), rng)
 
 
 def photograph(image: Image.Image, rng: Generator) -> Image.Image:
-    """Returns the image under uneven light, with another contrast, blurred and noisy."""
+    """Returns the image with uneven light, changed contrast, blur and noise."""
     width, height = image.size
     if rng.random() < 0.5:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, BLUR) * min(width, height)))

@@ -1,1 +1,1 @@
-"""What every room stands on: errors, the machine, files, command lines."""
+"""Errors, files, command lines, types of the settings, and the machine (device, threads, seeds)."""

@@ -1,4 +1,4 @@
-"""Command lines: settings as KEY=VALUE, and errors as one line with an exit status."""
+"""Command lines: settings as KEY=VALUE, errors as one line and an exit status."""
 
 import argparse
 import os
@@ -14,20 +14,20 @@ from system.errors import UserError
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Makes a command line that takes settings as `key=value` and a `--config` file."""
-    made = argparse.ArgumentParser(
+    """Creates an argument parser with a `--config` option; settings are added by each command as `KEY=VALUE`."""
+    result = argparse.ArgumentParser(
         description=description,
         epilog="Any setting of config.yaml can be given as KEY=VALUE, for example image_shape=[3,96,96].",
     )
-    made.add_argument("--config", metavar="FILE", help="YAML file with the settings that differ from config.yaml")
-    return made
+    result.add_argument("--config", metavar="FILE", help="YAML file with the settings that differ from config.yaml")
+    return result
 
 
 def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
-    """Turns `key=value` arguments, values in YAML, into nested settings.
+    """Parses `key=value` arguments, values in YAML, into nested settings.
 
     Raises:
-        UserError: An argument has no `=` or its value is no YAML.
+        UserError: An argument has no `=`, or its value is not YAML.
     """
     changes: dict[str, Any] = {}
     for argument in arguments:
@@ -43,20 +43,19 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
         for group in groups:
             node = node.setdefault(group, {})
             if not isinstance(node, dict):
-                raise UserError(
-                    f"{argument}: {group} was given one value before; set single settings or none of its group"
-                )
+                raise UserError(f"{argument}: {group} already has a value; set it once")
         node[last] = value
     return changes
 
 
 def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Tells `key=value` arguments from file names; an existing file wins.
+    """Separates `key=value` arguments from file names; the name of an existing file is never a setting.
 
     Returns:
-        The overrides and the rest, each in the order given.
+        The overrides and the other arguments, each in the order given.
     """
-    overrides, rest = [], []
+    overrides: list[str] = []
+    rest: list[str] = []
     for argument in arguments:
         is_setting = re.match(r"[A-Za-z_][\w.]*=", argument) and not os.path.lexists(argument)
         (overrides if is_setting else rest).append(argument)
@@ -64,13 +63,13 @@ def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def command(main: Callable[[], int | None]) -> None:
-    """Runs a command: a UserError becomes one line on stderr and exit status 1.
+    """Runs a command and exits: a UserError is printed as one line on stderr, with exit status 1.
 
     Args:
-        main: The command; what it returns is the exit status (None: 0).
+        main: The command; returns the exit status (None: 0).
     """
-    # Paddle complains on import that the compiler cache it would like is absent (nothing here compiles), and tells at
-    # every batch norm of every step, and of every convolution it compiles, that it works as it should.
+    # Paddle warns on import that ccache is missing (nothing here compiles C++), and at every batch norm and every
+    # compiled convolution about behaviour that is as intended.
     warnings.filterwarnings("ignore", message="No ccache found")
     warnings.filterwarnings("ignore", message="When training, we now always track")
     warnings.filterwarnings("ignore", message="Value do not have 'place' interface")
@@ -83,6 +82,6 @@ def command(main: Callable[[], int | None]) -> None:
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing is wrong, nothing is left to say.
+        # The reader of our output has exited (`| head`), which is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -1,4 +1,4 @@
-"""Files: replaced whole or not at all, several together where they belong together, and their SHA-256."""
+"""Files: atomic replacement of one or of several together, locks, SHA-256, YAML."""
 
 import hashlib
 import os
@@ -12,23 +12,36 @@ import yaml
 
 from system.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+HAS_LOCKS = fcntl is not None
+REMEDY = "check the disk and the folder's rights"
 PLAN = ".publishing"
 NEW = ".new"
 
 
 @contextmanager
-def publishing(folder: str | os.PathLike) -> Iterator[Callable[[str], IO[str]]]:
-    """Replaces several text files of a folder together: whenever we are killed, all are old or all are new.
+def publishing(folder: str | os.PathLike, remedy: str = REMEDY) -> Iterator[Callable[[str], IO[str]]]:
+    """Replaces several text files of a folder together: even if this process is killed, all are old or all are new.
 
-    The block gets a function that opens a new file by its name in the folder. When the block ends, the new files
-    are complete on the disk, a plan is put down, and each takes its place; whoever comes upon the plan later carries
-    it out (`finish_publishing`). When the block raises, nothing has changed. One process at a time may publish.
+    When the block ends, the new files are flushed to the disk, a plan is written that lists them, and each is renamed
+    to its place. If the process is killed in between, the next reader carries the plan out (`finish_publishing`). When
+    the block raises, nothing changes. One process at a time may publish into a folder.
+
+    Args:
+        remedy: What the error advises.
+
+    Yields:
+        A function that opens a new file for writing, by its name in the folder.
 
     Raises:
         UserError: The folder cannot be written to.
     """
     folder = Path(folder)
-    # A name of its own for every publication, so that nobody carries out an old plan with half a new file.
+    # Unique names, so that no process carries out an older plan with a half-written new file.
     mark = f"{os.getpid()}-{secrets.token_hex(4)}{NEW}"
     files: dict[str, IO[str]] = {}
 
@@ -46,32 +59,28 @@ def publishing(folder: str | os.PathLike) -> Iterator[Callable[[str], IO[str]]]:
         try:
             yield open_new
             for file in files.values():
-                _settle(file)
-            _put_down(folder, mark, sorted(files))
+                _flush(file)
+            _carry_out(folder, mark, sorted(files))
         finally:
             for name, file in files.items():
                 file.close()
                 (folder / f".{name}.{mark}").unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(error.filename or folder, error) from None
+        raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror}); {remedy}") from None
 
 
-def _settle(file: IO[str]) -> None:
+def _flush(file: IO[str]) -> None:
     file.flush()
     os.fsync(file.fileno())
     file.close()
 
 
-def _unwritable(where: str | os.PathLike, error: OSError) -> UserError:
-    return UserError(f"{where}: cannot be written ({error.strerror}); set lists_dir to a folder of yours")
-
-
-def _put_down(folder: Path, mark: str, names: list[str]) -> None:
+def _carry_out(folder: Path, mark: str, names: list[str]) -> None:
     draft = folder / f"{PLAN}.{mark}"
     try:
         with open(draft, "w", encoding="utf-8") as file:
             file.write("".join(f".{name}.{mark}\t{name}\n" for name in names))
-            _settle(file)
+            _flush(file)
         os.replace(draft, folder / PLAN)
     finally:
         draft.unlink(missing_ok=True)
@@ -79,7 +88,7 @@ def _put_down(folder: Path, mark: str, names: list[str]) -> None:
 
 
 def finish_publishing(folder: str | os.PathLike) -> None:
-    """Carries out what a killed `publishing` had planned; several processes may do so at once."""
+    """Completes a `publishing` that was killed after its plan was written; several processes may do so at once."""
     plan = Path(folder) / PLAN
     try:
         rows = [line.split("\t") for line in plan.read_text(encoding="utf-8").splitlines()]
@@ -93,54 +102,96 @@ def finish_publishing(folder: str | os.PathLike) -> None:
     plan.unlink(missing_ok=True)
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Replaces a file whole or not at all: a reader sees the old text or the new one, whenever we are killed.
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Replaces a file whole or not at all: a reader sees the old one or the new one, even if this process is killed.
+
+    Yields:
+        A path in the same folder for the block to write to. When the block ends, that file is flushed to the disk and
+        renamed to `path`; when it raises, the file is removed and `path` stays as it was.
 
     Raises:
-        UserError: The folder cannot be written to.
+        OSError: The folder cannot be written to.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                _settle(file)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        yield temporary
+        # Windows refuses to flush a file that is open for reading only.
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str, remedy: str = REMEDY) -> None:
+    """Replaces a text file whole or not at all, in UTF-8 with Unix line ends.
+
+    Args:
+        remedy: What the error advises.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); check the disk and the folder's rights"
-        ) from None
+        raise UserError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
+
+
+@contextmanager
+def locked(path: str | os.PathLike) -> Iterator[bool]:
+    """Locks a folder, or a file that is created if missing, for this process; does not wait.
+
+    The lock ends with the block or with the process, however that ends.
+
+    Yields:
+        True if this process holds the lock. False if another one does, the file system has no locks, or the operating
+        system has none (HAS_LOCKS).
+
+    Raises:
+        OSError: The path cannot be opened.
+    """
+    if fcntl is None:
+        yield False
+        return
+    handle = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except OSError:
+            held = False
+        yield held
+    finally:
+        os.close(handle)
 
 
 def file_digest(path: str | os.PathLike) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
-
-
-def _sha256(file: Any) -> str:
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
 def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads a YAML file that holds settings.
+    """Reads a YAML file of settings.
 
     Raises:
-        UserError: The file is missing, is no YAML, or holds something else than settings.
+        UserError: The file is missing, is not YAML, or is not a mapping.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name an existing YAML file with --config") from None
     except (yaml.YAMLError, ValueError) as error:
-        line = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise UserError(f"{path}: this is not YAML{line}; write one `key: value` a line") from None
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}: this is not YAML{where}; write one `key: value` per line") from None
     if not isinstance(content or {}, dict):
-        raise UserError(f"{path}: this holds no settings; write one `key: value` a line")
+        raise UserError(f"{path}: there are no settings in it; write one `key: value` per line")
     return content or {}

@@ -1,4 +1,4 @@
-"""The machine: device, threads, seeds. The only file that sets environment variables, before paddle loads."""
+"""Device, threads and seeds; the only module that sets environment variables, before paddle is imported."""
 
 import contextlib
 import ctypes
@@ -26,12 +26,12 @@ def cores() -> int:
 
 
 def rank() -> tuple[int, int]:
-    """Number of this process and how many train together, as `python -m paddle.distributed.launch` tells them."""
+    """Rank of this process and world size, as set by `python -m paddle.distributed.launch`."""
     return int(os.environ.get("PADDLE_TRAINER_ID") or 0), int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
 
 
 def shares(count: int, threads: int) -> list[list[int]]:
-    """Gives each of several processes cores of its own, as many as it has threads; none where there are too few."""
+    """Divides the cores among `count` processes, `threads` each; empty lists where there are too few cores."""
     if not hasattr(os, "sched_getaffinity") or count * threads > cores():
         return [[] for _ in range(count)]
     own = sorted(os.sched_getaffinity(0))
@@ -39,7 +39,7 @@ def shares(count: int, threads: int) -> list[list[int]]:
 
 
 def bind(own: Sequence[int]) -> None:
-    """Keeps this process on its cores.
+    """Pins this process to these cores; does nothing for an empty list.
 
     OpenVINO binds a process of one thread to the first core it may use: several such processes would share one core.
     """
@@ -49,7 +49,7 @@ def bind(own: Sequence[int]) -> None:
 
 @functools.cache
 def is_amd() -> bool:
-    """Tells whether the processor is AMD's."""
+    """Returns True on an AMD processor."""
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -57,9 +57,9 @@ def is_amd() -> bool:
 
 
 def threads(settings: Settings) -> int:
-    """Number of CPU threads a process: the setting, or all cores shared among the processes of one machine.
+    """Number of CPU threads per process: the setting, or all cores divided among the processes of this machine.
 
-    The small network has too little work for many: they wait for each other longer than they compute.
+    network=cnn has too little work for more than MAX_THREADS_CNN: threads would wait longer than they compute.
     """
     if settings.threads != "auto":
         return max(1, settings.threads)
@@ -69,9 +69,9 @@ def threads(settings: Settings) -> int:
 
 
 def prepare(settings: Settings) -> None:
-    """Sets what must stand before paddle is imported, and imports it.
+    """Sets the environment variables that paddle reads on import, then imports it.
 
-    Every command that computes calls it first; once paddle is loaded, it changes nothing any more.
+    Every command that uses paddle calls this first; once paddle is imported, it does nothing.
     """
     if "paddle" in sys.modules:
         return
@@ -81,24 +81,24 @@ def prepare(settings: Settings) -> None:
         # Views save a transpose's copy and then pay for it twelvefold when a matrix product makes it (3.2.2, CPU).
         os.environ.setdefault("FLAGS_use_stride_kernel", "0")
         if is_amd():
-            # Paddle's MKL takes a slow path on AMD unless told that AVX2 is there: 2.6 times slower for ResNet50.
+            # Paddle's MKL takes a slow path on AMD unless AVX2 is forced: 2.6 times slower for ResNet50.
             os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
         _keep_memory()
-    # Notes on which executor and which oneDNN run are for those who work on paddle; its warnings stay.
+    # Hides log lines about executors and oneDNN that are for paddle's developers; warnings are still shown.
     os.environ.setdefault("GLOG_minloglevel", "1")
-    # Paddle tells everybody with more than one thread to use one.
+    # Paddle prints advice to use one thread wherever OMP_NUM_THREADS is above 1.
     with contextlib.redirect_stderr(io.StringIO()):
         import paddle  # noqa: F401
 
 
 @functools.cache
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, where it is the one whose allocator can be told how to behave."""
+    """The C library if it is glibc, whose allocator can be tuned."""
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
 def _keep_memory() -> None:
-    """Lets the C library keep freed memory.
+    """Makes the C library keep freed memory.
 
     By default it returns every large block to the kernel and takes it back at the next operator: a page fault for
     each 4 KiB of each activation, 12-15 % of a ResNet50 step on the CPU.
@@ -109,29 +109,29 @@ def _keep_memory() -> None:
 
 
 def release_memory() -> None:
-    """Gives freed memory back to the system, all that `prepare` lets the C library keep."""
+    """Returns freed memory to the system that `prepare` lets the C library keep."""
     if libc := _glibc():
         libc.malloc_trim(0)
 
 
 def share_one_heap() -> None:
-    """Lets all threads allocate from one heap; to be called before there are any.
+    """Makes all threads allocate from one heap; to be called before any thread starts.
 
-    By default the C library gives each its own, and every one keeps what its largest images needed, so that memory
-    grows over the first thousands of images: decoding alone peaked at 396 MiB that way and at 349 MiB this way.
+    By default glibc gives each thread a heap of its own, and each keeps what its largest images needed, so that memory
+    grows over the first thousands of images: decoding alone peaked at 396 MiB that way, at 349 MiB with one heap.
     """
     if libc := _glibc():
         libc.mallopt(M_ARENA_MAX, 1)
 
 
 def select_device(settings: Settings) -> str:
-    """Makes paddle compute on the device of the settings.
+    """Selects the device of the settings for paddle.
 
     Returns:
-        Its name, for example "cpu" or "gpu:0".
+        The device name, for example "cpu" or "gpu:0".
 
     Raises:
-        UserError: A GPU is asked for and this paddle or machine has none.
+        UserError: A GPU is requested, but this paddle or machine has none.
     """
     import paddle
 
@@ -153,14 +153,14 @@ def select_device(settings: Settings) -> str:
 
 
 def describe(settings: Settings, device: str) -> str:
-    """Says in a few words what the computing is done with."""
+    """Describes device, threads and speed-ups in a few words."""
     if device != "cpu":
         return device
     count = threads(settings)
-    told = f"cpu, {count} thread{'s' * (count > 1)}"
+    text = f"cpu, {count} thread{'s' * (count > 1)}"
     if not settings.cpu_speedups:
-        return f"{told}, plain paddle (cpu_speedups=false)"
-    return f"{told}, faster layers and memory" + (", MKL's fast path on AMD" if is_amd() else "")
+        return f"{text}, plain paddle (cpu_speedups=false)"
+    return f"{text}, faster layers and memory" + (", MKL's fast path on AMD" if is_amd() else "")
 
 
 def seed_all(seed: int) -> None:

@@ -1,17 +1,25 @@
-"""Settings: their names, types and ranges. What each means stands in config.yaml."""
+"""Settings: names, types and ranges. config.yaml explains each."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 
 def _auto_or_integer(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
+def _kind(value: Any) -> str:
+    return "range" if isinstance(value, (list, tuple)) else "probability"
+
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
+# The kind is decided first, so that an error speaks of one of the two only.
+ProbabilityOrRange = Annotated[
+    Annotated[Probability, Tag("probability")] | Annotated[Range, Tag("range")], Discriminator(_kind)
+]
 Auto = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=1024)], BeforeValidator(_auto_or_integer)]
 Channels = tuple[float, float, float]
 # YAML reads a bare `off` as false.
@@ -21,19 +29,19 @@ Reject = Annotated[
 
 
 class Section(BaseModel):
-    """A locked group of settings: no unknown key, no change after reading."""
+    """A group of settings: unknown keys are errors, values are read-only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
 
 class Augment(Section):
-    """Random changes to training images.
+    """Augmentation of training images.
 
-    What config.yaml has in this group beyond the names below is a probability, or a range of factors.
+    Other settings that config.yaml has in this group are probabilities or relative changes (0 to 1), or ranges.
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Probability | Range]
+    __pydantic_extra__: dict[str, ProbabilityOrRange]
 
     crop_scale: Range
     crop_ratio: Range
@@ -48,7 +56,7 @@ class Augment(Section):
     @model_validator(mode="after")
     def _ordered(self) -> "Augment":
         if self.crop_scale[1] > 1:
-            raise ValueError("augment.crop_scale must be two shares with 0 < lowest <= highest <= 1")
+            raise ValueError("augment.crop_scale must be two fractions with 0 < lowest <= highest <= 1")
         for name, value in self:
             if isinstance(value, tuple) and not 0 < value[0] <= value[1]:
                 raise ValueError(f"augment.{name} must be two numbers with 0 < lowest <= highest")
@@ -56,7 +64,7 @@ class Augment(Section):
 
 
 class Settings(Section):
-    """All settings of config.yaml; what each means stands there."""
+    """All settings of config.yaml, where each is explained."""
 
     data_dir: str
     lists_dir: str | None
@@ -131,13 +139,13 @@ class Settings(Section):
 
     @property
     def run(self) -> Path:
-        """Folder of the run that these settings train."""
+        """Folder of the run that is trained with these settings."""
         auto = f"{Path(self.data_dir).resolve().name}-{self.network}"
         return Path(self.output_dir) / (auto if self.run_name == "auto" else self.run_name)
 
 
-# What later commands may change about a finished run: where things are and how hard the machine works, never what
-# the network sees or is.
+# Settings that may be overridden for a finished run: paths and the machine's, never those that define the network or
+# its input.
 CHANGEABLE = frozenset(
     "data_dir lists_dir batch_size max_pixels output_dir export_dir top_k reject reject_target explain_layer "
     "device engine threads num_workers cpu_speedups cache cache_dir".split()

@@ -1,4 +1,4 @@
-"""What several test files share: drawn data sets, short settings, a short run, and ways to run the commands."""
+"""Fixtures: small data sets, settings of a short training, a trained run, and ways to run the commands."""
 
 import os
 import shutil
@@ -24,8 +24,8 @@ from system import cli, machine
 from system.settings import Settings
 
 CLASS_NAMES = ["ox", "dragon", "dog"]
-COUNTS = {"train": 6, "valid": 4, "test": 4}  # images a class
-# A training of a second or two: the small network on small images, one thread.
+COUNTS = {"train": 6, "valid": 4, "test": 4}  # images per class
+# A training of a second or two: the small network, small images, one thread.
 SHORT = {
     "network": "cnn",
     "image_shape": [3, 24, 24],
@@ -45,7 +45,7 @@ machine.prepare(config.load(None, ["device=cpu", "threads=1"]))
 
 
 def as_arguments(values: dict[str, Any]) -> list[str]:
-    """Writes settings as a command line takes them: {"a": {"b": [1, 2]}} becomes a.b=[1, 2]."""
+    """Formats settings as command-line arguments: {"a": {"b": [1, 2]}} becomes a.b=[1, 2]."""
     lines = []
     for key, value in values.items():
         if isinstance(value, dict):
@@ -57,21 +57,21 @@ def as_arguments(values: dict[str, Any]) -> list[str]:
 
 
 def without_augmentation() -> dict[str, Any]:
-    """The augment settings that leave images alone: ranges of factors to 1, everything else to 0."""
+    """Returns augment settings that leave images unchanged: ranges of factors at 1, everything else at 0."""
     values = config.load().augment.model_dump()
     return {key: [1.0, 1.0] if isinstance(value, tuple) else 0 for key, value in values.items()}
 
 
 @dataclass
 class Outcome:
-    """How a command ended."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
     err: str
 
     def refused(self, *words: str) -> None:
-        """Checks what every refusal promises: exit status 1, one line on stderr, no traceback, and the words in it."""
+        """Asserts a UserError's form: exit status 1, one line on stderr with a remedy and these words, no traceback."""
         assert self.status == 1, self
         assert len(self.err.strip().splitlines()) == 1, self.err
         assert "Traceback" not in self.out + self.err
@@ -82,7 +82,7 @@ class Outcome:
 
 @pytest.fixture(scope="session")
 def arguments_for() -> Callable[..., list[str]]:
-    """Gives the command-line arguments of a short training on a data folder, with changes."""
+    """Returns a function: data folder and changed settings -> command-line arguments of a short training."""
 
     def build(data: str | os.PathLike, **changes: Any) -> list[str]:
         return as_arguments({"data_dir": str(data), **SHORT, **changes})
@@ -92,19 +92,19 @@ def arguments_for() -> Callable[..., list[str]]:
 
 @pytest.fixture(scope="session")
 def settings_for(arguments_for) -> Callable[..., Settings]:
-    """Gives the settings of a short training on a data folder, with changes."""
+    """Returns a function: data folder and changed settings -> settings of a short training."""
     return lambda data, **changes: config.load(None, arguments_for(data, **changes))
 
 
 @pytest.fixture(scope="session")
 def plain() -> dict[str, Any]:
-    """The augment group that changes nothing."""
+    """Augment settings that leave images unchanged."""
     return without_augmentation()
 
 
 @pytest.fixture(scope="session")
 def draw_data() -> Callable[..., Path]:
-    """Gives a function that draws a data set with the project's own drawing script."""
+    """Returns a function that draws a data set with signs/draw.py."""
 
     def build(folder: Path, class_names=CLASS_NAMES, counts=COUNTS, size=(48, 40), seed=5) -> Path:
         draw.write_images(folder, counts, class_names, size, seed)
@@ -115,7 +115,7 @@ def draw_data() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory, draw_data, settings_for) -> Path:
-    """A data set of three classes, drawn and annotated once; tests must not change it (see `data`)."""
+    """A data set of three classes, drawn and annotated once; read-only, `data` is a copy to change."""
     folder = draw_data(tmp_path_factory.mktemp("drawn") / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent)
@@ -125,7 +125,7 @@ def drawn(tmp_path_factory, draw_data, settings_for) -> Path:
 
 @pytest.fixture
 def data(drawn, tmp_path, monkeypatch) -> Path:
-    """A copy of `drawn` for one test, whose current folder it is put into as `data`."""
+    """A copy of `drawn` for one test, as `data` in the current folder."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(drawn, tmp_path / "data")
     return Path("data")
@@ -133,7 +133,7 @@ def data(drawn, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(drawn, tmp_path_factory, settings_for):
-    """A short run, trained once (checkpoint.Run); tests must not change it."""
+    """A short run, trained once (checkpoint.Run); read-only."""
     import train
 
     output = tmp_path_factory.mktemp("trained")
@@ -144,7 +144,7 @@ def trained(drawn, tmp_path_factory, settings_for):
 
 @pytest.fixture
 def call(monkeypatch, capfd) -> Callable[..., Outcome]:
-    """Runs a command in this process, through its wrapper, as `call(train, "epochs=1")`."""
+    """Runs a command in this process, through `cli.command`: `call(train, "epochs=1")`."""
 
     def run(module: ModuleType, *arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", [f"{module.__name__}.py", *map(str, arguments)])
@@ -159,7 +159,7 @@ def call(monkeypatch, capfd) -> Callable[..., Outcome]:
 
 @pytest.fixture(scope="session")
 def command() -> Callable[..., Outcome]:
-    """Starts a real command line, as `command("train.py", "epochs=1", cwd=folder)`."""
+    """Runs a command in a process of its own: `command("train.py", "epochs=1", cwd=folder)`."""
 
     def run(
         script: str, *arguments: str, cwd: Path, root: Path = ROOT, seconds: int = 240, **environment: str

@@ -1,4 +1,4 @@
-"""Settings: read, checked, overridden, saved, and refused with one clear line."""
+"""Settings: read, validated, overridden, saved, and refused with one clear line."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,7 @@ import config
 from config import load
 from system import cli
 from system.errors import UserError, problems
+from system.settings import CHANGEABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,7 +26,7 @@ def refusal(*overrides: str, file=None) -> str:
 
 
 def test_defaults_are_read_and_locked():
-    """Guards against defaults that their own checks refuse, and against settings that code changes on the way."""
+    """Guards against defaults that are out of their own range, and against code that changes settings."""
     settings = load()
     assert settings.image_shape[0] == 3
     assert settings.lists == Path(settings.data_dir)
@@ -34,7 +35,7 @@ def test_defaults_are_read_and_locked():
 
 
 def test_every_setting_has_one_line_and_a_comment():
-    """Guards against a setting that nobody explains, or that stands twice in config.yaml."""
+    """Guards against a setting without explanation, or with two lines in config.yaml."""
     lines = [line for line in config.DEFAULTS.read_text("utf-8").splitlines() if re.match(r"\s*\w+:", line)]
     assert [line for line in lines if "#" not in line] == []
     names = [line.split(":")[0].strip() for line in lines]
@@ -90,6 +91,9 @@ def test_an_unknown_key_is_refused_with_the_closest_name(override, close, tmp_pa
         ("learning_rate=-1", "learning_rate"),
         ("learning_rate=.nan", "learning_rate"),
         ("augment.horizontal_flip=2", "augment.horizontal_flip"),
+        ("augment.brightness=-0.1", "augment.brightness"),
+        ("augment.horizontal_flip=[0.1,0.2]", "augment.horizontal_flip=[0.1, 0.2]: must be a single number"),
+        ("augment.random_erasing=.nan", "augment.random_erasing"),
         ("augment.crop_scale=[0.9,0.1]", "crop_scale"),
         ("augment.crop_scale=[0,1]", "crop_scale"),
         ("augment=3", "augment"),
@@ -100,24 +104,24 @@ def test_an_unknown_key_is_refused_with_the_closest_name(override, close, tmp_pa
     ],
 )
 def test_values_out_of_their_range_are_refused_by_name(override, word):
-    """Guards against a value that is cut to its range, or that fails later with somebody else's message."""
+    """Guards against a value that is clipped to its range, or that fails later with another library's message."""
     assert word in refusal(override)
 
 
-def test_problems_are_told_together():
-    """Guards against mending settings one error at a time."""
+def test_problems_are_reported_together():
+    """Guards against fixing settings one error at a time."""
     message = refusal("epochs=0", "batch_size=0", "seed=-1")
     assert all(key in message for key in ("epochs", "batch_size", "seed"))
 
 
-def test_only_the_first_ten_problems_are_told():
+def test_only_the_first_ten_problems_are_listed():
     """Guards against an error of ten thousand lines, and against one that hides how many there are."""
-    message = str(problems("here", [f"number {n} is wrong" for n in range(25)], "mend them"))
+    message = str(problems("here", [f"number {n} is wrong" for n in range(25)], "fix them"))
     assert "number 9 " in message and "number 10 " not in message and "15 more" in message
 
 
 @pytest.mark.parametrize("content", ["just text", "- a\n- b", "a: [", "\x00", "a: b: c"])
-def test_a_file_that_holds_no_settings_is_refused(content, tmp_path):
+def test_a_file_without_settings_is_refused(content, tmp_path):
     """Guards against a traceback from the YAML parser."""
     file = tmp_path / "mine.yaml"
     file.write_text(content)
@@ -142,21 +146,101 @@ def test_a_missing_setting_of_config_yaml_is_named(tmp_path, monkeypatch):
         load(base=tmp_path / "config.yaml")
 
 
-def test_a_run_older_than_a_setting_is_read_and_told_of(tmp_path, capsys):
-    """Guards against runs that newer code cannot read, and against defaults that slip into a run unsaid."""
-    values = load(overrides=["epochs=3", "augment.hue=0.01"]).model_dump(mode="json")
-    del values["cache"], values["augment"]["rotation"]
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(values))
-    assert load(base=file) == load(base=file) == load(overrides=["epochs=3", "augment.hue=0.01"])
-    told = capsys.readouterr().err
-    assert told.startswith(f"{file}: older than") and len(told.splitlines()) == 1
-    assert 'cache="auto"' in told and "augment.rotation=10.0" in told
-    file.write_text(yaml.safe_dump(values | {"rotation": 3}))
-    with pytest.raises(UserError, match="there is no setting rotation"):
-        load(base=file)
-    file.write_text(yaml.safe_dump({key: value for key, value in values.items() if key != "augment"}))
-    assert load(base=file).augment == load().augment
+@pytest.fixture
+def augment_of_ones_own(tmp_path, monkeypatch):
+    """A config.yaml with two augment settings that system/settings.py does not know."""
+    values = yaml.safe_load(config.DEFAULTS.read_text("utf-8"))
+    values["augment"] |= {"blur": 0.25, "gamma": [0.5, 2.0]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setattr(config, "DEFAULTS", tmp_path / "config.yaml")
+    return lambda *overrides: load(overrides=overrides, base=tmp_path / "config.yaml")
+
+
+def test_an_augment_setting_of_config_yaml_alone_is_validated(augment_of_ones_own):
+    """Guards against an augmentation of one's own whose setting takes any value, or needs a line of code elsewhere."""
+    augment = augment_of_ones_own("augment.blur=1e-1", "augment.gamma=[0.9,1.1]").augment
+    assert (augment.blur, augment.gamma) == (0.1, (0.9, 1.1))
+    for override in ("blur=1.5", "blur=[0,1]", "blur=some", "gamma=0.5", "gamma=[2,1]", "gamma=[0,1]", "gamma=[1]"):
+        with pytest.raises(UserError, match=rf"augment\.{override.split('=')[0]}\b"):
+            augment_of_ones_own(f"augment.{override}")
+    with pytest.raises(UserError, match=r"did you mean augment\.blur"):
+        augment_of_ones_own("augment.blurr=0.1")
+
+
+def as_run(folder: Path, *lost: str, **values) -> Path:
+    """Writes a run's copy of the settings, as of this release but for the lost keys and changed values."""
+    file = folder / "run.yaml"
+    config.save(load(overrides=["epochs=3", "augment.hue=0.01"]), file)
+    content = yaml.safe_load(file.read_text("utf-8")) | values
+    for key in lost:
+        group = content["augment"] if key.startswith("augment.") else content
+        del group[key.rpartition(".")[2]]
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_a_run_of_the_present_format_has_every_setting(tmp_path):
+    """Guards against defaults that silently replace what a damaged run was trained with."""
+    for key in config.known_keys():
+        with pytest.raises(UserError, match=rf"run\.yaml: {key} is missing; the file is damaged"):
+            load(base=as_run(tmp_path, key))
+
+
+def test_a_run_older_than_a_setting_takes_the_value_that_reproduces_it(tmp_path, monkeypatch):
+    """Guards against runs that newer code cannot read, or reads with today's default."""
+    for number, added in config.ADDED.items():
+        for key, value in added.items():
+            assert config.look_up(load(base=as_run(tmp_path, key, format=number - 1)).model_dump(), key) == value
+    monkeypatch.setattr(config, "ADDED", {2: {"loss": "another"}})
+    assert load(base=as_run(tmp_path, "loss", "format")).loss == "another"
+    assert load(base=as_run(tmp_path, "format")).loss == load().loss, "a value in the run comes first"
+
+
+def test_a_setting_of_a_later_format_is_not_filled_in(tmp_path, monkeypatch):
+    """Guards against a format that takes a default for a setting which its runs have always had."""
+    monkeypatch.setattr(config, "FORMAT", 3)
+    monkeypatch.setattr(config, "ADDED", config.ADDED | {3: {"ema": 0.0}})
+    assert load(base=as_run(tmp_path, "ema", format=2)).ema == 0
+    with pytest.raises(UserError, match="loss is missing"):
+        load(base=as_run(tmp_path, "loss", format=2))
+
+
+def test_an_old_run_takes_todays_machine_but_nothing_else(tmp_path):
+    """Guards against a run of format 1, cut short, that is completed with today's defaults."""
+    old = load(base=as_run(tmp_path, "format", "loss", *CHANGEABLE))
+    assert old == load(overrides=["epochs=3", "augment.hue=0.01"])
+    for key in sorted(set(config.known_keys()) - CHANGEABLE - config.ADDED[2].keys()):
+        with pytest.raises(UserError, match=rf"run\.yaml: {key} is missing"):
+            load(base=as_run(tmp_path, "format", key))
+
+
+@pytest.mark.parametrize("number", [0, 99, "new", None, True, 1.0])
+def test_an_unknown_format_is_refused(tmp_path, number):
+    """Guards against a run of a later release that is read with settings missing."""
+    with pytest.raises(UserError, match=r"run\.yaml: format .* is not one of"):
+        load(base=as_run(tmp_path, format=number))
+
+
+@pytest.mark.parametrize("old, new", config.RENAMED.items())
+def test_old_names_are_read_everywhere(tmp_path, old, new):
+    """Guards against recipes, runs and scripts that a new name breaks, and against two values for one setting."""
+    value = config.look_up(load().model_dump(), new)
+    other = (value or 0.5) / 2 if isinstance(value, float) else value + 1
+    expected = load(overrides=[f"{new}={other}"])
+    assert load(overrides=[f"{old}={other}"]) == load(overrides=[f"{old.upper()}={other}"]) == expected
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(cli.parse_overrides([f"{old}={other}"])))
+    assert load(tmp_path / "mine.yaml") == expected
+
+    run = yaml.safe_load(as_run(tmp_path, "format", "loss", new).read_text("utf-8"))
+    group = run["augment"] if "." in old else run
+    group[old.rpartition(".")[2]] = other
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    assert config.look_up(load(base=tmp_path / "run.yaml").model_dump(), new) == other
+
+    assert f"{new} is set twice" in refusal(f"{old}={other}", f"{new}={other}")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(cli.parse_overrides([f"{old}={other}", f"{new}={other}"])))
+    assert f"{new} is set twice" in refusal(file=tmp_path / "mine.yaml")
+    assert config.get(old) == config.get(new)
 
 
 @examples(max_examples=25, deadline=None)
@@ -176,7 +260,7 @@ def test_a_run_older_than_a_setting_is_read_and_told_of(tmp_path, capsys):
 @example({"": "1"})
 @example({"augment.": "1"})
 def test_any_override_is_taken_or_refused_in_one_line(values):
-    """Guards against a traceback, whatever stands behind the equals sign."""
+    """Guards against a traceback, whatever follows the equals sign."""
     try:
         load(None, [f"{key}={value}" for key, value in values.items()])
     except UserError as error:
@@ -226,8 +310,8 @@ def test_get_refuses_what_it_does_not_know(path):
         config.get(path)
 
 
-def test_settings_are_told_from_file_names(tmp_path, monkeypatch):
-    """Guards against an image called a=b.jpg that is taken for a setting."""
+def test_settings_are_separated_from_file_names(tmp_path, monkeypatch):
+    """Guards against an image called a=b.jpg that is read as a setting."""
     monkeypatch.chdir(tmp_path)
     Path("a=b.jpg").touch()
     assert cli.split_overrides(["top_k=2", "a=b.jpg", "x/y=1.jpg", "c.d=1", "dog.jpg"]) == (
@@ -238,7 +322,7 @@ def test_settings_are_told_from_file_names(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "recipes").glob("*.yaml")))
 def test_recipes_are_settings(name):
-    """Guards against a recipe that names a setting of an older release."""
+    """Guards against a recipe with a setting that no longer exists."""
     load(ROOT / "recipes" / name)
 
 

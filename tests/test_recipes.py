@@ -1,4 +1,4 @@
-"""Recipes: each is readable, says how it is run, and builds a network that trains."""
+"""Recipes: each is valid, states its commands, and builds a network that trains."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import paddle
 import pytest
 
 import config
-import training
-from models import networks
+from models import factory, networks
 from system.settings import Settings
-from training import optim
+from training import losses, optim
+from training.running_metrics import Accuracy
 
 RECIPES = sorted((Path(config.__file__).parent / "recipes").glob("*.yaml"))
 
@@ -24,7 +24,7 @@ def test_a_recipe_holds_known_settings_and_its_commands(file):
 
 
 def test_the_signs_recipe_is_the_default():
-    """Guards against two descriptions of the run that the README shows."""
+    """Guards against a recipe that differs from the run that the README shows."""
     assert config.load(Path(config.__file__).parent / "recipes" / "signs.yaml") == config.load()
 
 
@@ -39,11 +39,11 @@ def test_the_two_cifar_recipes_train_one_network_equally_long():
 
 def step(settings: Settings, num_classes: int, count: int) -> tuple[float, dict[str, float]]:
     """Trains one step on noise; returns the loss and how far each weight moved."""
-    network, _ = networks.build(settings, num_classes)
+    network, _ = factory.build(settings, num_classes)
     optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 10))
     before = {key: weight.numpy().copy() for key, weight in network.named_parameters()}
     model = paddle.Model(network)
-    model.prepare(optimizer, training.Loss(settings.label_smoothing), [training.Accuracy()])
+    model.prepare(optimizer, losses.Loss(label_smoothing=settings.label_smoothing), [Accuracy()])
     images = paddle.randint(0, 255, [count, *settings.image_shape]).astype("uint8")
     (loss,), _ = model.train_batch([images], [paddle.randint(0, num_classes, [count])])
     moved = {key: float(abs(weight.numpy() - before[key]).max()) for key, weight in network.named_parameters()}
@@ -63,7 +63,7 @@ def test_vgg19_transfer_trains_its_last_layer_only():
 
 
 def test_photos_transfer_starts_with_the_head():
-    """Guards against a recipe whose body moves before its head knows anything."""
+    """Guards against a recipe whose backbone moves before its head knows anything."""
     file = next(file for file in RECIPES if file.stem == "photos-transfer")
     _, moved = step(config.load(file, ["pretrained=false", "image_shape=[3,64,64]"]), 4, 4)
     assert {key for key, value in moved.items() if value} == {

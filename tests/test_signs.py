@@ -1,4 +1,4 @@
-"""The images that ship: drawn by signs/draw.py, byte by byte, and hard enough to need a network."""
+"""The included images: reproducible byte by byte with signs/draw.py, and hard enough to need a network."""
 
 import hashlib
 import importlib.metadata
@@ -21,13 +21,13 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def pinned(package: str) -> bool:
-    """Tells whether the installed release is one that requirements.txt names."""
+    """Returns True if the installed release is the one that requirements.txt names."""
     releases = re.findall(rf"^{package}==([\d.]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     return importlib.metadata.version(package) in releases[:1]
 
 
 def test_the_set_is_complete():
-    """Guards against images that were left out of a commit, or that are in no class."""
+    """Guards against images that are missing from a commit, or in no class."""
     expected = {
         f"{split}/{name}/{number:08d}.jpg"
         for split, count in draw.DEFAULT_COUNTS.items()
@@ -41,14 +41,14 @@ def test_the_set_is_complete():
 
 @pytest.mark.skipif(not (pinned("pillow") and pinned("numpy")), reason="another release may round differently")
 def test_the_images_are_redrawn_byte_by_byte():
-    """Guards against a drawing script that no longer draws what ships."""
+    """Guards against a drawing script that no longer draws the included images."""
     for path in IMAGES:
         split, class_name, name = path.parts[-3:]
         assert path.read_bytes() == draw.jpeg_bytes(class_name, split, int(name[:-4]), (96, 96), 0), path
 
 
-def test_no_image_is_there_twice():
-    """Guards against a test image that was trained on: equal pixels, or equal once shrunk."""
+def test_no_image_occurs_twice():
+    """Guards against a test image in the training set: equal pixels, or equal once reduced."""
     exact, small = set(), set()
     for path in IMAGES:
         image = Image.open(path)
@@ -63,7 +63,7 @@ def test_the_images_are_small():
     assert sum(path.stat().st_size for path in IMAGES) < 4_000_000
 
 
-def test_colour_alone_does_not_tell_the_classes_apart():
+def test_colour_alone_does_not_separate_the_classes():
     """Guards against a set that needs no network: a linear classifier on 8x8 thumbnails must stay under one half."""
     from sklearn.linear_model import LogisticRegression
 
@@ -87,27 +87,13 @@ def test_more_images_leave_the_earlier_ones_unchanged(tmp_path):
     images = [content for name, content in more.items() if name.endswith(".jpg")]
     assert len(set(images)) == len(images) == 5 * 12
     assert Image.open(io.BytesIO(images[0])).size == (40, 30)
-    draw.main(
-        [
-            "--out",
-            str(tmp_path / "other"),
-            "--train",
-            "1",
-            "--valid",
-            "0",
-            "--test",
-            "0",
-            "--size",
-            "40x30",
-            "--seed",
-            "9",
-        ]
-    )
+    line = ["--out", str(tmp_path / "other"), "--train", "1", "--valid", "0", "--test", "0", "--size", "40x30"]
+    draw.main([*line, "--seed", "9"])
     assert not set(files_in(tmp_path / "other").values()) - {more["labels.txt"]} & set(images)
 
 
-def test_nothing_is_overwritten_unless_told_and_no_foreign_image_even_then(tmp_path):
-    """Guards against a photo collection that is painted over by our drawings."""
+def test_force_overwrites_drawn_images_and_no_others(tmp_path):
+    """Guards against a user's photos being overwritten by drawings."""
     line = ["--out", str(tmp_path), "--train", "2", "--valid", "0", "--test", "0", "--size", "24", "--classes", "ox"]
     draw.main(line)
     before = files_in(tmp_path)
@@ -128,7 +114,7 @@ def test_nothing_is_overwritten_unless_told_and_no_foreign_image_even_then(tmp_p
     "options", [["--size", "0"], ["--size", "axb"], ["--train", "-1"], ["--classes", "cat"], ["--sheet", "a.jpg"]]
 )
 def test_wrong_options_are_usage_errors(options, tmp_path, capsys):
-    """Guards against a traceback, or a folder that is begun, for a mistyped option."""
+    """Guards against a traceback, or a half-written folder, for a mistyped option."""
     with pytest.raises(SystemExit) as ended:
         draw.main(["--out", str(tmp_path / "out"), *options])
     assert ended.value.code == 2 and "usage:" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The public zodiac lists are read as they are, whatever folder the photos come to lie in."""
+"""The public zodiac lists are read unchanged, wherever the photos are."""
 
 import os
 from collections import Counter
@@ -23,7 +23,7 @@ SHARED = Path(os.environ.get("SHARED_DATA") or ROOT.parent / "shared" / "data") 
 
 
 def stand_in(folder: Path, lists: dict[str, str]) -> Path:
-    """Lays out the set as its notebook does, with one small image in the place of every photo."""
+    """Creates the folders of the notebook, with one small image in place of every photo."""
     data = folder / "signs"
     data.mkdir()
     (data / "labels.txt").write_text("".join(f"{name}\n" for name in draw.CLASS_NAMES))
@@ -55,7 +55,7 @@ def check(data: Path, lists: dict[str, str], settings) -> dict[str, Counter]:
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 @pytest.mark.parametrize("where", ["inside", "outside"])
 def test_rows_of_the_public_lists_are_read_as_they_are(tmp_path, monkeypatch, settings_for, ends, where):
-    """Guards against users who must rewrite lists that other programs read."""
+    """Guards against lists that users would have to rewrite."""
     lists = {split: text.replace("\n", ends) for split, text in ROWS.items()}
     data = stand_in(tmp_path, lists)
     monkeypatch.chdir(tmp_path if where == "inside" else "/")
@@ -65,7 +65,7 @@ def test_rows_of_the_public_lists_are_read_as_they_are(tmp_path, monkeypatch, se
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public lists are not here")
 def test_the_whole_public_lists_are_read(tmp_path, monkeypatch, settings_for, capsys):
-    """Guards against a row among eight thousand that is not as the others are."""
+    """Guards against one row among eight thousand that is different."""
     lists = {split: (SHARED / f"{split}.txt").read_bytes().decode() for split in SPLITS}
     data = stand_in(tmp_path, lists)
     monkeypatch.chdir(tmp_path)

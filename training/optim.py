@@ -1,26 +1,25 @@
-"""How weights move: the learning rate by step, which weights decay or wait, and their moving average."""
+"""Learning-rate schedule, optimizer, moving average of the weights."""
 
 import math
 
-import numpy as np
 import paddle
 
-from system.errors import UserError
 from system.settings import Settings
 
-# One cycle: the rate starts at 1/25 of its highest, peaks after 30 % of the steps and ends 10,000 times below the
-# start. Source: the defaults of Smith & Topin 2017 (arXiv:1708.07120) as common frameworks set them.
+# One cycle: the learning rate starts at 1/25 of its peak, peaks after 30 % of the steps and ends 10,000 times below
+# the start. Source: the defaults of Smith & Topin 2017 (arXiv:1708.07120) as common frameworks set them.
 CYCLE_START, CYCLE_PEAK, CYCLE_END = 1 / 25, 0.3, 1 / 25e4
 
 
 class Schedule(paddle.optimizer.lr.LRScheduler):
-    """The learning rate by step: a linear warm-up, then what `schedule` names.
+    """The learning rate by step: a linear warm-up, then the schedule that the setting `schedule` names.
 
-    Plateau is told about scores with `judge`; paddle's own ReduceLROnPlateau changes nothing under paddle.Model.
+    For plateau, `step_epoch` has to be called after each epoch; paddle's own ReduceLROnPlateau has no effect under
+    paddle.Model.
 
     Attributes:
         reduction: Factor that plateau has reached.
-        waited: Epochs without a better score since plateau last lowered the rate.
+        waited: Epochs without improvement since plateau last lowered the learning rate.
 
     Source: Loshchilov & Hutter 2017 (arXiv:1608.03983) for the cosine; Goyal et al. 2017 (arXiv:1706.02677) for
         the warm-up.
@@ -35,18 +34,18 @@ class Schedule(paddle.optimizer.lr.LRScheduler):
         super().__init__(settings.learning_rate)
 
     def state_keys(self) -> None:
-        """Names what a checkpoint keeps; paddle asks before it saves."""
+        """Names what a checkpoint keeps; paddle calls it before saving."""
         self.keys = ["last_epoch", "last_lr", "reduction", "waited"]
 
     def get_lr(self) -> float:
-        """The rate of step `last_epoch`, as paddle calls its count of steps, which begins at 0."""
+        """Returns the learning rate of step `last_epoch`, which is paddle's name for its count of steps from 0."""
         return self.base_lr * self.factor(self.last_epoch)
 
     def factor(self, step: int) -> float:
-        """Share of the highest rate at a step, counted from 0."""
+        """Returns the learning rate of a step, counted from 0, as a share of the highest one."""
         settings = self.settings
         if settings.schedule == "one_cycle":
-            return self._cycle(step)
+            return self._one_cycle(step)
         if step < self.warmup:
             return (step + 1) / (self.warmup + 1)
         if settings.schedule == "step":
@@ -57,29 +56,29 @@ class Schedule(paddle.optimizer.lr.LRScheduler):
             return 1.0
         return _half_cosine(1.0, 0.0, (step - self.warmup) / max(1, self.total - self.warmup))
 
-    def _cycle(self, step: int) -> float:
+    def _one_cycle(self, step: int) -> float:
         peak = max(1, round(CYCLE_PEAK * (self.total - 1)))
         if step < peak:
             return _half_cosine(CYCLE_START, 1.0, step / peak)
         return _half_cosine(1.0, CYCLE_END, min(1.0, (step - peak) / max(1, self.total - 1 - peak)))
 
-    def judge(self, better: bool) -> None:
-        """Takes note of an epoch's score; plateau lowers the rate when decay_epochs brought no better one."""
-        self.waited = 0 if better else self.waited + 1
+    def step_epoch(self, improved: bool) -> None:
+        """Ends an epoch; plateau lowers the learning rate after decay_epochs without improvement."""
+        self.waited = 0 if improved else self.waited + 1
         if self.settings.schedule == "plateau" and self.waited >= self.settings.decay_epochs:
             self.reduction *= self.settings.decay_factor
             self.waited = 0
             self.last_lr = self.get_lr()
 
 
-def _half_cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
+def _half_cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def make_optimizer(settings: Settings, network: paddle.nn.Layer, schedule: Schedule) -> paddle.optimizer.Optimizer:
-    """Builds the optimiser; biases and norm weights do not decay.
+    """Makes the optimizer of the settings; biases and norm weights are exempt from weight decay.
 
-    A frozen body that will be unfrozen is given to it from the start, with its lower rate.
+    A frozen backbone that is unfrozen later belongs to it from the start, with its lower learning rate.
     """
     weights = _weights(network)
     if not (settings.freeze and settings.unfreeze_epoch):
@@ -89,7 +88,7 @@ def make_optimizer(settings: Settings, network: paddle.nn.Layer, schedule: Sched
             weight.optimize_attr["learning_rate"] = settings.backbone_lr_scale
     decayed = {weight.name for weight in weights if weight.ndim > 1}
     clip = paddle.nn.ClipGradByGlobalNorm(settings.clip_norm) if settings.clip_norm else None
-    # hapi's minimize takes no parameter groups, so what decays is told by name or by weight.
+    # paddle.Model supports no parameter groups, so weight decay is chosen by name or set on the weight.
     if settings.optimizer == "adamw":
         return paddle.optimizer.AdamW(
             schedule,
@@ -106,10 +105,10 @@ def make_optimizer(settings: Settings, network: paddle.nn.Layer, schedule: Sched
     return paddle.optimizer.Adam(schedule, parameters=weights, grad_clip=clip)
 
 
-def settle(optimizer: paddle.optimizer.Optimizer) -> None:
-    """Gives loaded moments to their weights at once; weights that were frozen when they were saved start without.
+def attach_moments(optimizer: paddle.optimizer.Optimizer) -> None:
+    """Attaches loaded moments to their weights at once; weights that were frozen when saved start without any.
 
-    By itself paddle waits for the first step, and then demands moments for every weight that moves.
+    Paddle itself waits for the first step, and then requires moments for every weight that is updated.
     """
     loaded = optimizer._accumulators_holder
     known = [weight for weight in optimizer._parameter_list if any(key.startswith(f"{weight.name}_") for key in loaded)]
@@ -118,7 +117,7 @@ def settle(optimizer: paddle.optimizer.Optimizer) -> None:
 
 
 def unfreeze(network: paddle.nn.Layer) -> bool:
-    """Lets every weight train from now on; tells whether there were any that did not."""
+    """Makes every weight trainable; returns True if any was frozen."""
     frozen = [weight for weight in _weights(network) if weight.stop_gradient]
     for weight in frozen:
         weight.stop_gradient = False
@@ -126,29 +125,16 @@ def unfreeze(network: paddle.nn.Layer) -> bool:
 
 
 def _weights(network: paddle.nn.Layer) -> list[paddle.Tensor]:
-    # Paddle counts the statistics of batch norm among the parameters; no gradient is meant for them.
+    # Paddle lists the running statistics of batch norm among the parameters; they take no gradient.
     named = network.named_parameters()
     return [weight for name, weight in named if name.rpartition(".")[2] not in ("_mean", "_variance")]
 
 
-def class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Weights float32 [C] in inverse proportion to the classes' counts; their mean over the images is 1.
+class ExponentialMovingAverage:
+    """Exponential moving average (EMA) of a network's weights and of the running statistics of its norms.
 
-    Raises:
-        UserError: A class has no image.
-    """
-    counts = np.bincount(labels, minlength=num_classes)
-    if not counts.all():
-        missing = ", ".join(str(index) for index in np.flatnonzero(counts == 0)[:10])
-        raise UserError(f"class_balance: no training image of class {missing}; add some, or use class_balance=none")
-    return (len(labels) / (num_classes * counts)).astype(np.float32)
-
-
-class MovingAverage:
-    """Exponential moving average of a network's weights and of the statistics of its norms.
-
-    Its memory grows with the steps made, min(decay, (1 + steps) / (10 + steps)), so that short runs are not averaged
-    with their random beginning.
+    The decay grows with the steps, min(decay, (1 + steps) / (10 + steps)), so that short runs are not averaged with
+    their random initial weights.
 
     Attributes:
         steps: Updates seen.
@@ -162,14 +148,14 @@ class MovingAverage:
 
     @paddle.no_grad()
     def update(self) -> None:
-        """Takes the weights in after an update."""
-        keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        """Averages the weights in, after an update of theirs."""
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         for name, averaged in self._averaged.items():
-            averaged.lerp_(self._own[name].detach(), 1 - keep)
+            averaged.lerp_(self._own[name].detach(), 1 - decay)
 
     @paddle.no_grad()
-    def exchange(self) -> None:
+    def swap(self) -> None:
         """Swaps the network's weights and the averages; a second call swaps them back."""
         for name, averaged in self._averaged.items():
             own = self._own[name].detach().clone()
@@ -177,15 +163,15 @@ class MovingAverage:
             averaged.set_value(own)
 
     def weights(self) -> dict[str, paddle.Tensor]:
-        """The averages by name."""
+        """Returns the averages by name."""
         return self._averaged
 
     def state_dict(self) -> dict[str, paddle.Tensor | int]:
-        """What a checkpoint keeps."""
+        """Returns what a checkpoint keeps."""
         return {**self._averaged, "steps": self.steps}
 
     def set_state_dict(self, state: dict[str, paddle.Tensor | int]) -> None:
-        """Takes back what a checkpoint kept."""
+        """Restores what a checkpoint kept."""
         self.steps = state["steps"]
         for name, averaged in self._averaged.items():
             averaged.set_value(state[name])

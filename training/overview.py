@@ -1,4 +1,4 @@
-"""What a run shows of itself at its start: a table of its layers, and a batch as the network sees it."""
+"""Overview of a new run: the table of its layers, and the first batch as the network receives it."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ import paddle
 from PIL import Image
 
 from evaluation import plots
-from models.networks import Classifier
+from models.classifier import Classifier
 from system.files import write_text
 from system.settings import Settings
 from training.session import Session
@@ -18,8 +18,8 @@ from training.session import Session
 SHOWN = 24
 
 
-def show_batch(session: Session, class_names: list[str]) -> np.ndarray:
-    """Draws the first batch of a new run as the network sees it, into augmented.png."""
+def draw_first_batch(session: Session, class_names: list[str]) -> np.ndarray:
+    """Draws the first batch of a new run as augmented.png; returns its images, uint8 [N, 3, H, W]."""
     loader, file = session.loader, session.run.path / "augmented.png"
     loader.epoch = loader.dataset.epoch = 1
     images, labels = loader.collate(0, loader.batches()[0][:SHOWN])
@@ -30,14 +30,14 @@ def show_batch(session: Session, class_names: list[str]) -> np.ndarray:
 
 
 def _caption(label: np.ndarray, class_names: list[str]) -> str:
-    """The class, or the classes a mixed image is made of with their shares."""
+    """Returns the class name, or the names and shares of the classes that a mixed image is made of."""
     if label.ndim == 0:
-        return class_names[label]
+        return class_names[int(label)]
     return ", ".join(f"{class_names[index]} {label[index]:.0%}" for index in np.argsort(-label)[:2] if label[index] > 0)
 
 
 def write_summary(network: Classifier, settings: Settings, path: str | os.PathLike) -> None:
-    """Writes paddle.summary's table of layers, sizes and weights to a file."""
+    """Writes paddle.summary's table of layers, output sizes and weights to a file."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
         paddle.summary(network.network, (1, *settings.image_shape))

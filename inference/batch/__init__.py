@@ -1,1 +1,1 @@
-"""Predictions for any number of images, in files, resumable and in several processes."""
+"""Batch prediction: files of predictions for any number of images, resumable, in several processes (optional)."""

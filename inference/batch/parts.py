@@ -1,9 +1,10 @@
-"""The folder OUT.parts: what each process has scored so far, so that a killed job goes on where it was.
+"""The folder OUT.parts: what each process has predicted so far, so that a killed job goes on where it stopped.
 
-Every process appends to a file of its own, one line an image: index, path, error, probabilities, tab between them.
-Lines of one file stand in the order of their index. A line without its end was torn by a kill and does not count.
+Every process appends to a file of its own, one line per image: index, path, error, probabilities, separated by tabs.
+Lines of one file are in the order of their index. A last line without its end was torn by a kill and does not count.
 """
 
+import contextlib
 import heapq
 import json
 import os
@@ -11,26 +12,24 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from system.errors import UserError
-from system.files import write_text
+from system.files import HAS_LOCKS, locked, write_text
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+# Bytes that are searched at once for the end of the last whole line.
+BLOCK = 65536
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image's answer.
+    """The prediction of one image.
 
     Attributes:
-        index: Place of the image in the job, from 0.
+        index: Position of the image in the job, from 0.
         path: As the job names it.
-        error: Why there is no answer; "" where there is one.
-        probabilities: One a class; empty where there is no answer.
+        error: Why there is no prediction; "" if there is one.
+        probabilities: One per class; empty if there is no prediction.
     """
 
     index: int
@@ -39,7 +38,7 @@ class Row:
     probabilities: tuple[float, ...]
 
     def line(self) -> str:
-        """The row as a line."""
+        """Formats the row as a line of a part."""
         values = (f"{value:.8f}" for value in self.probabilities)
         return "\t".join((str(self.index), _escape(self.path), _escape(self.error), *values)) + "\n"
 
@@ -62,38 +61,51 @@ def _unescape(text: str) -> str:
 
 
 class Parts:
-    """The part of one process, and the folder it shares with the others.
+    """The part of one process, and the folder that it shares with the others; a context manager that lets go of it.
 
     Attributes:
         folder: OUT.parts.
         rank: Of this process, from 0.
         world: Number of processes; image i belongs to process i modulo world.
+        total: Number of images that `remaining` has gone through.
+        resumed: Number of those that belong to this process and were predicted earlier.
     """
 
     def __init__(self, out: str | os.PathLike, job: dict[str, Any], rank: int, world: int):
-        """Opens the folder, or makes it.
+        """Opens the folder, or creates it.
 
         Args:
-            job: What the answers depend on; a folder begun with another job is not continued.
+            out: The file that the parts are merged into.
+            job: What the predictions depend on; a folder begun with another job is not continued.
 
         Raises:
-            UserError: The folder cannot be written, is another job's, or another process works on this part.
+            UserError: The folder cannot be written to, is another job's, or another process works on this part.
         """
         self.out, self.rank, self.world = Path(out), rank, world
         self.folder = self.out.with_name(f"{self.out.name}.parts")
+        self.total = self.resumed = 0
+        self._held = contextlib.ExitStack()
+        name = f"part-{rank:05d}-of-{world:05d}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._claim(job)
-            name = f"part-{rank:05d}-of-{world:05d}"
             self.done = self.folder / f"{name}.done"
             self.done.unlink(missing_ok=True)
-            self.file = open(self.folder / f"{name}.tsv", "a+b")  # noqa: SIM115 (stays open for the job)
+            self.part = self.folder / f"{name}.tsv"
+            if not self._lock(self.part):
+                raise UserError(f"{self.part}: another process works on it; wait, or choose another --out")
+            self.file = self._held.enter_context(self.part.open("a+b"))
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror}); choose another --out") from None
-        self._lock()
         self._cut_torn_line()
-        # Parts grow while others work; what stands in them now is what this process goes by.
+        # Parts grow while others work; this process goes by what is in them now.
         self.known = {path: path.stat().st_size for path in sorted(self.folder.glob("part-*.tsv"))}
+
+    def __enter__(self) -> "Parts":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
 
     def _claim(self, job: dict[str, Any]) -> None:
         file = self.folder / "job.json"
@@ -106,18 +118,14 @@ class Parts:
                 f"or choose another --out"
             )
 
-    def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{self.file.name}: another process works on it; wait, or choose another --out") from None
+    def _lock(self, path: Path) -> bool:
+        """Locks a file until this object lets go; returns False if another process holds it."""
+        return self._held.enter_context(locked(path)) or not HAS_LOCKS
 
     def _cut_torn_line(self) -> None:
         size = end = self.file.seek(0, os.SEEK_END)
         while end:
-            start = max(0, end - 65536)
+            start = max(0, end - BLOCK)
             self.file.seek(start)
             cut = self.file.read(end - start).rfind(b"\n")
             if cut >= 0:
@@ -127,33 +135,35 @@ class Parts:
         if end < size:
             self.file.truncate(end)
 
-    def left(self, paths: Iterable[str]) -> Iterator[tuple[int, str]]:
-        """Picks the images that this process has to score: its share, less what any part holds already.
-
-        Attributes `total` and `found` count what has gone by: all images, and those of this share scored earlier.
+    def remaining(self, paths: Iterable[str]) -> Iterator[tuple[int, str]]:
+        """Picks the images that this process has to predict: its share, less what any part holds already.
 
         Raises:
-            UserError: A part holds another image at this place, so the list or folder has changed since.
+            UserError: A part holds another image at this position, so the list or folder has changed since.
         """
-        self.total = self.found = 0
-        scored = _merged(self.known)
-        row = next(scored, None)
+        self.total = self.resumed = 0
+        rows = _merged(self.known)
+        row = next(rows, None)
         for index, path in enumerate(paths):
             self.total = index + 1
             while row and row.index < index:
-                row = next(scored, None)
+                row = next(rows, None)
             if row and row.index == index:
                 if row.path != path:
                     raise UserError(
                         f"{self.folder}: image {index} was {row.path!r} and is {path!r} now; the images have "
                         f"changed since the job began, delete that folder to begin anew"
                     )
-                self.found += index % self.world == self.rank
+                self.resumed += index % self.world == self.rank
             elif index % self.world == self.rank:
                 yield index, path
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Writes rows so that a kill of this process cannot lose them any more."""
+        """Writes rows so that a kill of this process cannot lose them any more.
+
+        Raises:
+            UserError: The disk is full.
+        """
         try:
             self.file.write("".join(row.line() for row in rows).encode("utf-8", "surrogateescape"))
             self.file.flush()
@@ -163,24 +173,19 @@ class Parts:
             ) from None
 
     def finish(self) -> bool:
-        """Notes that this part is complete.
+        """Marks this part as complete.
 
         Returns:
-            Whether every process of the job has done so, and this one is to merge.
+            True if all parts are complete and this process is to merge them.
         """
-        self.file.close()
+        self._held.close()
         try:
             write_text(self.done, f"{self.total}\n")
             markers = [self.folder / f"part-{rank:05d}-of-{self.world:05d}.done" for rank in range(self.world)]
-            if not all(marker.is_file() for marker in markers):
-                return False
-            self.merging = open(self.folder / "merge.lock", "w", encoding="utf-8")  # noqa: SIM115 (held while merging)
-            if fcntl:
-                fcntl.flock(self.merging, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return all(marker.is_file() for marker in markers) and self._lock(self.folder / "merge.lock")
         except (OSError, UserError):
-            # Another process merges at this moment, or has merged and cleared the folder away.
+            # Another process has merged meanwhile and removed the folder.
             return False
-        return True
 
     def rows(self) -> Iterator[Row]:
         """Reads all parts as one, in the order of the images.
@@ -198,12 +203,12 @@ class Parts:
             yield row
         if expected != self.total:
             raise UserError(
-                f"{self.folder}: image {expected} of {self.total} has no answer; bring all machines' parts into "
-                f"this folder and give the same command once more"
+                f"{self.folder}: image {expected} of {self.total} has no prediction; bring all machines' parts into "
+                f"this folder and run the same command once more"
             )
 
     def remove(self) -> None:
-        """Deletes the folder, once its content stands in the output file."""
+        """Deletes the folder, once its content is in the output file."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -212,7 +217,6 @@ def _merged(sizes: dict[Path, int]) -> Iterator[Row]:
 
 
 def _read(path: Path, size: int) -> Iterator[Row]:
-    file: IO[bytes]
     with open(path, "rb") as file:
         for line in file:
             size -= len(line)
@@ -222,5 +226,5 @@ def _read(path: Path, size: int) -> Iterator[Row]:
                 yield Row.parse(line.decode("utf-8", "surrogateescape"))
             except ValueError:
                 raise UserError(
-                    f"{path}: {line[:40]!r} is no row; delete this file, its images are scored anew"
+                    f"{path}: {line[:40]!r} is no row; delete this file, its images are predicted anew"
                 ) from None

@@ -1,4 +1,4 @@
-// The camera: a finder in the page where the browser gives one, else the device's own camera program.
+// The camera: a viewfinder in the page where the browser allows one, else the device's camera app.
 
 import { text } from "./language.js";
 
@@ -7,7 +7,7 @@ const shoot = document.getElementById("shoot"), why = document.getElementById("f
 const system = document.getElementById("system-camera"), capture = document.getElementById("capture");
 let stream = null;
 
-/** Prepares the dialog; take(files) gets what was taken. */
+/** Prepares the dialog; take(files) receives the photo. */
 export function prepare(take) {
   shoot.addEventListener("click", async () => {
     const file = await still();
@@ -22,7 +22,7 @@ export function prepare(take) {
   finder.addEventListener("close", stop);
 }
 
-/** Opens the finder. Browsers give cameras to https and localhost only: elsewhere the device's program opens. */
+/** Opens the viewfinder. Browsers allow cameras on https and localhost only: elsewhere the device's camera app opens. */
 export async function open() {
   if (!navigator.mediaDevices?.getUserMedia) return capture.click();
   shoot.disabled = true;
@@ -32,7 +32,7 @@ export async function open() {
   try {
     const size = { width: { ideal: 1920 }, height: { ideal: 1080 } };
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", ...size } });
-    if (!finder.open) return stop(); // closed while the browser asked
+    if (!finder.open) return stop(); // closed while the browser asked for permission
     video.srcObject = stream;
     await video.play();
     shoot.disabled = false;

@@ -1,4 +1,4 @@
-// One image on the page: its views, its answer, and the correction of a wrong label.
+// One image on the page: its views, its prediction, and the report of a wrong one.
 
 import { number, percent, text } from "./language.js";
 import { copy, digest, drawBoth } from "./pixels.js";
@@ -7,9 +7,9 @@ import { gradcam, relabel } from "./server.js";
 const template = document.getElementById("card");
 let cards = 0;
 
-/** Writes one bar a class into a list; press(class), where given, is called with the class whose name is pressed. */
-export function drawBars(list, answer, press = null, pressed = null) {
-  list.replaceChildren(...answer.top.map(({ class: name, probability }) => {
+/** Fills a list with one bar per class; press(class), if given, is called when a class name is pressed. */
+export function drawBars(list, prediction, press = null, pressed = null) {
+  list.replaceChildren(...prediction.top.map(({ class: name, probability }) => {
     const row = document.createElement("li"), label = document.createElement(press ? "button" : "span");
     const track = document.createElement("span"), bar = document.createElement("i"), share = document.createElement("span");
     label.className = "label";
@@ -26,14 +26,14 @@ export function drawBars(list, answer, press = null, pressed = null) {
     row.append(label, track, share);
     return row;
   }));
-  list.classList.toggle("refused", answer.none_of_these);
+  list.classList.toggle("rejected", prediction.none_of_these);
 }
 
-/** An image and all that is known of it. `on` has the functions told, remove and retry of the page. */
+/** An image and its state. `on`: the callbacks changed, remove and retry of the page. */
 export class Card {
   constructor(file, name, model, on) {
-    Object.assign(this, { file, name, model, on, state: "waiting", answer: null, sentence: "", again: false, removed: false });
-    Object.assign(this, { size: null, view: "image", heatClass: null, heats: new Map(), noted: null });
+    Object.assign(this, { file, name, model, on, state: "waiting", prediction: null, sentence: "", again: false, removed: false });
+    Object.assign(this, { size: null, view: "image", heatClass: null, heats: new Map(), reported: null });
     this.element = template.content.cloneNode(true).firstElementChild;
     this.element.card = this;
     this.number = cards++;
@@ -45,41 +45,41 @@ export class Card {
     return this.element.querySelector(selector);
   }
 
-  /** Decodes and draws the image; a file that the browser cannot show may still be one for the server. */
+  /** Decodes and draws the image; a file that the browser cannot show may still be an image to the server. */
   async prepare() {
     this.size = await drawBoth(this.file, this.find(".image"), this.find(".pixels"), this.model);
     this.find(".blank").hidden = this.size !== null;
     this.render();
   }
 
-  /** Takes a change of state, and says it where it is final. */
+  /** Applies a change of state, and announces it where it is final. */
   show(change) {
     Object.assign(this, { sentence: "", again: false }, change);
     if (this.removed) return;
     this.render();
-    if (this.state === "answered" || this.state === "failed") this.on.told(this);
+    if (this.state === "predicted" || this.state === "failed") this.on.changed(this);
   }
 
-  get verdict() {
-    if (this.state !== "answered") return this.state === "failed" ? text("no_answer") : text(this.state);
-    return this.answer.none_of_these ? text("none_of_these") : this.answer.class;
+  get headline() {
+    if (this.state !== "predicted") return this.state === "failed" ? text("no_prediction") : text(this.state);
+    return this.prediction.none_of_these ? text("none_of_these") : this.prediction.class;
   }
 
-  get spoken() {
-    if (this.sentence) return text("told_failed", { name: this.name, sentence: this.sentence });
-    if (this.state !== "answered") return `${this.name}: ${this.verdict}`;
-    return text("told", { name: this.name, answer: this.verdict, probability: percent(this.answer.top[0].probability) });
+  get announcement() {
+    if (this.sentence) return text("announced_error", { name: this.name, sentence: this.sentence });
+    if (this.state !== "predicted") return `${this.name}: ${this.headline}`;
+    return text("announced", { name: this.name, headline: this.headline, probability: percent(this.prediction.top[0].probability) });
   }
 
-  /** Writes everything anew, in the language of now. */
+  /** Renders everything in the current language. */
   render() {
     this.element.dataset.state = this.state;
-    this.element.ariaLabel = this.spoken;
+    this.element.ariaLabel = this.announcement;
     this.element.ariaBusy = String(this.state === "waiting" || this.state === "sending");
-    this.find(".verdict b").textContent = this.verdict;
-    this.find(".verdict").classList.toggle("refused", Boolean(this.answer?.none_of_these));
-    const named = this.state === "answered" && !this.answer.none_of_these;
-    this.find(".verdict span").textContent = named ? percent(this.answer.top[0].probability) : "";
+    this.find(".prediction b").textContent = this.headline;
+    this.find(".prediction").classList.toggle("rejected", Boolean(this.prediction?.none_of_these));
+    const accepted = this.state === "predicted" && !this.prediction.none_of_these;
+    this.find(".prediction span").textContent = accepted ? percent(this.prediction.top[0].probability) : "";
     const sentence = this.find(".sentence");
     sentence.textContent = this.sentence;
     sentence.hidden = !this.sentence;
@@ -93,15 +93,15 @@ export class Card {
   }
 
   #renderBars() {
-    if (this.state !== "answered") return this.find(".bars").replaceChildren();
+    if (this.state !== "predicted") return this.find(".bars").replaceChildren();
     const press = this.model?.gradcam ? (name) => this.explain(name) : null;
-    drawBars(this.find(".bars"), this.answer, press, this.view === "heat" ? this.heatClass : null);
+    drawBars(this.find(".bars"), this.prediction, press, this.view === "heat" ? this.heatClass : null);
   }
 
   #renderViews() {
     const [, height, width] = this.model?.image_shape ?? [];
     const views = this.size && this.model ? ["image", "pixels"] : [];
-    if (this.model?.gradcam && this.state === "answered") views.push("heat");
+    if (this.model?.gradcam && this.state === "predicted") views.push("heat");
     const set = this.find(".views");
     set.hidden = views.length < 2;
     set.ariaLabel = text("views");
@@ -121,8 +121,8 @@ export class Card {
 
   #renderRelabel() {
     const button = this.find(".wrong");
-    button.hidden = !this.model?.relabel || this.state !== "answered";
-    button.textContent = this.noted ? text("relabelled", { name: this.noted }) : text("wrong");
+    button.hidden = !this.model?.relabel || this.state !== "predicted";
+    button.textContent = this.reported ? text("relabelled", { name: this.reported }) : text("wrong");
     const form = this.find(".relabel"), select = this.find("select");
     form.querySelector(".ask").textContent = text("relabel_ask");
     form.querySelector(".why").textContent = text("relabel_why");
@@ -133,12 +133,12 @@ export class Card {
 
   /** Shows a view: "image", "pixels" or "heat". */
   look(view) {
-    if (view === "heat") return this.explain(this.heatClass ?? this.answer.top[0].class);
+    if (view === "heat") return this.explain(this.heatClass ?? this.prediction.top[0].class);
     this.view = view;
     this.#refresh();
   }
 
-  /** Shows what speaks for a class. */
+  /** Shows the heat map of a class. */
   async explain(name) {
     Object.assign(this, { view: "heat", heatClass: name });
     const image = this.find(".heat");
@@ -156,7 +156,7 @@ export class Card {
     this.find(".view").ariaBusy = "false";
   }
 
-  // Radios and bars are written anew: the one that had the focus gets it back.
+  // Radio buttons and bars are rebuilt: the one that had the focus gets it back.
   #refresh() {
     const had = document.activeElement, radio = had.closest?.(".views"), label = had.closest?.(".bars")?.contains(had) && had.textContent;
     this.render();
@@ -164,7 +164,7 @@ export class Card {
     else if (label) [...this.element.querySelectorAll(".bars button")].find((button) => button.textContent === label)?.focus();
   }
 
-  /** The next of the views that there are. */
+  /** Shows the next view. */
   turn() {
     const views = [...this.element.querySelectorAll(".views input")].map((input) => input.value);
     if (views.length) this.look(views[(views.indexOf(this.view) + 1) % views.length]);
@@ -178,7 +178,7 @@ export class Card {
     const form = this.find(".relabel");
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#note();
+      this.#report();
     });
     form.addEventListener("reset", () => this.#openRelabel(false));
     form.addEventListener("keydown", (event) => {
@@ -197,11 +197,11 @@ export class Card {
     (open ? select : this.find(".wrong")).focus();
   }
 
-  async #note() {
+  async #report() {
     const name = this.find("select").value, note = this.find(".relabel input").value;
     try {
       await relabel({ file: this.name, digest: await digest(this.file), class: name, note });
-      this.noted = name;
+      this.reported = name;
       this.show({});
       this.#openRelabel(false);
     } catch (error) {
@@ -209,20 +209,20 @@ export class Card {
     }
   }
 
-  /** Lets go of what the browser keeps for it. */
+  /** Removes the card and frees its object URLs. */
   drop() {
     this.removed = true;
     for (const address of this.heats.values()) URL.revokeObjectURL(address);
     this.element.remove();
   }
 
-  /** Copies its two drawings, for the explanation. */
+  /** Copies its image and pixels to other canvases. */
   copyTo(image, pixels) {
     copy(this.find(".image"), image);
     copy(this.find(".pixels"), pixels);
   }
 
-  /** Why it must not be sent, or "". limits: {bytes, pixels} */
+  /** Why it is too large to be sent, or "". limits: {bytes, pixels} */
   tooLarge({ bytes, pixels }) {
     const mega = (value) => number(value / 1e6, 1);
     if (this.file.size > bytes) return text("too_heavy", { megabytes: mega(this.file.size), limit: mega(bytes) });

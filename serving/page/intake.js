@@ -1,4 +1,4 @@
-// How images come in: dropped (folders too), pasted, chosen.
+// Image input: dropped (folders too), pasted, chosen.
 
 /** Calls take(files) for whatever is dropped anywhere on the page, pasted, or chosen in the two inputs. */
 export function listen(take) {
@@ -19,7 +19,7 @@ export function listen(take) {
 }
 
 function listenForDrops(take) {
-  let depth = 0; // dragenter and dragleave come for every element on the way
+  let depth = 0; // dragenter and dragleave fire for every element on the way
   const mark = () => document.body.classList.toggle("dragging", depth > 0);
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
   document.addEventListener("dragenter", (event) => {
@@ -43,7 +43,7 @@ function listenForDrops(take) {
 }
 
 async function dropped(transfer) {
-  // Entries must be asked for before the first await: the browser empties the list then.
+  // Entries must be read before the first await: the browser empties the list then.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
   return (await Promise.all(entries.map(filesOf))).flat();
@@ -57,6 +57,6 @@ async function filesOf(entry) {
     if (!some.length) break;
     found.push(...some);
   }
-  // A folder's hidden files (.DS_Store ...) are nobody's images.
+  // Hidden files of a folder (.DS_Store ...) are not images.
   return (await Promise.all(found.filter(({ name }) => !name.startsWith(".")).map(filesOf))).flat();
 }

@@ -1,52 +1,52 @@
-// Which language the page speaks: the one its reader chose, else the browser's. Numbers are written in it too.
+// Language of the page: the user's choice, else the browser's. Numbers follow it too.
 
 import { en, zh } from "./texts.js";
 
 const KEY = "language";
-const spoken = { en, zh };
-let language = kept() ?? navigator.languages.map((name) => name.slice(0, 2)).find((name) => name in spoken) ?? "en";
+const languages = { en, zh };
+let language = storedChoice() ?? navigator.languages.map((name) => name.slice(0, 2)).find((name) => name in languages) ?? "en";
 
-// A browser may forbid storage: then the choice lasts until the page is left.
-function kept() {
+// A browser may forbid storage: the choice then lasts until the page is closed.
+function storedChoice() {
   try {
     const name = localStorage.getItem(KEY);
-    return name in spoken ? name : null;
+    return name in languages ? name : null;
   } catch {
     return null;
   }
 }
 
-/** Changes to the other language, and keeps the choice. */
+/** Switches to the other language and stores the choice. */
 export function switchLanguage() {
   language = language === "en" ? "zh" : "en";
   try {
     localStorage.setItem(KEY, language);
   } catch {
-    // see kept()
+    // see storedChoice()
   }
 }
 
-/** The text of a key, with values put in; numbers among them are written as the language writes them. */
+/** The text of a key with values filled in; numbers are formatted for the language. */
 export function text(key, values = {}) {
-  const found = spoken[language][key];
+  const found = languages[language][key];
   if (typeof found !== "function") return found;
   const written = Object.entries(values).map(([name, value]) => [name, typeof value === "number" ? number(value) : value]);
   return found(Object.fromEntries(written));
 }
 
-/** A number with at most so many decimals. */
+/** Formats a number with at most this many decimals. */
 export function number(value, decimals = 0) {
   return new Intl.NumberFormat(language, { maximumFractionDigits: decimals }).format(value);
 }
 
-/** A probability as a percentage. None is written as 0 or 100 %, for no answer is certain. */
+/** Formats a probability as a percentage; never as 0 % or 100 %, for no prediction is certain. */
 export function percent(value) {
   const format = new Intl.NumberFormat(language, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
   if (value > 0.999) return `> ${format.format(0.999)}`;
   return value < 0.001 ? `< ${format.format(0.001)}` : format.format(value);
 }
 
-/** Puts the texts into every element that names one: data-text as its content, data-label as its label. */
+/** Fills in the texts of all elements that name one: data-text as content, data-label as label. */
 export function translate(root) {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   for (const element of root.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text);

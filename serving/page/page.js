@@ -1,39 +1,39 @@
-// The page: cards in and out, what is said about them, and what the model is.
+// The page: adds and removes cards, counts them, and shows the model.
 
 import * as camera from "./camera.js";
 import { Card } from "./card.js";
-import { follow, lessons } from "./explain.js";
+import { follow, renderLessons } from "./explain.js";
 import { listen } from "./intake.js";
 import { number, switchLanguage, text, translate } from "./language.js";
 import { Queue } from "./queue.js";
-import { model as askModel, onToken } from "./server.js";
+import { model as fetchModel, onToken } from "./server.js";
 
 const SHOWN_CLASSES = 40, LOG_LINES = 20;
 const byId = (id) => document.getElementById(id);
-const place = byId("cards");
+const list = byId("cards");
 
-let model = null, learning = null, milliseconds = null, followed = null, decoding = Promise.resolve();
+let model = null, loading = null, milliseconds = null, followed = null, decoding = Promise.resolve();
 const limits = { bytes: 0, files: 0, pixels: 0 };
-const queue = new Queue(limits, (spent) => {
-  milliseconds = spent;
+const queue = new Queue(limits, (elapsed) => {
+  milliseconds = elapsed;
   count();
 });
-const on = { told, remove, retry: work };
+const on = { changed, remove, retry: work };
 
 function cards() {
-  return [...place.children].map((element) => element.card);
+  return [...list.children].map((element) => element.card);
 }
 
-/** Takes files as cards, the newest on top. */
+/** Adds files as cards, the newest on top. */
 function take(files, pasted = false) {
   const time = new Date().toTimeString().slice(0, 8).replaceAll(":", ".");
   const name = (file) => (pasted && /^image\.\w+$/.test(file.name) ? text("pasted_name", { time, suffix: file.name.split(".").pop() }) : file.name);
-  const fresh = files.map((file) => new Card(file, name(file), model, on));
-  place.prepend(...fresh.map((card) => card.element));
-  work(fresh);
+  const added = files.map((file) => new Card(file, name(file), model, on));
+  list.prepend(...added.map((card) => card.element));
+  work(added);
 }
 
-/** Decodes and sends cards, one after another: a phone's memory does not hold twelve decoded photos. */
+/** Decodes and sends cards one by one: a phone's memory does not hold twelve decoded photos. */
 function work(some) {
   for (const card of some) {
     card.show({ state: "waiting" });
@@ -43,7 +43,7 @@ function work(some) {
 }
 
 async function decode(card) {
-  if (!model) await learn();
+  if (!model) await loadModel();
   if (!model) return card.show({ state: "failed", sentence: byId("banner").textContent, again: true });
   card.model = model;
   if (!card.size) await card.prepare();
@@ -52,12 +52,12 @@ async function decode(card) {
   else if (!card.removed) queue.add([card]);
 }
 
-function told(card) {
+function changed(card) {
   const line = document.createElement("span");
-  line.textContent = `${card.spoken}. `;
+  line.textContent = `${card.announcement}. `;
   byId("log").append(line);
   while (byId("log").childElementCount > LOG_LINES) byId("log").firstChild.remove();
-  if (card.answer) follow((followed = card));
+  if (card.prediction) follow((followed = card));
   count();
 }
 
@@ -67,18 +67,18 @@ function remove(card) {
   card.drop();
   byId("log").textContent = text("removed", { name: card.name });
   if (inside) (next ?? byId("choose")).focus();
-  if (followed === card) follow((followed = cards().find(({ answer }) => answer) ?? null));
+  if (followed === card) follow((followed = cards().find(({ prediction }) => prediction) ?? null));
   count();
 }
 
 function count() {
-  const all = cards(), answered = all.filter(({ state }) => state === "answered").length;
+  const all = cards(), predicted = all.filter(({ state }) => state === "predicted").length;
   const failed = all.filter(({ state }) => state === "failed").length, again = all.filter((card) => card.again).length;
   document.body.classList.toggle("busy", all.length > 0);
   byId("bar").hidden = !all.length;
-  let line = text("count", { answered, all: all.length });
+  let line = text("count", { predicted, all: all.length });
   if (failed) line += text("failed", { failed });
-  if (milliseconds && answered) line += text("milliseconds", { milliseconds });
+  if (milliseconds && predicted) line += text("milliseconds", { milliseconds });
   byId("count").textContent = line;
   byId("retry").hidden = again < 2;
   byId("retry").textContent = text("retry_all", { count: again });
@@ -99,13 +99,13 @@ function renderModel() {
   const { name, classes, engine, paddle, digest } = model;
   byId("lead").textContent = text("lead", { name, count: classes.length });
   byId("limits").textContent = text("limits", { megabytes: number(limits.bytes / 1e6), megapixels: number(limits.pixels / 1e6) });
-  byId("knows").hidden = false;
-  byId("knows-head").textContent = text("knows", { count: classes.length });
+  byId("known").hidden = false;
+  byId("class-count").textContent = text("known", { count: classes.length });
   renderClasses(byId("all-classes").dataset.open ? classes.length : SHOWN_CLASSES);
   byId("model").textContent = text("model", { name, engine, paddle, digest: (digest ?? "").slice(0, 12) });
   document.documentElement.style.setProperty("--threshold", model.threshold ?? -1);
   document.body.classList.toggle("has-threshold", model.threshold != null);
-  lessons(model);
+  renderLessons(model);
 }
 
 function renderClasses(shown) {
@@ -115,17 +115,17 @@ function renderClasses(shown) {
   byId("all-classes").textContent = text("all_classes", { count: classes.length - shown });
 }
 
-/** Asks what runs here, as often as it takes: a server that starts says so. */
-function learn() {
-  learning ??= askUntilTold().finally(() => (learning = null));
-  return learning;
+/** Fetches the model, and retries while the server is starting. */
+function loadModel() {
+  loading ??= fetchUntilReady().finally(() => (loading = null));
+  return loading;
 }
 
-async function askUntilTold() {
+async function fetchUntilReady() {
   for (;;) {
     try {
-      model = await askModel();
-      // Some of the body is not images.
+      model = await fetchModel();
+      // Part of the body is not images.
       Object.assign(limits, model.limits, { bytes: model.limits.body_mb * 1e6 * 0.99 });
       byId("banner").hidden = true;
       return render();
@@ -187,4 +187,4 @@ byId("all-classes").addEventListener("click", () => {
 byId("token-cancel").addEventListener("click", () => byId("token").close());
 document.addEventListener("keydown", keys);
 render();
-learn();
+loadModel();

@@ -1,8 +1,8 @@
-// Pixels of an image: a preview that takes little memory, and what is left of it for the network.
+// Pixels of an image: a preview that takes little memory, and the crop that the network sees.
 
 const PREVIEW = 640;
 
-/** Decodes an image once and draws it twice. Gives its size in pixels, or null if the browser cannot show it. */
+/** Decodes an image once and draws it twice. Returns its size in pixels, or null if the browser cannot decode it. */
 export async function drawBoth(file, preview, small, model) {
   let bitmap;
   try {
@@ -18,7 +18,7 @@ export async function drawBoth(file, preview, small, model) {
   return size;
 }
 
-// The server does the same with Pillow's filter; the browser's differs by a shade.
+// The server does the same with Pillow's filter; the browser's differs slightly.
 function drawForNetwork(bitmap, canvas, { image_shape: [, height, width], resize_short: short = Math.max(width, height) }) {
   if (short === null) return draw(bitmap, canvas, width, height);
   const scale = short / Math.min(bitmap.width, bitmap.height);
@@ -41,7 +41,7 @@ export function copy(from, to) {
   to.getContext("2d").drawImage(from, 0, 0);
 }
 
-/** SHA-256 of a file in hexadecimal, or null where the browser computes none (plain http, not localhost). */
+/** SHA-256 of a file in hexadecimal, or null where the browser offers none (plain http, not localhost). */
 export async function digest(file) {
   if (!globalThis.crypto?.subtle) return null;
   const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));

@@ -1,33 +1,33 @@
-// Sends images in groups that the server's limits allow, a few groups at once, and hands each card its answer.
+// Upload queue: sends images in batches within the server's limits and gives each card its prediction.
 
 import { text } from "./language.js";
-import { predict, Refusal } from "./server.js";
+import { predict, RequestError } from "./server.js";
 
-const GROUP = 8, AT_ONCE = 2;
-// What a part of a multipart body costs besides the file.
+const BATCH = 8, CONCURRENT = 2;
+// Overhead of a multipart body per file.
 const PART_BYTES = 1000;
 
 export class Queue {
-  /** limits: {bytes, files} of a request; told(milliseconds): called after each group. */
-  constructor(limits, told) {
+  /** limits: {bytes, files} per request; onResponse(milliseconds): called after each batch, null after an error. */
+  constructor(limits, onResponse) {
     this.limits = limits;
-    this.told = told;
+    this.onResponse = onResponse;
     this.waiting = [];
     this.running = 0;
   }
 
-  /** Takes cards; those to be sent `alone` share no request with others. */
+  /** Queues cards; those to be sent `alone` share no request with others. */
   add(cards, alone = false) {
     for (const card of cards) this.waiting.push({ card, alone });
     this.#pump();
   }
 
   #pump() {
-    while (this.running < AT_ONCE && this.waiting.length) {
-      const group = this.#next();
-      if (!group.length) continue;
+    while (this.running < CONCURRENT && this.waiting.length) {
+      const batch = this.#next();
+      if (!batch.length) continue;
       this.running += 1;
-      this.#send(group).finally(() => {
+      this.#send(batch).finally(() => {
         this.running -= 1;
         this.#pump();
       });
@@ -35,46 +35,46 @@ export class Queue {
   }
 
   #next() {
-    const group = [];
+    const batch = [];
     let bytes = 0;
-    while (this.waiting.length && group.length < Math.min(GROUP, this.limits.files)) {
+    while (this.waiting.length && batch.length < Math.min(BATCH, this.limits.files)) {
       const { card, alone } = this.waiting[0];
       const size = card.file.size + PART_BYTES;
-      if (group.length && (alone || bytes + size > this.limits.bytes)) break;
+      if (batch.length && (alone || bytes + size > this.limits.bytes)) break;
       this.waiting.shift();
       if (card.removed) continue;
-      group.push(card);
+      batch.push(card);
       bytes += size;
       if (alone) break;
     }
-    return group;
+    return batch;
   }
 
-  async #send(group) {
-    for (const card of group) card.show({ state: "sending" });
+  async #send(batch) {
+    for (const card of batch) card.show({ state: "sending" });
     try {
-      const reply = await predict(group.map((card) => [card.file, card.name]));
-      hand(group, reply.results);
-      this.told(reply.milliseconds);
+      const response = await predict(batch.map((card) => [card.file, card.name]));
+      deliver(batch, response.results);
+      this.onResponse(response.milliseconds);
     } catch (error) {
-      this.#refused(group, error instanceof Refusal ? error : new Refusal(0, text("unclear", { status: String(error) })));
-      this.told(null);
+      this.#fail(batch, error instanceof RequestError ? error : new RequestError(0, text("unclear", { status: String(error) })));
+      this.onResponse(null);
     }
   }
 
-  #refused(group, refusal) {
-    if (refusal.results?.length) return hand(group, refusal.results);
-    // One image of a group may be to blame: each gets its own answer.
-    if (group.length > 1 && !refusal.again) return this.add(group, true);
-    for (const card of group) card.show({ state: "failed", sentence: refusal.message, again: refusal.again });
+  #fail(batch, error) {
+    if (error.results?.length) return deliver(batch, error.results);
+    // One image of a batch may be the cause: send each alone.
+    if (batch.length > 1 && !error.again) return this.add(batch, true);
+    for (const card of batch) card.show({ state: "failed", sentence: error.message, again: error.again });
   }
 }
 
-// Results stand in the order of the images.
-function hand(group, results) {
-  group.forEach((card, place) => {
-    const result = results[place];
-    if (result?.top) card.show({ state: "answered", answer: result });
-    else card.show({ state: "failed", sentence: result?.error ?? text("unanswered"), again: !result?.error });
+// Results are in the order of the images.
+function deliver(batch, results) {
+  batch.forEach((card, index) => {
+    const result = results[index];
+    if (result?.top) card.show({ state: "predicted", prediction: result });
+    else card.show({ state: "failed", sentence: result?.error ?? text("no_result"), again: !result?.error });
   });
 }

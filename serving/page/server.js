@@ -1,12 +1,12 @@
-// The server's interface: the only file that sends anything.
+// Client of the server's API: the only file that sends requests.
 
 import { text } from "./language.js";
 
 const KEY = "token";
-// Kept until the tab is closed, and never where another tab or a later visitor finds it.
+// Kept until the tab is closed, and not visible to other tabs or later visitors.
 let token = sessionToken();
 let askForToken = async () => null;
-let asking = null;
+let pendingToken = null;
 
 function sessionToken() {
   try {
@@ -16,8 +16,8 @@ function sessionToken() {
   }
 }
 
-/** What the server, or the way to it, said no with. `again`: whether the same request may succeed later. */
-export class Refusal extends Error {
+/** An error from the server or the network. `again`: whether a retry may succeed. */
+export class RequestError extends Error {
   constructor(status, sentence, { seconds = 0, results = null } = {}) {
     super(sentence);
     Object.assign(this, { status, seconds, results });
@@ -25,7 +25,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Says who asks the reader for a token: a function of "was there a wrong one" that gives a token, or null. */
+/** Sets the function that asks the user for a token: given "was the last one wrong", it returns a token, or null. */
 export function onToken(asker) {
   askForToken = asker;
 }
@@ -35,40 +35,40 @@ async function send(path, options) {
   try {
     return await fetch(path, { ...options, headers, cache: "no-store" });
   } catch {
-    throw new Refusal(0, text("unreachable"));
+    throw new RequestError(0, text("unreachable"));
   }
 }
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   for (;;) {
     const used = token;
     const response = await send(path, options);
     if (response.ok) return response;
-    if (response.status !== 401) throw await refusal(response);
-    // Requests that failed together ask once; one that failed with an older token just tries the newer.
+    if (response.status !== 401) throw await requestError(response);
+    // Requests that fail together ask once; one that failed with an older token retries with the newer.
     if (token === used) await newToken(Boolean(used));
   }
 }
 
 async function newToken(wrong) {
-  asking ??= askForToken(wrong).finally(() => (asking = null));
-  const given = await asking;
-  if (given === null) throw new Refusal(401, text("token_missing"));
+  pendingToken ??= askForToken(wrong).finally(() => (pendingToken = null));
+  const given = await pendingToken;
+  if (given === null) throw new RequestError(401, text("token_missing"));
   token = given;
   try {
     sessionStorage.setItem(KEY, token);
   } catch {
-    // Without storage it lasts until the page is left.
+    // Without storage it lasts until the page is closed.
   }
 }
 
-async function refusal(response) {
+async function requestError(response) {
   const seconds = Number(response.headers.get("Retry-After")) || 0;
   try {
     const { error, results } = await response.json();
-    return new Refusal(response.status, error ?? text("unclear", { status: response.status }), { seconds, results });
+    return new RequestError(response.status, error ?? text("unclear", { status: response.status }), { seconds, results });
   } catch {
-    return new Refusal(response.status, text("unclear", { status: response.status }), { seconds });
+    return new RequestError(response.status, text("unclear", { status: response.status }), { seconds });
   }
 }
 
@@ -78,16 +78,16 @@ function form(parts) {
   return { method: "POST", body };
 }
 
-/** Asks what runs here: names of the classes, threshold, limits and what else GET /model tells. */
-export const model = async () => (await ask("model")).json();
+/** GET /model: class names, threshold, limits. */
+export const model = async () => (await request("model")).json();
 
-/** Asks what images show: [[File, name]...] to the reply of POST /predict. */
-export const predict = async (images) => (await ask("predict", form(images.map(([file, name]) => ["files", file, name])))).json();
+/** POST /predict: [[File, name]...] to its response. */
+export const predict = async (images) => (await request("predict", form(images.map(([file, name]) => ["files", file, name])))).json();
 
-/** Asks for a heat map, as a Blob: what in the image speaks for a class. */
-export const gradcam = async (file, name, className) => (await ask("gradcam", form([["file", file, name], ["class", className]]))).blob();
+/** POST /gradcam: a heat map of a class, as a Blob. */
+export const gradcam = async (file, name, className) => (await request("gradcam", form([["file", file, name], ["class", className]]))).blob();
 
-/** Notes down what an image really shows. */
-export async function relabel(entry) {
-  await ask("relabel", { method: "POST", body: JSON.stringify(entry), headers: { "Content-Type": "application/json" } });
+/** POST /relabel: reports a wrong prediction. */
+export async function relabel(report) {
+  await request("relabel", { method: "POST", body: JSON.stringify(report), headers: { "Content-Type": "application/json" } });
 }

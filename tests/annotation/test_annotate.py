@@ -1,11 +1,13 @@
-"""annotate.py as a user runs it: every file gets a verdict, and the lists hold what they say."""
+"""annotate.py as a user runs it: every file has a verdict, and the lists contain the images that are kept."""
 
+import contextlib
 import csv
 import io
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -20,7 +22,9 @@ from PIL import Image
 
 import annotate
 import config
+from annotation import scan
 from annotation.lists import SPLITS, read_labels, read_split
+from annotation.store import open_store
 from system.errors import UserError
 from system.settings import Settings
 
@@ -28,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def image(number: int, size: tuple[int, int] = (24, 20)) -> Image.Image:
-    """An image of its own for every number: smooth random blobs."""
+    """A different image for every number: smooth random blobs."""
     small = np.random.default_rng(number).integers(0, 256, (5, 6, 3), np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
@@ -82,7 +86,7 @@ def data(tmp_path) -> Path:
 
 
 def test_the_lists_are_written_as_they_are_read(tmp_path, data):
-    """Guards against lists that training cannot find its files by, from the folder the command was started in."""
+    """Guards against paths that training cannot find from the folder in which the command was started."""
     done = command("data_dir=data", cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.splitlines()[-1] == "next: python train.py data_dir=data"
@@ -90,12 +94,12 @@ def test_the_lists_are_written_as_they_are_read(tmp_path, data):
         "data/train/dog/0.jpg\t0\ndata/train/dog/1.jpg\t0\ndata/train/ox/0.jpg\t1\ndata/train/ox/1.jpg\t1\n"
     )
     for split in SPLITS:
-        entries, class_names = read_split(settings(data), split)
-        assert class_names == ["dog", "ox"] and len(entries) == 4
+        samples, class_names = read_split(settings(data), split)
+        assert class_names == ["dog", "ox"] and len(samples) == 4
 
 
-def test_labels_that_are_there_decide_the_ids(data):
-    """Guards against classes renumbered by the alphabet."""
+def test_an_existing_labels_txt_decides_the_ids(data):
+    """Guards against classes renumbered in alphabetical order."""
     (data / "labels.txt").write_text("ox\ndog\n")
     annotate.annotate(settings(data))
     assert (data / "train.txt").read_text().splitlines()[0].endswith("train/dog/0.jpg\t1")
@@ -131,12 +135,12 @@ def bad_files(place: Path) -> dict[str, str]:
         file.write(jpeg)
     os.mkfifo(place / "pipe.jpg")
     (place / "nowhere.jpg").symlink_to(place / "gone")
-    told = {name.replace("\t", "\\t").replace("\n", "\\n"): reason for name, (_, reason) in contents.items()}
-    return told | {"latin\\xe9.jpg": "bad_name", "pipe.jpg": "not_a_file", "nowhere.jpg": "missing"}
+    expected = {name.replace("\t", "\\t").replace("\n", "\\n"): reason for name, (_, reason) in contents.items()}
+    return expected | {"latin\\xe9.jpg": "bad_name", "pipe.jpg": "not_a_file", "nowhere.jpg": "missing"}
 
 
-def test_every_kind_of_bad_file_has_its_verdict(data):
-    """Guards against a bad file that is kept, lost, or called by another kind's name."""
+def test_every_kind_of_bad_file_has_its_reason(data):
+    """Guards against a bad file that is kept, lost, or reported with another reason."""
     expected = bad_files(data / "train" / "ox")
     summary, _, _ = annotate.annotate(settings(data, max_pixels=1_000_000))
     assert reasons(data / "rejects.tsv") == expected
@@ -153,8 +157,8 @@ def test_every_kind_of_bad_file_has_its_verdict(data):
     assert summary.files == 12 + len(expected)
 
 
-def test_a_folder_without_one_good_image_is_told(tmp_path):
-    """Guards against a traceback where nothing is left to hash, draw or split."""
+def test_a_folder_without_a_usable_image_is_reported(tmp_path):
+    """Guards against a traceback where nothing is left to hash, show or split."""
     (tmp_path / "train/ox").mkdir(parents=True)
     (tmp_path / "train/ox/a.jpg").write_bytes(b"no image")
     done = command(f"data_dir={tmp_path}")
@@ -162,19 +166,19 @@ def test_a_folder_without_one_good_image_is_told(tmp_path):
 
 
 def test_convert_keeps_what_can_be_converted(data):
-    """Guards against an image that convert promises and skips, and against decoding everything for another rule."""
+    """Guards against an image that convert should keep and does not, and against decoding again for another setting."""
     expected = bad_files(data / "train" / "ox")
     annotate.annotate(settings(data, max_pixels=1_000_000))
     kinds = {"greyscale", "cmyk", "palette", "alpha", "sixteen_bit"}
     _, _, decoded = annotate.annotate(settings(data, max_pixels=1_000_000, non_rgb="convert"))
-    assert decoded == 0, "another rule asks for no decoding"
+    assert decoded == 0, "another setting needs no decoding"
     assert reasons(data / "rejects.tsv") == {name: reason for name, reason in expected.items() if reason not in kinds}
     summary, _, decoded = annotate.annotate(settings(data, max_pixels=2_000_000))
     assert decoded == 1 and summary.total("train") == 5
 
 
-def test_kept_images_with_a_lying_suffix_or_a_turn_are_remarked(data):
-    """Guards against a surprise that nobody was told of."""
+def test_kept_images_with_a_wrong_suffix_an_orientation_or_damage_have_a_remark(data):
+    """Guards against images that surprise a user because no report mentions them."""
     exif = Image.Exif()
     exif[0x0112] = 6
     image(910).save(data / "train/ox/turned.jpg", exif=exif)
@@ -191,8 +195,8 @@ def test_kept_images_with_a_lying_suffix_or_a_turn_are_remarked(data):
     assert not reasons(data / "rejects.tsv")
 
 
-def test_hidden_and_system_files_are_passed_over_and_counted(data):
-    """Guards against .ipynb_checkpoints as a class, links that never end, and links that bring in other classes."""
+def test_hidden_and_system_files_are_skipped_and_counted(data):
+    """Guards against .ipynb_checkpoints as a class, endless links, and links that add other classes' images."""
     for name in (".ipynb_checkpoints", "__MACOSX"):
         shutil.copytree(data / "train/ox", data / "train" / name)
         shutil.copytree(data / "train/ox", data / "train/ox" / name)
@@ -204,7 +208,31 @@ def test_hidden_and_system_files_are_passed_over_and_counted(data):
     image(920).save(data / "train/ox/deeper/a.jpg")
     summary, layout, _ = annotate.annotate(settings(data))
     assert layout.class_names == ["dog", "ox"] and summary.files == 13 and summary.total("train") == 5
-    assert summary.passed_over == {"hidden or left by an operating system": 6, "linked folders seen already": 2}
+    assert summary.skipped == {"hidden or created by an operating system": 6, "linked folders seen already": 2}
+
+
+QUICK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import annotate
+sys.argv[:2] = ["annotate.py"]
+annotate.main()
+assert not {"PIL.Image", "numpy", "jinja2", "tqdm"} & set(sys.modules), "loaded a decoder"
+"""
+
+
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_a_re_run_that_finds_nothing_new_loads_no_decoder(tmp_path, split):
+    """Guards against a re-run of 0.2 s that becomes one of a second, by an import or by files beside the classes."""
+    data = folder(tmp_path / "data", {f"{split}ox": 4, f"{split}dog": 4})
+    (data / split / "notes.txt").write_text("about these images")
+    annotate.annotate(settings(data))
+    done = subprocess.run([sys.executable, "-c", QUICK, str(ROOT), f"data_dir={data}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "8 files, 0 decoded now" in done.stdout
+    image(950).save(data / split / "loose.jpg")
+    with pytest.raises(UserError, match=r"loose\.jpg is in no class folder"):
+        annotate.annotate(settings(data))
 
 
 def test_a_re_run_decodes_only_what_has_changed(data):
@@ -223,8 +251,8 @@ def test_a_re_run_decodes_only_what_has_changed(data):
     assert annotate.annotate(settings(data), fresh=True)[2] == 11
 
 
-def test_rights_that_come_back_are_noticed(data):
-    """Guards against remembering a trouble that lay outside the file."""
+def test_transient_failures_are_tried_again(data):
+    """Guards against remembering a failure whose cause lay outside the file."""
     (data / "train/ox/link.jpg").symlink_to(data / "later")
     annotate.annotate(settings(data))
     assert reasons(data / "rejects.tsv") == {"link.jpg": "missing"}
@@ -252,7 +280,7 @@ if sys.argv[:1] == ["-c"]:
 
 
 def test_a_decoder_that_crashes_hangs_or_eats_memory_is_named(tmp_path, data, monkeypatch):
-    """Guards against one file that takes down the scan, or the verdicts of the files beside it."""
+    """Guards against one file that ends the scan, or spoils the verdicts of the files in its batch."""
     for name in ("ABRT", "EATS", "HANG"):
         (data / "train/ox" / f"{name}.jpg").write_text(name)
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
@@ -269,14 +297,14 @@ def test_a_decoder_that_crashes_hangs_or_eats_memory_is_named(tmp_path, data, mo
 
 
 def test_a_file_that_vanishes_during_the_scan_is_missing(data, monkeypatch):
-    """Guards against a traceback when somebody tidies up at the same time."""
-    judge = annotate.judge_files
+    """Guards against a traceback when files are deleted during the scan."""
+    verify_files = scan.verify_files
 
     def vanish(*arguments):
         (data / "train/ox/0.jpg").unlink()
-        return judge(*arguments)
+        return verify_files(*arguments)
 
-    monkeypatch.setattr(annotate, "judge_files", vanish)
+    monkeypatch.setattr(scan, "verify_files", vanish)
     annotate.annotate(settings(data))
     assert reasons(data / "rejects.tsv") == {"0.jpg": "missing"}
 
@@ -285,8 +313,8 @@ def test_a_file_that_vanishes_during_the_scan_is_missing(data, monkeypatch):
 @given(
     st.sets(st.binary(min_size=1, max_size=12).filter(lambda name: not {47, 0} & set(name)), min_size=8, max_size=30)
 )
-def test_every_name_that_the_file_system_takes_is_listed_or_left_out(tmp_path_factory, names):
-    """Guards against a file that neither the lists nor rejects.tsv know of."""
+def test_every_name_that_the_file_system_allows_is_listed_or_left_out(tmp_path_factory, names):
+    """Guards against a file that is neither in a list nor in rejects.tsv."""
     data = folder(tmp_path_factory.mktemp("names"), {"train/ox": 1, "valid/ox": 1, "test/ox": 1})
     content, expected = (data / "train/ox/0.jpg").read_bytes(), 1
     for name in names - {b".", b"..", b"0.jpg"}:
@@ -294,39 +322,39 @@ def test_every_name_that_the_file_system_takes_is_listed_or_left_out(tmp_path_fa
             file.write(content)
         expected += 1
     summary, _, _ = annotate.annotate(settings(data, duplicates="none"))
-    entries, _ = read_split(settings(data), "train")
+    samples, _ = read_split(settings(data), "train")
     left_out = table(data / "rejects.tsv")
-    assert len(entries) + len(left_out) + sum(summary.passed_over.values()) == expected
+    assert len(samples) + len(left_out) + sum(summary.skipped.values()) == expected
     assert {row["reason"] for row in left_out} <= {"bad_name"}
-    assert all(entry.file.read_bytes() == content for entry in entries)
+    assert all(sample.file.read_bytes() == content for sample in samples)
 
 
 @pytest.mark.parametrize(
-    "break_it, told",
+    "break_it, message",
     [
         (lambda d: shutil.rmtree(d), "no such folder"),
         (lambda d: shutil.rmtree(d / "train"), "but no train folder"),
         (lambda d: (shutil.rmtree(d / "train"), (d / "train").mkdir()), "no class folder in it"),
         (lambda d: shutil.rmtree(d / "valid/ox"), "valid/ox is missing"),
-        (lambda d: (d / "valid/cat").mkdir(), "valid/cat is no class of train"),
-        (lambda d: [p.unlink() for p in (d / "train/ox").iterdir()], "train/ox holds no image"),
+        (lambda d: (d / "valid/cat").mkdir(), "valid/cat is not a class of train"),
+        (lambda d: [p.unlink() for p in (d / "train/ox").iterdir()], "train/ox has no image"),
         (lambda d: image(1).save(d / "train/loose.jpg"), "loose.jpg is in no class folder"),
         (lambda d: (d / "labels.txt").write_text("ox\ndog\nox\n"), "line 3 repeats ox"),
         (lambda d: (d / "labels.txt").write_text("ox\ndog\ncat\n"), "train/cat is missing"),
         (lambda d: (d / "val").mkdir(), "valid and val are the same split"),
     ],
 )
-def test_folders_that_do_not_fit_are_named_in_one_line(data, break_it, told):
+def test_inconsistent_folders_are_named_in_one_line(data, break_it, message):
     """Guards against a traceback, a half-written list, or class ids that silently shift."""
     break_it(data)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         annotate.annotate(settings(data))
     assert "\n" not in str(caught.value) and "; " in str(caught.value)
     assert not (data / "train.txt").exists()
 
 
 def test_a_users_mistake_is_one_line_and_an_exit_status(tmp_path):
-    """Guards against a traceback for what the user can mend."""
+    """Guards against a traceback for what the user can fix."""
     done = command(f"data_dir={tmp_path}/none")
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stdout == ""
     assert command("data_dir").returncode == 2
@@ -351,15 +379,21 @@ def test_read_only_data_needs_another_lists_folder(tmp_path, data):
 
 def test_two_runs_at_once_do_not_mix(data):
     """Guards against the lists of one run beside those of another."""
-    with annotate.open_store(data, data, fresh=False):
+    with open_store(data, data, fresh=False):
         done = command(f"data_dir={data}")
-    assert done.returncode == 1 and "another annotate.py is at work here" in done.stderr
+    assert done.returncode == 1 and "another annotate.py is running here" in done.stderr
     assert command(f"data_dir={data}").returncode == 0
 
 
-def test_a_spoilt_memory_is_begun_anew(data):
-    """Guards against a power cut that makes annotate unusable."""
+def test_a_damaged_or_older_store_is_begun_anew(data):
+    """Guards against a power cut, or a new release with other columns, that makes annotate unusable."""
     (data / ".annotate.db").write_bytes(b"no data base" * 400)
+    assert annotate.annotate(settings(data))[2] == 12
+    (data / ".annotate.db").unlink()
+    with contextlib.closing(sqlite3.connect(data / ".annotate.db")) as older, older:
+        older.execute("CREATE TABLE fact(name TEXT PRIMARY KEY, value TEXT)")
+        older.execute("CREATE TABLE image(id INTEGER PRIMARY KEY, path BLOB, copies INTEGER)")
+        older.execute("INSERT INTO fact VALUES('about', '[2, \"13.0.0\", \".\"]')")
     assert annotate.annotate(settings(data))[2] == 12
 
 

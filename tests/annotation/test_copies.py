@@ -1,4 +1,4 @@
-"""Copies are found, told, and kept on one side of every split."""
+"""Copies are found, listed, and kept in one split."""
 
 import sqlite3
 
@@ -13,10 +13,11 @@ from test_annotate import folder, image, listed, settings, table
 
 import annotate
 from annotation import splits
-from annotation.copies import RADIUS, near_pairs
+from annotation.comparison import overlay_difference
+from annotation.hash_search import RADIUS, near_pairs
 from annotation.lists import SPLITS
 from annotation.store import TABLES, Store
-from annotation.verdicts import judge, overlay_difference
+from annotation.verdicts import verify
 from system.errors import UserError
 
 
@@ -56,7 +57,7 @@ def copied(tmp_path):
 
 
 def test_every_kind_of_copy_is_found_and_nothing_else(copied):
-    """Guards against a missed leak, and against strangers called copies."""
+    """Guards against a missed leak, and against different images reported as copies."""
     summary, _, _ = annotate.annotate(settings(copied))
     pairs = {
         tuple(sorted(row[k].removeprefix(f"{copied.as_posix()}/") for k in ("path", "copy_of"))): row
@@ -87,7 +88,7 @@ def test_a_jpeg_saved_anew_as_png_has_the_same_pixels(tmp_path, duplicates):
 
 
 def test_drop_from_train_leaves_no_leak_and_error_leaves_the_lists(copied):
-    """Guards against a test score that remembers the training images."""
+    """Guards against test metrics on images that were trained on."""
     annotate.annotate(settings(copied))
     before = listed(copied)
     with pytest.raises(UserError, match="4 test images have a copy in train"):
@@ -98,19 +99,19 @@ def test_drop_from_train_leaves_no_leak_and_error_leaves_the_lists(copied):
     assert listed(copied)["test"] == before["test"] and len(listed(copied)["train"]) == len(before["train"]) - 5
 
 
-def test_exact_and_none_look_for_less(copied):
-    """Guards against a setting that does nothing."""
+def test_exact_and_none_find_less(copied):
+    """Guards against a setting without effect."""
     assert set(annotate.annotate(settings(copied, duplicates="exact"))[0].copies) == {"same_bytes", "same_pixels"}
     assert annotate.annotate(settings(copied, duplicates="none"))[0].copies == {}
 
 
-def test_hashes_are_imagehashs(tmp_path):
-    """Guards against a hash of our own that drifts away from the library's."""
+def test_hashes_equal_those_of_imagehash(tmp_path):
+    """Guards against a hash that drifts away from the library's."""
     files = []
     for number in range(40):
         files.append(str(tmp_path / f"{number}.png").encode())
         image(number, (32, 32)).save(files[-1].decode())
-    for file, verdict in zip(files, judge(files, 10_000), strict=True):
+    for file, verdict in zip(files, verify(files, 10_000), strict=True):
         bits = imagehash.phash(Image.open(file.decode())).hash.ravel()
         assert np.packbits(bits).tobytes() == verdict.phash.to_bytes(8, "big", signed=True)
 
@@ -118,13 +119,13 @@ def test_hashes_are_imagehashs(tmp_path):
 @examples(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 300))
 def test_the_search_finds_what_comparing_all_finds(seed, many):
-    """Guards against near hashes that fall between the bands."""
+    """Guards against near hashes that no band finds."""
     draw = np.random.default_rng(seed)
     centres = draw.integers(0, 2**63, max(1, many // 8), dtype=np.uint64)
     flips = np.bitwise_or.reduce(np.uint64(1) << draw.integers(0, 64, (6, many), dtype=np.uint64), axis=0)
     hashes = np.unique(centres[draw.integers(0, len(centres), many)] ^ flips)
     found = {tuple(pair) for pair in near_pairs(hashes, np.ones((len(hashes), 48), np.uint8))[:, :2].tolist()}
-    found |= {tuple(pair) for pair in _marked(hashes)}
+    found |= {tuple(pair) for pair in _with_miniatures(hashes)}
     distance = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
     for later in range(len(hashes)):
         near = [(d, earlier) for earlier, d in enumerate(distance[later, :later].tolist()) if d <= 11]
@@ -133,13 +134,13 @@ def test_the_search_finds_what_comparing_all_finds(seed, many):
     assert all(distance[pair] <= RADIUS for pair in found)
 
 
-def _marked(hashes):
-    marks = np.tile(np.arange(48, dtype=np.uint8), (len(hashes), 1))
-    return near_pairs(hashes, marks)[:, :2].tolist()
+def _with_miniatures(hashes):
+    miniatures = np.tile(np.arange(48, dtype=np.uint8), (len(hashes), 1))
+    return near_pairs(hashes, miniatures)[:, :2].tolist()
 
 
 def test_two_skies_are_no_copies():
-    """Guards against calling every small thing on the same blue a copy."""
+    """Guards against reporting small objects on the same background as copies."""
     skies = [Image.new("RGB", (64, 64), (90, 150, 220)) for _ in range(2)]
     skies[0].paste((40, 40, 40), (28, 30, 36, 34))
     skies[1].paste((40, 40, 40), (30, 24, 34, 38))
@@ -156,7 +157,8 @@ def synthetic(classes: dict[str, int], groups: list[tuple[str, int, int]], folde
                 (100 * k + 1 for k, (g, low, high) in enumerate(groups) if g == name and low <= number < high), None
             )
             store.sql(
-                "INSERT INTO image(path, folder, class, split, outcome, copies) VALUES(?, ?, ?, 'train', '', ?)",
+                """INSERT INTO image(path, folder_split, class, split, outcome, copy_group)
+                VALUES(?, ?, ?, 'train', '', ?)""",
                 (f"{name}/{number}".encode(), folder_name, name, copies),
             )
     return store
@@ -172,7 +174,7 @@ counts = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 60), min_size
 @examples(max_examples=60, deadline=None)
 @given(counts, st.integers(0, 9), st.floats(0.01, 0.4), st.floats(0.01, 0.4))
 def test_splits_are_exact_and_stay_when_images_come(classes, seed, valid, test):
-    """Guards against lists that are reshuffled whenever the data grows, and against shares that miss."""
+    """Guards against lists that are reshuffled whenever the data grows, and against wrong split sizes."""
     fractions = {"valid": valid, "test": test}
     store = synthetic(classes, [])
     splits.decide_splits(store, fractions, seed)
@@ -194,10 +196,10 @@ def test_splits_are_exact_and_stay_when_images_come(classes, seed, valid, test):
 
 @examples(max_examples=40, deadline=None)
 @given(st.integers(10, 80), st.integers(0, 9), st.integers(2, 9), st.integers(0, 40))
-def test_copies_stay_on_one_side(count, seed, length, low):
+def test_copies_stay_in_one_split(count, seed, length, low):
     """Guards against an image in train whose copy is in test."""
     store = synthetic({"a": count, "b": 12}, [("a", low, low + length)])
     splits.decide_splits(store, {"valid": 0.2, "test": 0.2}, seed)
-    found = store.sql("SELECT DISTINCT split FROM image WHERE copies IS NOT NULL").fetchall()
+    found = store.sql("SELECT DISTINCT split FROM image WHERE copy_group IS NOT NULL").fetchall()
     assert len(found) <= 1
     assert splits.leaks(store) == {}

@@ -7,19 +7,20 @@ from PIL import Image
 
 from evaluation import gradcam
 from models import networks
+from models.classifier import Classifier
 from system.errors import UserError
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 def classifier(name, side=64):
-    made = networks.Classifier(networks.construct(name, 3, [3, side, side]), MEAN, STD)
+    made = Classifier(networks.construct(name, 3, [3, side, side]), MEAN, STD)
     made.eval()
     return made
 
 
 class Corner(paddle.nn.Layer):
-    """Class 1 is decided by the brightness of the upper left quarter alone."""
+    """Decides on class 1 by the brightness of the upper left quarter alone."""
 
     def __init__(self):
         super().__init__()
@@ -43,8 +44,8 @@ def bright_corner():
 
 
 def test_heat_lies_where_the_evidence_is():
-    """Transposed axes or gradients of the wrong class would heat another place."""
-    network = networks.Classifier(Corner(), MEAN, STD)
+    """Guards against transposed axes and gradients of the wrong class."""
+    network = Classifier(Corner(), MEAN, STD)
     network.eval()
     (heat,) = gradcam.explain(network, bright_corner(), [1])
     assert heat.shape == (32, 32) and heat.max() == 1.0
@@ -52,16 +53,16 @@ def test_heat_lies_where_the_evidence_is():
     assert heat[16:, 16:].max() < 0.05
 
 
-def test_nothing_speaks_for_the_other_class():
-    """Where all evidence is against a class the map is empty, not a division by zero."""
-    network = networks.Classifier(Corner(), MEAN, STD)
+def test_no_evidence_is_an_empty_map():
+    """Guards against a division by zero where all evidence is against a class."""
+    network = Classifier(Corner(), MEAN, STD)
     network.eval()
     assert not gradcam.explain(network, bright_corner(), [0]).any()
 
 
 @pytest.mark.parametrize("name", ["cnn", "alexnet", "resnet18", "squeezenet1_1", "mobilenet_v2", "shufflenet_v2_x0_25"])
 def test_finds_a_layer_in_every_kind_of_network(name):
-    """Networks end in pools, blocks or dense layers; the last map of more than one pixel is found in each."""
+    """Guards against networks without a map: they end in pools, blocks or dense layers."""
     paddle.seed(0)
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8)
     heat = gradcam.explain(classifier(name), images, [0, 2])
@@ -70,14 +71,14 @@ def test_finds_a_layer_in_every_kind_of_network(name):
 
 
 def test_auxiliary_branches_do_not_count():
-    """GoogLeNet computes its auxiliary heads last; the logits do not depend on their maps."""
+    """Guards against maps of GoogLeNet's auxiliary heads, computed last, which the logits do not depend on."""
     paddle.seed(0)
     images = np.random.default_rng(0).integers(0, 256, (1, 3, 224, 224), dtype=np.uint8)
     assert gradcam.explain(classifier("googlenet", 224), images, [1]).shape == (1, 224, 224)
 
 
 def test_frozen_network_can_be_explained_and_stays_as_it_is():
-    """Frozen weights record no gradients by themselves, and a hook left behind would keep every later map alive."""
+    """Guards against frozen weights, which record no gradients, and hooks left behind, which hold every later map."""
     network = classifier("cnn")
     for weight in network.parameters():
         weight.stop_gradient = True
@@ -92,7 +93,7 @@ def test_frozen_network_can_be_explained_and_stays_as_it_is():
 
 
 def test_layer_can_be_named():
-    """A name that does not exist must be told with those that do, not silently replaced."""
+    """Guards against an unknown name that is silently replaced."""
     network = classifier("cnn")
     images = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8)
     first, last = (gradcam.explain(network, images, [1], layer) for layer in ("0", gradcam.AUTO))
@@ -104,7 +105,7 @@ def test_layer_can_be_named():
 
 
 def test_overlay_leaves_cold_places_alone():
-    """An overlay that recolours the whole image hides what it should show."""
+    """Guards against an overlay that recolours the whole image."""
     image = Image.new("RGB", (64, 64), (10, 200, 30))
     heat = np.zeros((32, 32), np.float32)
     heat[:8, :8] = 1

@@ -1,4 +1,4 @@
-"""Calibration, mistakes, suspects and comparison on answers whose truth is known."""
+"""Calibration, mistakes, suspected label errors and comparison, on predictions whose truth is known."""
 
 from pathlib import Path
 
@@ -10,18 +10,18 @@ from scipy.special import softmax
 
 from annotation.lists import Sample
 from evaluation import calibration, comparison, label_errors, metrics, mistakes
-from evaluation.predictions import Answers
-from inference.predictor import NONE_OF_THESE
+from evaluation.predictions import Predictions
+from inference.ranking import NONE_OF_THESE
 
 
 def samples(labels):
     return [Sample(f"{i}.png", Path(f"{i}.png"), int(label)) for i, label in enumerate(labels)]
 
 
-def answers(logits, labels, **options):
+def predictions(logits, labels, **options):
     labels = np.asarray(labels)
     names = [f"class {i}" for i in range(np.shape(logits)[1])]
-    return Answers("test", samples(labels), np.asarray(logits, float), labels, names, **options)
+    return Predictions("test", samples(labels), np.asarray(logits, float), labels, names, **options)
 
 
 def honest(count, classes, seed):
@@ -33,14 +33,14 @@ def honest(count, classes, seed):
 
 
 @pytest.mark.parametrize("factor", [0.4, 1.0, 3.0])
-def test_temperature_undoes_what_made_it_wrong(factor):
-    """Logits that are too large by a factor need that factor as temperature, not its inverse."""
+def test_temperature_undoes_a_factor(factor):
+    """Guards against the inverse: logits too large by a factor need that factor as temperature."""
     logits, labels = honest(4000, 5, seed=0)
     assert calibration.fit_temperature(logits * factor, labels) == pytest.approx(factor, rel=0.1)
 
 
 def test_temperature_never_hurts_where_it_was_fitted():
-    """A search that stops at a bound would leave a worse loss than no temperature at all."""
+    """Guards against a search that stops at a bound with a worse loss than without temperature."""
     for seed in range(5):
         logits, labels = honest(30, 3, seed)
         temperature = calibration.fit_temperature(logits, labels)
@@ -50,8 +50,8 @@ def test_temperature_never_hurts_where_it_was_fitted():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.floats(0.05, 1), st.integers(0, 1000))
-def test_threshold_keeps_the_coverage_it_promises(count, target, seed):
-    """One image too few answered, ties or rounding, breaks the promise."""
+def test_threshold_keeps_its_coverage(count, target, seed):
+    """Guards against one image too few accepted, by ties or rounding."""
     confidences = np.random.default_rng(seed).random(count).round(1)
     threshold = calibration.choose_threshold(confidences, np.ones(count, bool), "coverage", target)
     assert (confidences >= threshold).mean() >= target - 1e-9
@@ -61,7 +61,7 @@ def test_threshold_keeps_the_coverage_it_promises(count, target, seed):
 
 
 def test_threshold_by_precision():
-    """The smallest threshold that reaches the precision is best; stopping at the first miss answers too few."""
+    """Guards against a search that stops at the first miss and accepts too few images."""
     confidences = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
     correct = np.array([True, False, True, True, False])
     assert calibration.choose_threshold(confidences, correct, "precision", 0.75) == pytest.approx(0.55)
@@ -70,36 +70,36 @@ def test_threshold_by_precision():
     assert calibration.choose_threshold(confidences, correct, "off", 0.9) is None
 
 
-def test_foreign_images_are_counted_on_the_right_side():
-    """Swapping own and foreign images would praise a threshold that turns away the wrong ones."""
-    told = calibration.foreign(np.array([0.9, 0.8, 0.3]), np.array([0.2, 0.35, 0.1, 0.6]), 0.4)
-    assert told["turned_away"] == 0.75
-    assert told["known_turned_away"] == pytest.approx(1 / 3)
-    assert told["roc_auc"] == pytest.approx(10 / 12)
+def test_out_of_distribution_images_are_counted_on_the_right_side():
+    """Guards against in- and out-of-distribution images swapped."""
+    found = calibration.rejection_report(np.array([0.9, 0.8, 0.3]), np.array([0.2, 0.35, 0.1, 0.6]), 0.4)
+    assert found["turned_away"] == 0.75
+    assert found["known_turned_away"] == pytest.approx(1 / 3)
+    assert found["roc_auc"] == pytest.approx(10 / 12)
 
 
 def test_mistakes_in_order():
-    """The gallery must begin with the surest wrong answer, and never show a right one."""
+    """Guards against a gallery that does not begin with the most confident mistake, or shows a correct prediction."""
     logits = np.log([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
-    told = answers(logits, [0, 0, 0, 1])
-    assert mistakes.surest(told, 5) == [1, 3, 2]
-    assert mistakes.worst_of_classes(told, 5) == [3, 1]
-    first, second = mistakes.confused_pairs(told, 5, 1)
-    assert (first.label, first.prediction, first.count, first.share, first.examples) == (0, 1, 2, 2 / 3, [1])
-    assert (second.label, second.prediction, second.count) == (1, 0, 1)
+    found = predictions(logits, [0, 0, 0, 1])
+    assert mistakes.most_confident(found, 5) == [1, 3, 2]
+    assert mistakes.worst_of_classes(found, 5) == [3, 1]
+    first, second = mistakes.confused_pairs(found, 5, 1)
+    assert (first.label, first.predicted, first.count, first.share, first.examples) == (0, 1, 2, 2 / 3, [1])
+    assert (second.label, second.predicted, second.count) == (1, 0, 1)
 
 
-def test_predictions_table_says_none_of_these():
-    """The table must name the likeliest class and, apart from it, what a user is answered."""
-    told = answers(np.log([[0.9, 0.1], [0.45, 0.55]]), [0, 0], threshold=0.6)
-    head, sure, unsure = told.table().splitlines()
+def test_predictions_table_has_rejections():
+    """Guards against a rejection that replaces the top-1 class, or a threshold that is not applied."""
+    found = predictions(np.log([[0.9, 0.1], [0.45, 0.55]]), [0, 0], threshold=0.6)
+    head, sure, unsure = found.table().splitlines()
     assert head.split("\t") == ["path", "label", "prediction", "answer", "class 0", "class 1"]
     assert sure.split("\t") == ["0.png", "class 0", "class 0", "class 0", "0.900000", "0.100000"]
     assert unsure.split("\t")[2:4] == ["class 1", NONE_OF_THESE]
 
 
 def test_flipped_labels_are_found_first():
-    """Of labels flipped on purpose most must stand at the top of the list, with the true class as the suggestion."""
+    """Guards against a reversed order, and suggestions other than the true class, on labels flipped on purpose."""
     generator = np.random.default_rng(0)
     truth = generator.integers(0, 4, 400)
     probabilities = softmax(generator.normal(size=(400, 4)) + 4 * np.eye(4)[truth], axis=1)
@@ -114,15 +114,15 @@ def test_flipped_labels_are_found_first():
     assert len(lines) == len(found) + 1 and len(lines[1].split("\t")) == 6
 
 
-def test_suspects_with_absent_and_single_classes():
-    """Classes without images, or only one class, must not stop an evaluation."""
+def test_label_errors_with_absent_and_single_classes():
+    """Guards against classes without images, or a single class, that stop an evaluation."""
     probabilities = softmax(np.random.default_rng(0).normal(size=(12, 3)), axis=1)
     label_errors.find("test", samples([0] * 12), probabilities)
     assert label_errors.find("test", samples([0] * 12), np.ones((12, 1))) == []
 
 
-def test_cross_validation_never_shows_a_image_its_own_label():
-    """A head that has seen the labels would believe noise; out of sample, noise cannot be predicted."""
+def test_cross_validation_is_out_of_fold():
+    """Guards against a head fitted on the labels it is asked about: out of fold, noise cannot be predicted."""
     generator = np.random.default_rng(0)
     features, labels = generator.normal(size=(300, 40)), generator.integers(0, 3, 300)
     probabilities = label_errors.cross_validated(features, labels, 4, seed=1)
@@ -133,35 +133,56 @@ def test_cross_validation_never_shows_a_image_its_own_label():
 
 
 def test_mcnemar_by_hand():
-    """The exact test doubles the smaller tail of a fair coin: 1 of 6 is (1 + 6) * 2 / 64."""
+    """Guards against a one-sided test: the smaller tail of a fair coin is doubled, 1 of 6 is (1 + 6) * 2 / 64."""
     assert comparison.mcnemar(1, 5) == pytest.approx(2 * 7 / 64) == comparison.mcnemar(5, 1)
     assert comparison.mcnemar(0, 0) == 1.0
 
 
 def test_comparison_counts_and_direction():
-    """The difference is second minus first; the other way round a worse run would look better."""
+    """Guards against first minus second, with which the worse run looks better."""
     good, bad = [[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]], [[2.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
-    first, second = answers(bad, [0, 1, 0]), answers(good, [0, 1, 0])
-    told = comparison.compare(first, second, seed=0)
-    assert (told["both_right"], told["only_first_right"], told["only_second_right"], told["both_wrong"]) == (1, 0, 2, 0)
-    gap = told["difference"]["accuracy"]
+    first, second = predictions(bad, [0, 1, 0]), predictions(good, [0, 1, 0])
+    found = comparison.compare(first, second, seed=0)
+    assert (found["both_right"], found["only_first_right"], found["only_second_right"], found["both_wrong"]) == (
+        1,
+        0,
+        2,
+        0,
+    )
+    gap = found["difference"]["accuracy"]
     assert gap["value"] == pytest.approx(2 / 3) and gap["low"] <= gap["value"] <= gap["high"]
-    assert told["difference"]["loss"]["value"] < 0
+    assert found["difference"]["loss"]["value"] < 0
     assert comparison.disagreements(first, second) == [1, 2]
     assert comparison.table(first, second, ("a", "b")).splitlines()[1].endswith("class 0\tclass 1\tb")
 
 
 def test_identical_runs_do_not_differ():
-    """Resampling the two runs apart from each other would give equal runs a wide interval."""
-    one = answers(np.random.default_rng(0).normal(size=(60, 3)), [0, 1, 2] * 20)
-    told = comparison.compare(one, one, seed=0)
-    assert told["difference"]["accuracy"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert told["mcnemar_p"] == 1.0
+    """Guards against resampling the two runs independently, which gives equal runs a wide interval."""
+    one = predictions(np.random.default_rng(0).normal(size=(60, 3)), [0, 1, 2] * 20)
+    found = comparison.compare(one, one, seed=0)
+    assert found["difference"]["accuracy"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert found["mcnemar_p"] == 1.0
+
+
+def test_differences_are_paired_for_every_metric():
+    """Guards against differences of some metrics that are of the whole list, or of other images in each run."""
+    generator = np.random.default_rng(4)
+    labels = generator.integers(0, 3, 25)
+    first, second = (predictions(generator.normal(size=(25, 3)), labels) for _ in range(2))
+    found = comparison.differences(first, second, seed=6)
+    draw, values = np.random.default_rng(6), []
+    for _ in range(metrics.RESAMPLES):
+        rows = draw.integers(0, 25, 25)
+        before, after = (metrics.compute(metrics.Outputs(one.logits[rows], labels[rows])) for one in (first, second))
+        values.append({name: after[name] - before[name] for name in before})
+    for name in metrics.METRICS:
+        expected = np.percentile([row[name] for row in values], [2.5, 97.5])
+        assert [found[name]["low"], found[name]["high"]] == pytest.approx(expected), name
 
 
 def test_spread_over_runs_is_of_a_sample():
-    """With few seeds the divisor n instead of n - 1 makes the spread look smaller than it is."""
-    rows = [dict.fromkeys(comparison.MEASURES, value) for value in (0.8, 0.9)]
-    told = comparison.summary(rows)["accuracy"]
-    assert told["mean"] == pytest.approx(0.85)
-    assert told["standard_deviation"] == pytest.approx(0.1 / np.sqrt(2))
+    """Guards against the divisor n instead of n - 1, which makes the spread of few seeds look smaller."""
+    rows = [dict.fromkeys(metrics.METRICS, value) for value in (0.8, 0.9)]
+    found = comparison.summary(rows)["accuracy"]
+    assert found["mean"] == pytest.approx(0.85)
+    assert found["standard_deviation"] == pytest.approx(0.1 / np.sqrt(2))

@@ -1,4 +1,4 @@
-"""The faster layers answer and learn like paddle's own."""
+"""The faster layers compute the same outputs and gradients as paddle's own."""
 
 import numpy as np
 import paddle
@@ -7,17 +7,18 @@ from paddle import nn
 
 import config
 from models import acceleration, networks
+from models.classifier import Classifier
 
 
 def gap(one: paddle.Tensor, other: paddle.Tensor) -> float:
-    """Largest difference, as a share of the largest value."""
+    """Returns the largest difference relative to the largest value."""
     one, other = one.numpy().astype(np.float64), other.numpy().astype(np.float64)
     assert one.shape == other.shape
     return float(np.abs(one - other).max() / max(np.abs(other).max(), 1e-12))
 
 
 def passes(layer: nn.Layer, images: np.ndarray) -> tuple[paddle.Tensor, paddle.Tensor, dict[str, paddle.Tensor]]:
-    """Forward and backward: the output, the gradient of the images and those of the weights."""
+    """Runs forward and backward: the output, the gradient of the images and those of the weights."""
     inputs = paddle.to_tensor(images, stop_gradient=False)
     outputs = layer(inputs)
     shares = np.random.default_rng(1).standard_normal(outputs.shape).astype("float32")
@@ -54,7 +55,7 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 @pytest.mark.parametrize("size", [(5, 7), (20, 18)])
-def test_a_convolution_answers_and_learns_as_before(name, size):
+def test_a_convolution_has_the_same_output_and_gradients(name, size):
     """Guards against strides, paddings or biases that the product forgets, on small maps and on large ones."""
     paddle.seed(0)
     network = nn.Sequential(nn.Conv2D(**CONVOLUTIONS[name]))
@@ -67,8 +68,8 @@ def test_a_convolution_answers_and_learns_as_before(name, size):
     assert all(gap(got_gradients[key], gradients[key]) < 1e-5 for key in gradients)
 
 
-def test_after_the_block_all_is_as_before():
-    """Guards against a trained network that cannot be exported, and graphs that oneDNN answers wrongly from then on."""
+def test_after_the_block_the_layers_are_restored():
+    """Guards against a trained network that cannot be exported, and graphs that oneDNN computes wrongly afterwards."""
     network = nn.Sequential(nn.Conv2D(3, 8, 3), nn.ReLU(), nn.MaxPool2D(2))
     with pytest.raises(KeyboardInterrupt), acceleration.speed_up(network):
         assert paddle.get_flags(acceleration.ONEDNN)[acceleration.ONEDNN]
@@ -79,7 +80,7 @@ def test_after_the_block_all_is_as_before():
 
 
 def test_a_network_keeps_names_results_and_gradients():
-    """Guards against checkpoints that only a sped-up network can read, and against answers that move."""
+    """Guards against checkpoints that only a sped-up network can read, and against predictions that change."""
     paddle.seed(0)
     network = paddle.vision.models.resnet18(num_classes=3)
     network.eval()
@@ -110,12 +111,12 @@ SEQUENCES = {
 
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize("side", [13, 32])
-def test_pooling_before_bias_and_relu_answers_and_learns_as_after_them(name, side):
-    """Guards against maxima, ties or biases that come out otherwise when the pool works first."""
+def test_pooling_before_bias_and_relu_has_the_same_output_and_gradients(name, side):
+    """Guards against maxima, ties or biases that come out differently when pooling is done first."""
     paddle.seed(0)
     network = nn.Sequential(*SEQUENCES[name]())
     for weight in network.parameters():
-        # Biases that move what is above zero, of both signs.
+        # Biases of both signs, so that they change what is above zero.
         weight.set_value(weight + paddle.randn(weight.shape) * 0.3 * (weight.ndim == 1))
     # Whole numbers, as pixels are: neighbours tie.
     images = np.random.default_rng(0).integers(-2, 3, (4, 3, side, side)).astype("float32")
@@ -129,7 +130,7 @@ def test_pooling_before_bias_and_relu_answers_and_learns_as_after_them(name, sid
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_windows_without_a_number_pool_as_before(value):
-    """Guards against a training that diverges and crashes, or goes on with NaN pooled away, instead of saying so."""
+    """Guards against a training that diverges and crashes, or goes on with NaN pooled away, instead of reporting it."""
     network = nn.Sequential(nn.MaxPool2D(2))
     images = np.random.default_rng(0).standard_normal((64, 3, 32, 32)).astype("float32")
     images[::2, 1:] = value
@@ -141,7 +142,7 @@ def test_windows_without_a_number_pool_as_before(value):
 
 
 def test_layers_that_a_network_uses_twice_do_not_pool():
-    """Guards against a pool that moves into a layer which also works elsewhere, and would pool there too."""
+    """Guards against a pool that moves into a layer that is also used elsewhere, and would pool there too."""
     paddle.seed(0)
     relu, same = nn.ReLU(), nn.Conv2D(3, 3, 3, padding=1)
     network = nn.Sequential(relu, nn.MaxPool2D(2), same, nn.ReLU(), nn.MaxPool2D(2), same, relu, nn.Flatten())
@@ -152,18 +153,18 @@ def test_layers_that_a_network_uses_twice_do_not_pool():
 
 
 @pytest.mark.parametrize("onednn", [True, False])
-def test_the_small_network_learns_to_a_millionth_as_plain_paddle_does(onednn, monkeypatch):
-    """Guards against a faster way that is another way: every weight's gradient, with and without oneDNN."""
+def test_the_small_network_has_the_gradients_of_plain_paddle_to_a_millionth(onednn, monkeypatch):
+    """Guards against speed that changes the training: every weight's gradient, with and without oneDNN."""
     if not onednn:
         monkeypatch.setattr(acceleration, "_onednn_works", lambda: False)
     paddle.seed(0)
     settings = config.load(None, ["image_shape=[3,32,32]"])
-    network = networks.Classifier(networks.construct("cnn", 10, (3, 32, 32)), settings.mean, settings.std)
+    network = Classifier(networks.construct("cnn", 10, (3, 32, 32)), settings.mean, settings.std)
     generator = np.random.default_rng(0)
     images = paddle.to_tensor(generator.integers(0, 256, (32, 3, 32, 32), dtype=np.uint8))
     labels = paddle.to_tensor(generator.integers(0, 10, 32))
 
-    def learn() -> list[paddle.Tensor]:
+    def step() -> list[paddle.Tensor]:
         logits = network(images)
         loss = nn.functional.cross_entropy(logits, labels)
         loss.backward()
@@ -171,9 +172,9 @@ def test_the_small_network_learns_to_a_millionth_as_plain_paddle_does(onednn, mo
         network.clear_gradients()
         return [logits.detach(), loss.detach(), *gradients]
 
-    expected = learn()
+    expected = step()
     with acceleration.speed_up(network):
-        got = learn()
+        got = step()
     for one, other in zip(got, expected, strict=True):
         assert float((one - other).abs().max()) < 1e-6 * max(1.0, float(other.abs().max()))
 
@@ -212,8 +213,8 @@ def refused(images: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
 
 
 @pytest.mark.parametrize("convolve", [wrong, refused])
-def test_a_onednn_that_errs_is_not_used(convolve, monkeypatch):
-    """Guards against a paddle whose oneDNN errs, aloud or not: training must go on, by paddle's own convolutions."""
+def test_a_onednn_that_computes_wrongly_is_not_used(convolve, monkeypatch):
+    """Guards against a release whose oneDNN raises or computes wrongly: paddle's convolutions take over."""
     monkeypatch.setattr(acceleration, "_compiled", lambda *_: convolve)
     acceleration._onednn_works.cache_clear()
     try:

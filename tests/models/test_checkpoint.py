@@ -1,5 +1,6 @@
-"""The run folder: it describes itself, is never overwritten by accident, and says what it lacks."""
+"""The run folder: it describes itself, is replaced whole, and is never overwritten by accident."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,8 +9,9 @@ import numpy as np
 import paddle
 import pytest
 
-from models import checkpoint, networks
-from models.checkpoint import Run
+from models import factory
+from models.checkpoint import BEST, LAST, Run
+from models.classifier import Classifier
 from system.errors import UserError
 from system.settings import Settings
 
@@ -22,8 +24,8 @@ def settings(settings_for, tmp_path) -> Settings:
 
 
 @pytest.fixture
-def network(settings) -> networks.Classifier:
-    return networks.build(settings, 3)[0]
+def network(settings) -> Classifier:
+    return factory.build(settings, 3)[0]
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -33,8 +35,8 @@ def listing(folder: Path) -> dict[str, bytes]:
 def test_a_run_describes_itself(settings, network):
     """Guards against later commands that need today's config.yaml to know what was trained."""
     run = Run.create(settings, CLASS_NAMES)
-    run.save_weights(checkpoint.BEST, network)
-    again = checkpoint.find(run.path, "nowhere")
+    run.save({BEST: network.network.state_dict()})
+    again = Run(run.path)
     assert (again.settings, again.class_names, again.name) == (settings, CLASS_NAMES, "一 run")
     restored = again.load_network()
     assert not restored.training
@@ -45,10 +47,10 @@ def test_a_run_describes_itself(settings, network):
     assert (network(pixels).numpy() == restored(pixels).numpy()).all()
 
 
-def test_a_run_with_weights_is_not_overwritten_unless_told(settings, network):
+def test_a_run_with_weights_is_overwritten_only_on_request(settings, network):
     """Guards against a night of training lost to the same command typed again."""
     run = Run.create(settings, CLASS_NAMES)
-    run.save_weights(checkpoint.BEST, network)
+    run.save({BEST: network.network.state_dict()})
     before = listing(run.path)
     with pytest.raises(UserError, match="overwrite=true"):
         Run.create(settings, CLASS_NAMES[:2])
@@ -57,48 +59,32 @@ def test_a_run_with_weights_is_not_overwritten_unless_told(settings, network):
     assert run.class_names == CLASS_NAMES[:2] and not list(run.path.glob("*.pdparams"))
 
 
-def test_a_folder_that_is_no_run_is_never_cleared(settings):
-    """Guards against output_dir=. run_name=photos overwrite=true, which would cost somebody the photos."""
+@pytest.mark.parametrize("files", [["mine.txt"], ["config.yaml", "train.py"]])
+def test_overwrite_never_clears_a_folder_that_is_no_run(settings, files):
+    """Guards against overwrite=true that costs somebody photos, or a project because a config.yaml lies in it."""
     settings.run.mkdir(parents=True)
-    (settings.run / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="no run"):
+    for name in files:
+        (settings.run / name).write_text("keep")
+    with pytest.raises(UserError, match="is no run, so it is not overwritten"):
         Run.create(settings.model_copy(update={"overwrite": True}), CLASS_NAMES)
-    assert listing(settings.run) == {"mine.txt": b"keep"}
+    assert listing(settings.run) == dict.fromkeys(files, b"keep")
 
 
 def test_weights_are_replaced_whole_and_leave_nothing_behind(settings, network):
-    """Guards against torn weights, and against temporary files that pile up."""
+    """Guards against damaged weights, and against temporary files that pile up."""
     run = Run.create(settings, CLASS_NAMES)
     for _ in range(2):
-        run.save_weights(checkpoint.LAST, network)
+        run.save({LAST: network.network.state_dict()})
     assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "labels.txt", "last.pdparams"]
     assert run.weights_kind() == "last"
-    run.save_weights(checkpoint.BEST, network)
+    run.save({BEST: network.network.state_dict()})
     assert run.weights_kind() == "best"
 
 
-def test_what_a_run_lacks_is_named(settings, network, tmp_path):
-    """Guards against a FileNotFoundError deep inside paddle for a run without weights, or a folder that is no run."""
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"empty: this is no run, config\.yaml is missing"):
-        checkpoint.find(tmp_path / "empty", "nowhere")
-    with pytest.raises(UserError, match="none: no such folder"):
-        checkpoint.find(tmp_path / "none", "nowhere")
-    with pytest.raises(UserError, match=r"there is no run yet; train one with `python train\.py`"):
-        checkpoint.find(None, tmp_path / "empty")
-    run = Run.create(settings, CLASS_NAMES)
-    with pytest.raises(UserError, match=r"no weights yet; train it with `python train\.py`"):
-        run.load_network()
-    (run.path / "labels.txt").unlink()
-    run.save_weights(checkpoint.BEST, network)
-    with pytest.raises(UserError, match=r"labels\.txt is missing"):
-        run.load_network()
-
-
 def test_weights_of_another_network_are_refused(settings, network):
-    """Guards against a run folder whose weights were replaced by others and answers at random."""
+    """Guards against a run folder whose weights were replaced by those of another network."""
     run = Run.create(settings, [*CLASS_NAMES, "one more"])
-    run.save_weights(checkpoint.BEST, network)
+    run.save({BEST: network.network.state_dict()})
     with pytest.raises(UserError, match=r"best\.pdparams: .* is \[.*weights of another network"):
         run.load_network()
     (run.path / "best.pdparams").write_bytes((run.path / "best.pdparams").read_bytes()[:2000])
@@ -106,7 +92,7 @@ def test_weights_of_another_network_are_refused(settings, network):
         run.load_network()
 
 
-def test_a_torn_state_is_named(settings):
+def test_a_damaged_state_file_is_named(settings):
     """Guards against a JSONDecodeError after the disk was full."""
     run = Run.create(settings, CLASS_NAMES)
     assert run.state == {}
@@ -115,57 +101,31 @@ def test_a_torn_state_is_named(settings):
         run.state  # noqa: B018
 
 
-def test_the_run_trained_last_is_found(settings, network):
-    """Guards against a command that takes the run whose name sorts last, or one that has no weights yet."""
-    runs = []
-    for age, name in ((20, "b"), (10, "a"), (30, "c")):
-        run = Run.create(settings.model_copy(update={"run_name": name}), CLASS_NAMES)
-        run.save_weights(checkpoint.BEST, network)
-        os.utime(run.path / "best.pdparams", (10**9 - age, 10**9 - age))
-        runs.append(run)
-    Run.create(settings.model_copy(update={"run_name": "z"}), CLASS_NAMES)
-    assert checkpoint.find(None, settings.output_dir).name == "a"
-    with pytest.raises(UserError, match=r"one of .*c.*b.*a"):
-        checkpoint.find("none", settings.output_dir)
-
-
 def test_history_is_read_back_as_columns(settings):
     """Guards against a history whose columns shift from epoch to epoch."""
     run = Run.create(settings, CLASS_NAMES)
     for epoch in (1, 2, 3):
-        run.append_history({"epoch": epoch, "train_loss": epoch / 8})
+        run.save(row={"epoch": epoch, "train_loss": epoch / 8})
     assert run.history() == {"epoch": [1, 2, 3], "train_loss": [0.125, 0.25, 0.375]}
-
-
-def test_another_label_map_is_refused_with_the_first_difference(settings):
-    """Guards against class ids that have changed since the training: every answer would have a wrong name."""
-    run = Run.create(settings, CLASS_NAMES)
-    checkpoint.check_labels(run, CLASS_NAMES, "labels.txt")
-    for other, told in (
-        (["猫", "pig", "a dog"], "class 1 is pig, but .* was trained with a dog"),
-        (CLASS_NAMES[:2], "class 2 is nothing, but .* was trained with pig"),
-        ([*CLASS_NAMES, "ox"], "class 3 is ox, but .* was trained with nothing"),
-    ):
-        with pytest.raises(UserError, match=told):
-            checkpoint.check_labels(run, other, "labels.txt")
 
 
 def test_the_state_is_plain_json(settings):
     """Guards against a state that only Python's pickle reads."""
     run = Run.create(settings, CLASS_NAMES)
-    run.save_state(epoch=3, finished=False)
+    run.save(state={"epoch": 3, "finished": False})
     assert json.loads((run.path / "state.json").read_text()) == run.state == {"epoch": 3, "finished": False}
 
 
-def test_overwrite_never_clears_a_folder_that_is_no_run(tmp_path, settings_for):
-    """Guards against overwrite=true emptying somebody's project because a config.yaml lies in it."""
-    project = tmp_path / "project"
-    project.mkdir()
-    for name in ("config.yaml", "train.py"):
-        (project / name).write_text("precious\n", encoding="utf-8")
-    settings = settings_for("data", output_dir=str(tmp_path), run_name="project", overwrite=True)
-    with pytest.raises(UserError, match="is no run, so it is not overwritten"):
-        Run.create(settings, ["a", "b"])
-    assert (project / "train.py").read_text(encoding="utf-8") == "precious\n"
-    with pytest.raises(UserError, match="run_name"):
-        settings_for("data", output_dir=str(tmp_path), run_name="..")
+def test_a_full_disk_leaves_the_run_as_it_was(settings, monkeypatch):
+    """Guards against half a state after an hour of training, and against advice about another folder."""
+    run = Run.create(settings, CLASS_NAMES)
+    run.save(state={"epoch": 1}, row={"epoch": 1})
+    before = listing(run.path)
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); free some space, or "):
+        run.save(state={"epoch": 2}, row={"epoch": 2})
+    assert listing(run.path) == before

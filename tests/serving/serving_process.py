@@ -1,4 +1,4 @@
-"""A real serve.py for tests: started on a free port, asked over HTTP, ended with SIGTERM."""
+"""A real serve.py for tests: started on a free port, used over HTTP, ended with SIGTERM."""
 
 import os
 import queue
@@ -16,24 +16,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class ServeProcess:
-    """A running serve.py; `http` asks it, `lines` holds what it has said."""
+    """A running serve.py; `http` is a client of it, `lines` its log so far."""
 
     def __init__(self, folder: Path, *options: str, **environment: str):
-        line = [
-            sys.executable,
-            str(ROOT / "serve.py"),
-            str(folder),
-            "--port",
-            "0",
-            "threads=1",
-            "engine=onednn",
-            *options,
-        ]
+        line = [sys.executable, str(ROOT / "serve.py"), str(folder), "--port", "0", "threads=1", "engine=onednn"]
         self.process = subprocess.Popen(
-            line, cwd=folder.parent, env=os.environ | environment, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-        )
+            [*line, *options], cwd=folder.parent, env=os.environ | environment,
+            stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        )  # fmt: skip
         self.lines: list[str] = []
-        self._news: queue.Queue[str] = queue.Queue()
+        self._unread: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
         self.address = re.search(r"http://\S+:\d+", self.wait_for("on http://")).group()
         self.http = httpx.Client(base_url=self.address, timeout=60)
@@ -41,22 +33,22 @@ class ServeProcess:
     def _read(self) -> None:
         for line in self.process.stderr:
             self.lines.append(line)
-            self._news.put(line)
+            self._unread.put(line)
 
     def wait_for(self, words: str, seconds: float = 120) -> str:
-        """Waits until the server says a line with these words."""
+        """Waits until the server logs a line with these words; returns the line."""
         end = time.monotonic() + seconds
-        while words not in (line := self._news.get(timeout=max(0.1, end - time.monotonic()))):
+        while words not in (line := self._unread.get(timeout=max(0.1, end - time.monotonic()))):
             pass
         return line
 
     def children(self) -> list[int]:
         """Process ids of the workers."""
-        told = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
-        return [int(pid) for pid in told.stdout.split()]
+        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
+        return [int(pid) for pid in found.stdout.split()]
 
     def end(self) -> int:
-        """Ends it as a service manager does; gives the exit status."""
+        """Ends it as a service manager does; returns the exit status."""
         self.http.close()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)

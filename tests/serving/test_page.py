@@ -1,4 +1,4 @@
-"""The page of serve.py in a real browser: images in, answers out, and nothing goes anywhere else."""
+"""The web page in a real browser: images in, predictions out, and no request leaves the origin."""
 
 import hashlib
 import json
@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from serving_process import ServeProcess
 
-import export
 import predict
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -22,13 +21,12 @@ PENDING = "[data-state=waiting], [data-state=sending]"
 
 
 @pytest.fixture(scope="module")
-def server(trained, drawn, settings_for, tmp_path_factory) -> Iterator[ServeProcess]:
-    """A server with everything turned on, over an export of the short run."""
-    folder = export.export(trained, settings_for(drawn, export_dir=str(tmp_path_factory.mktemp("page"))))
-    notes = folder.parent / "notes.tsv"
-    options = ("--workers", "1", "--max-body-mb", "1", "--run", str(trained.path), "--relabel-file", str(notes))
-    started = ServeProcess(folder, *options, SERVE_TOKEN=TOKEN)
-    started.folder, started.notes = folder, notes
+def server(trained, exported, tmp_path_factory) -> Iterator[ServeProcess]:
+    """A server with every feature enabled, over an export of the short run."""
+    reports = tmp_path_factory.mktemp("page") / "reports.tsv"
+    options = ("--workers", "1", "--max-body-mb", "1", "--run", str(trained.path), "--relabel-file", str(reports))
+    started = ServeProcess(exported, *options, SERVE_TOKEN=TOKEN)
+    started.reports = reports
     started.http.headers["Authorization"] = f"Bearer {TOKEN}"
     end = time.monotonic() + 60
     while not started.http.get("/model").json()["gradcam"]:
@@ -53,8 +51,8 @@ def browser() -> Iterator:
 
 @pytest.fixture
 def visit(browser, server) -> Iterator[Callable]:
-    """Opens the page; when the test ends, nothing may have left the origin and nothing may have gone wrong in it."""
-    contexts, foreign, wrong = [], [], []
+    """Opens the page; when the test ends, no request may have left the origin and no error may have occurred."""
+    contexts, other_origins, errors = [], [], []
 
     def open_page(token: str | None = TOKEN, **options):
         context = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1100, "height": 800}, **options})
@@ -64,17 +62,17 @@ def visit(browser, server) -> Iterator[Callable]:
         page = context.new_page()
         page.set_default_timeout(10_000)
         ours = (server.address, "blob:", "data:")
-        page.on("request", lambda request: None if request.url.startswith(ours) else foreign.append(request.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        # A refusal of the server is on the console too; the page says it in words.
-        page.on("console", lambda said: None if "Failed to load resource" in said.text else wrong.append(said.text))
+        page.on("request", lambda request: None if request.url.startswith(ours) else other_origins.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        # Error responses are on the console too; the page shows their message.
+        page.on("console", lambda line: None if "Failed to load resource" in line.text else errors.append(line.text))
         page.goto(server.address)
         return page
 
     yield open_page
     for context in contexts:
         context.close()
-    assert (foreign, wrong) == ([], [])
+    assert (other_origins, errors) == ([], [])
 
 
 def _choose(page, *files: Path) -> None:
@@ -84,62 +82,60 @@ def _choose(page, *files: Path) -> None:
 
 
 def _predicted(call, folder: Path, images: list[Path]) -> list[tuple[str, float]]:
-    """The first class of every image and its probability, as predict.py says."""
-    told = call(predict, *images, "--model", folder, "device=cpu", "threads=1", "engine=onednn")
-    assert told.status == 0, told
-    lines = [line.rpartition(": ")[2].split(", ")[0].rpartition(" ") for line in told.out.strip().splitlines()]
+    """The top-1 class and probability of each image, by predict.py."""
+    ended = call(predict, *images, "--model", folder, "device=cpu", "threads=1", "engine=onednn")
+    assert ended.status == 0, ended
+    lines = [line.rpartition(": ")[2].split(", ")[0].rpartition(" ") for line in ended.out.strip().splitlines()]
     return [(name, float(probability)) for name, _, probability in lines]
 
 
-def test_the_page_answers_like_predict(visit, server, drawn, call):
-    """Guards against answers that stand at the wrong image, or that are not predict.py's."""
+def test_predictions_are_those_of_predict(visit, exported, drawn, call):
+    """Guards against predictions that stand at the wrong image, or that are not predict.py's."""
     images = sorted((drawn / "test").rglob("*.jpg"))
     page = visit()
     _choose(page, *images)
     names = page.locator(".card .name").all_text_contents()
     assert names == [image.name for image in images]
-    for card, (name, probability) in zip(
-        page.locator(".card").all(), _predicted(call, server.folder, images), strict=True
-    ):
-        assert card.locator(".verdict b").text_content() == name
+    for card, (name, probability) in zip(page.locator(".card").all(), _predicted(call, exported, images), strict=True):
+        assert card.locator(".prediction b").text_content() == name
         assert card.locator(".label").first.text_content() == name
         assert float(card.locator(".share").first.text_content()[:-1]) == pytest.approx(100 * probability, abs=0.06)
     assert page.locator("#classes li").all_text_contents() == ["ox", "dragon", "dog"]
 
 
 def test_dropped_and_pasted_images(visit, drawn):
-    """Guards against a page that takes images in only one way."""
+    """Guards against drops or pastes that are ignored."""
     page = visit()
     sync_api.expect(page.locator("#classes li")).to_have_count(3)
     image = next((drawn / "test" / "dog").iterdir()).read_bytes()
-    give = """([bytes, name, kind, where]) => {
+    dispatch = """([bytes, name, kind, where]) => {
       const data = new DataTransfer();
       data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
       const event = kind === "paste" ? new ClipboardEvent(kind, { clipboardData: data, bubbles: true })
                                      : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
       document.querySelector(where).dispatchEvent(event);
     }"""
-    page.evaluate(give, [list(image), "a.jpg", "dragenter", "#drop"])
+    page.evaluate(dispatch, [list(image), "a.jpg", "dragenter", "#drop"])
     sync_api.expect(page.locator("body")).to_have_class(re.compile("dragging"))
-    page.evaluate(give, [list(image), "a.jpg", "drop", "#drop"])
-    sync_api.expect(page.locator("[data-state=answered]")).to_have_count(1)
-    page.evaluate(give, [list(image), "image.jpg", "paste", "body"])
-    sync_api.expect(page.locator("[data-state=answered]")).to_have_count(2)
+    page.evaluate(dispatch, [list(image), "a.jpg", "drop", "#drop"])
+    sync_api.expect(page.locator("[data-state=predicted]")).to_have_count(1)
+    page.evaluate(dispatch, [list(image), "image.jpg", "paste", "body"])
+    sync_api.expect(page.locator("[data-state=predicted]")).to_have_count(2)
     assert re.match(r"pasted \d\d\.\d\d\.\d\d\.jpg", page.locator(".name").first.text_content())
 
 
 def test_the_camera(visit):
-    """Guards against a camera that takes nothing, or that stays on afterwards."""
+    """Guards against a camera that takes no photo, or that stays on afterwards."""
     page = visit()
     page.click("#camera")
     page.click("#shoot")
-    sync_api.expect(page.locator("[data-state=answered]")).to_have_count(1)
+    sync_api.expect(page.locator("[data-state=predicted]")).to_have_count(1)
     assert page.evaluate("document.querySelector('video').srcObject") is None
     assert page.locator(".image").evaluate("canvas => canvas.width") > 100
 
 
-def test_bad_files_say_why_and_spoil_nothing(visit, drawn, tmp_path):
-    """Guards against one bad file that costs the others their answers, and against uploads the server must refuse."""
+def test_bad_files_show_their_error(visit, drawn, tmp_path):
+    """Guards against one bad file that fails the others, and against uploads the server must refuse."""
     (tmp_path / "notes.txt").write_text("no image")
     Image.effect_noise((1500, 1500), 100).save(tmp_path / "large.png")
     assert (tmp_path / "large.png").stat().st_size > 2**20
@@ -148,20 +144,20 @@ def test_bad_files_say_why_and_spoil_nothing(visit, drawn, tmp_path):
     _choose(page, tmp_path / "notes.txt", next((drawn / "test" / "dog").iterdir()), tmp_path / "large.png")
     assert page.locator(".card").evaluate_all("cards => cards.map(card => card.dataset.state)") == [
         "failed",
-        "answered",
+        "predicted",
         "failed",
     ]
     assert "notes.txt: " in page.locator(".card .sentence").nth(0).text_content()
     assert "was not sent" in page.locator(".card .sentence").nth(2).text_content()
-    assert "2 without an answer" in page.locator("#count").text_content()
+    assert "2 failed" in page.locator("#count").text_content()
     page.click("#clear")
     sent.clear()
     _choose(page, tmp_path / "large.png")
     assert sent == []
 
 
-def test_a_busy_server_is_asked_again(visit, drawn):
-    """Guards against images that are lost when the queue is full, and against refusals nobody is told of."""
+def test_a_busy_server_can_be_retried(visit, drawn):
+    """Guards against images that are lost when the queue is full, and against errors that are not shown."""
     page = visit()
     busy = {"status": 503, "headers": {"Retry-After": "1"}, "json": {"error": "the queue is full; try again in 1 s"}}
     page.route("**/predict", lambda route: route.fulfill(**busy))
@@ -169,44 +165,44 @@ def test_a_busy_server_is_asked_again(visit, drawn):
     assert page.locator(".card .sentence").all_text_contents() == ["the queue is full; try again in 1 s"] * 3
     page.unroute("**/predict")
     page.locator(".retry").first.click()
-    sync_api.expect(page.locator("[data-state=answered]")).to_have_count(1)
+    sync_api.expect(page.locator("[data-state=predicted]")).to_have_count(1)
     page.click("#retry")
-    sync_api.expect(page.locator("[data-state=answered]")).to_have_count(3)
+    sync_api.expect(page.locator("[data-state=predicted]")).to_have_count(3)
 
 
 def test_none_of_these(visit, drawn):
-    """Guards against a page that names a class where the model refuses to."""
+    """Guards against a page that shows a class where the model rejects the image."""
     top = [{"class": "ox", "probability": 0.5}, {"class": "dog", "probability": 0.5}]
     one = {"file": "a", "class": None, "probability": 0.5, "none_of_these": True, "top": top}
     page = visit()
     page.route("**/predict", lambda route: route.fulfill(json={"model": "m", "milliseconds": 1, "results": [one]}))
     _choose(page, next((drawn / "test" / "dog").iterdir()))
-    assert page.locator(".verdict").inner_text() == "None of these"
+    assert page.locator(".prediction").inner_text() == "None of these"
     assert page.locator(".card .share").all_text_contents() == ["50.0%", "50.0%"]
 
 
-def test_the_token(visit, drawn):
-    """Guards against a page that a server with a token locks out, and against a wrong token kept."""
+def test_the_token_is_asked_for(visit, drawn):
+    """Guards against a page that cannot be used with a token, and against a wrong token that is kept."""
     page = visit(token=None)
     sync_api.expect(page.locator("#token")).to_be_visible()
     page.fill("#token-value", "wrong")
     page.keyboard.press("Enter")
-    sync_api.expect(page.locator("#token-why")).to_have_text("That was not the token; look at it again.")
+    sync_api.expect(page.locator("#token-why")).to_have_text("Wrong token; check it and try again.")
     page.fill("#token-value", TOKEN)
     page.keyboard.press("Enter")
     sync_api.expect(page.locator("#classes li")).to_have_count(3)
     _choose(page, next((drawn / "test" / "dog").iterdir()))
-    assert page.locator("[data-state=answered]").count() == 1
+    assert page.locator("[data-state=predicted]").count() == 1
 
 
 def test_languages(visit, drawn):
-    """Guards against a choice of language that is forgotten, and against texts that only one language has."""
+    """Guards against a choice of language that is lost, and against texts that one language lacks."""
     page = visit(locale="zh-CN")
     sync_api.expect(page.locator("h1")).to_have_text("这张图片是什么？")
     _choose(page, next((drawn / "test" / "dog").iterdir()))
     page.click("#language")
     assert page.locator("h1").text_content() == "What does this image show?"
-    assert page.locator("#count").text_content().startswith("1 image answered")
+    assert page.locator("#count").text_content().startswith("1 image classified")
     page.reload()
     sync_api.expect(page.locator("h1")).to_have_text("What does this image show?")
     keys = """import('/texts.js').then(({ en, zh }) =>
@@ -217,7 +213,7 @@ def test_languages(visit, drawn):
 
 
 def test_views_by_keyboard(visit, drawn):
-    """Guards against a page that needs a mouse: views, heat map, next image, removal, and where the focus goes."""
+    """Guards against a page that needs a mouse: views, heat map, next image, removal, focus."""
     page = visit()
     _choose(page, *sorted((drawn / "test" / "dog").iterdir())[:3])
     cards = page.locator(".card")
@@ -236,8 +232,8 @@ def test_views_by_keyboard(visit, drawn):
     assert cards.nth(1).evaluate("card => card === document.activeElement")
 
 
-def test_wrong_labels_are_noted(visit, server, drawn):
-    """Guards against a correction that names another file than the one on the page."""
+def test_wrong_predictions_are_reported(visit, server, drawn):
+    """Guards against a report of another file than the one on the page."""
     image = next((drawn / "test" / "dragon").iterdir())
     page = visit()
     _choose(page, image)
@@ -245,16 +241,16 @@ def test_wrong_labels_are_noted(visit, server, drawn):
     page.select_option(".relabel select", "dragon")
     page.fill(".relabel input", "plainly")
     page.keyboard.press("Enter")
-    sync_api.expect(page.locator(".wrong")).to_have_text("Noted: dragon")
-    head, row = (line.split("\t") for line in server.notes.read_text("utf-8").splitlines())
-    noted = dict(zip(head, row, strict=True))
-    assert (noted["file"], noted["class"], noted["note"]) == (image.name, "dragon", "plainly")
-    assert noted["digest"] == hashlib.sha256(image.read_bytes()).hexdigest()
+    sync_api.expect(page.locator(".wrong")).to_have_text("Reported: dragon")
+    head, row = (line.split("\t") for line in server.reports.read_text("utf-8").splitlines())
+    report = dict(zip(head, row, strict=True))
+    assert (report["file"], report["class"], report["note"]) == (image.name, "dragon", "plainly")
+    assert report["digest"] == hashlib.sha256(image.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_narrow_phone(visit, drawn, scheme):
-    """Guards against a page that has to be pushed sideways, and against words nobody can read on their ground."""
+    """Guards against horizontal scrolling, and against text without contrast."""
     page = visit(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True, color_scheme=scheme)
     _choose(page, *sorted((drawn / "test" / "dog").iterdir())[:2])
     page.click("summary")

@@ -1,4 +1,4 @@
-"""The machine: threads and device are what the settings say, and seeds fix every source of chance."""
+"""Threads and device follow the settings, and a seed fixes every random number generator."""
 
 import random
 
@@ -16,8 +16,8 @@ def settings(**values) -> Settings:
     return config.load(None, [f"{key}={value}" for key, value in values.items()])
 
 
-def test_threads_are_what_is_asked(monkeypatch):
-    """Guards against one idle core after another, and against processes of one machine that fight for cores."""
+def test_threads_follow_the_setting(monkeypatch):
+    """Guards against idle cores, and against processes of one machine that compete for cores."""
     monkeypatch.setattr(machine, "cores", lambda: 8)
     monkeypatch.delenv("PADDLE_LOCAL_SIZE", raising=False)
     assert machine.threads(settings(threads="auto")) == 8
@@ -29,7 +29,7 @@ def test_threads_are_what_is_asked(monkeypatch):
 
 
 def test_threads_are_set_before_paddle_loads(command, tmp_path):
-    """Guards against a paddle that sets one thread itself because ours came after its import, and says so."""
+    """Guards against a paddle that uses one thread because the variable was set after its import."""
     script = tmp_path / "asks.py"
     script.write_text(
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
@@ -44,8 +44,8 @@ def test_threads_are_set_before_paddle_loads(command, tmp_path):
     assert "OMP_NUM_THREADS" not in ended.err
 
 
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
-    """Guards against a training that quietly runs on the CPU, and against paddle's own page-long error."""
+def test_a_missing_gpu_is_refused(monkeypatch):
+    """Guards against training on the CPU without notice, and against paddle's page-long error."""
     monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: False)
     with pytest.raises(UserError, match="device=gpu: this paddle is the CPU build; use device=cpu"):
         machine.select_device(settings(device="gpu"))
@@ -56,8 +56,8 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
         machine.select_device(settings(device="gpu:1"))
 
 
-def test_a_seed_fixes_every_source_of_chance():
-    """Guards against a seed that paddle, NumPy or Python never hears of."""
+def test_a_seed_fixes_every_generator():
+    """Guards against a seed that does not reach paddle, NumPy or Python."""
 
     def draws() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(paddle.rand([1])[0])

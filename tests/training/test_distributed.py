@@ -1,4 +1,4 @@
-"""Several processes train one network: every image once, one set of scores, one writer."""
+"""Several processes train one network: every image once, one set of metrics, one writer."""
 
 import os
 import shutil
@@ -87,8 +87,8 @@ def test_two_processes_follow_the_curve_of_one(drawn, tmp_path, arguments_for, s
     one = train.train(settings_for(drawn, **PLAIN_RUN, augment=plain, output_dir=str(tmp_path / "one"), batch_size=6))
     arguments = arguments_for(drawn, **PLAIN_RUN, augment=plain, output_dir=str(tmp_path / "two"), batch_size=3)
     process = launch(tmp_path / "two", arguments, "--nproc_per_node", "2", "--master", f"127.0.0.1:{free_port()}")
-    told = process.communicate(timeout=LIMIT_SECONDS)[0]
-    assert process.returncode == 0, told
+    output = process.communicate(timeout=LIMIT_SECONDS)[0]
+    assert process.returncode == 0, output
     two = Run(tmp_path / "two" / "short")
     assert two.state["finished"]
     for column, values in one.history().items():
@@ -99,13 +99,13 @@ def test_two_processes_follow_the_curve_of_one(drawn, tmp_path, arguments_for, s
 
 
 def test_weights_that_unfreeze_are_exchanged_too(drawn, tmp_path, arguments_for, settings_for, plain):
-    """Guards against processes that each train a body of their own once it is unfrozen."""
+    """Guards against processes that each train a backbone of their own once it is unfrozen."""
     frozen = PLAIN_RUN | {"freeze": True, "unfreeze_epoch": 2, "backbone_lr_scale": 0.5}
     one = train.train(settings_for(drawn, **frozen, augment=plain, output_dir=str(tmp_path / "one"), batch_size=6))
     arguments = arguments_for(drawn, **frozen, augment=plain, output_dir=str(tmp_path / "two"), batch_size=3)
     process = launch(tmp_path / "two", arguments, "--nproc_per_node", "2", "--master", f"127.0.0.1:{free_port()}")
-    told = process.communicate(timeout=LIMIT_SECONDS)[0]
-    assert process.returncode == 0, told
+    output = process.communicate(timeout=LIMIT_SECONDS)[0]
+    assert process.returncode == 0, output
     frozen["epochs"] = 1
     start = train.train(settings_for(drawn, **frozen, augment=plain, output_dir=str(tmp_path / "start")))
     paths = (start.path, one.path, tmp_path / "two" / "short")
@@ -122,9 +122,9 @@ def test_a_dead_process_ends_the_job_and_names_its_log(drawn, tmp_path, argument
     (broken / "valid.txt").unlink()
     arguments = arguments_for(broken, output_dir=str(tmp_path / "output"))
     process = launch(tmp_path, arguments, "--nproc_per_node", "2", "--master", f"127.0.0.1:{free_port()}")
-    told = process.communicate(timeout=LIMIT_SECONDS)[0]
+    output = process.communicate(timeout=LIMIT_SECONDS)[0]
     assert process.returncode != 0
-    assert "workerlog" in told
+    assert "workerlog" in output
     assert "valid.txt: " in "".join(file.read_text() for file in (tmp_path / "log").glob("workerlog.*"))
 
 
@@ -134,8 +134,8 @@ def test_two_machines_train_one_network(drawn, tmp_path, arguments_for):
     arguments = arguments_for(drawn, output_dir=str(tmp_path / "output"))
     options = ("--master", f"127.0.0.1:{free_port()}", "--nnodes", "2", "--nproc_per_node", "1")
     nodes = [launch(tmp_path / f"node{number}", arguments, *options) for number in (1, 2)]
-    told = [node.communicate(timeout=LIMIT_SECONDS)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], told
+    outputs = [node.communicate(timeout=LIMIT_SECONDS)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
     run = Run(tmp_path / "output" / "short")
     assert run.state["finished"]
     assert run.history()["epoch"] == [1, 2]

@@ -1,4 +1,4 @@
-"""How weights move: rates by step, what decays, balance of classes, averages, thawing."""
+"""Optimization: learning rate by step, weight decay, clipping, balanced sampling, accumulation, EMA, unfreezing."""
 
 import math
 
@@ -9,9 +9,7 @@ from paddle import nn
 
 import config
 import train
-import training
 from dataset import BatchLoader
-from system.errors import UserError
 from system.settings import Settings
 from training import optim
 
@@ -20,7 +18,7 @@ def settings(**values) -> Settings:
     return config.load(None, [f"{key}={value}" for key, value in values.items()])
 
 
-def rates(steps_per_epoch: int = 10, **values) -> list[float]:
+def learning_rates(steps_per_epoch: int = 10, **values) -> list[float]:
     schedule = optim.Schedule(settings(learning_rate=1.0, **values), steps_per_epoch)
     found = []
     for _ in range(schedule.total):
@@ -29,36 +27,36 @@ def rates(steps_per_epoch: int = 10, **values) -> list[float]:
     return found
 
 
-def test_the_rate_warms_up_and_follows_its_schedule():
-    """Guards against a rate that starts at its highest, never reaches it, or is stepped by epoch instead of step."""
-    cosine = rates(epochs=4, schedule="cosine", warmup_epochs=1)
+def test_the_learning_rate_warms_up_and_follows_its_schedule():
+    """Guards against a learning rate that starts at its peak, never reaches it, or is stepped by epoch."""
+    cosine = learning_rates(epochs=4, schedule="cosine", warmup_epochs=1)
     assert cosine[0] == pytest.approx(1 / 11)
     assert cosine[10] == 1
     assert cosine[25] == pytest.approx(0.5)
     assert 0 < cosine[-1] < 0.01
-    assert rates(epochs=2, schedule="constant", warmup_epochs=0) == [1.0] * 20
-    step = rates(epochs=4, schedule="step", warmup_epochs=0, decay_epochs=2, decay_factor=0.5)
+    assert learning_rates(epochs=2, schedule="constant", warmup_epochs=0) == [1.0] * 20
+    step = learning_rates(epochs=4, schedule="step", warmup_epochs=0, decay_epochs=2, decay_factor=0.5)
     assert step == [1.0] * 20 + [0.5] * 20
-    cycle = rates(epochs=4, schedule="one_cycle")
+    cycle = learning_rates(epochs=4, schedule="one_cycle")
     assert cycle[0] == pytest.approx(1 / 25)
     assert cycle.index(max(cycle)) == 12
     assert max(cycle) == 1
     assert cycle[-1] == pytest.approx(1 / 25 / 1e4)
 
 
-def test_plateau_lowers_the_rate_that_weights_move_with():
-    """Guards against paddle's own plateau, which shows a lower rate and goes on moving weights at the old one."""
+def test_plateau_lowers_the_learning_rate_that_weights_move_with():
+    """Guards against paddle's own plateau, which shows a lower learning rate and goes on with the old one."""
     schedule = optim.Schedule(settings(learning_rate=1.0, schedule="plateau", warmup_epochs=0, decay_epochs=2), 5)
     weight = paddle.create_parameter([1], "float32", default_initializer=nn.initializer.Constant(0.0))
     optimizer = paddle.optimizer.SGD(schedule, [weight])
     moved = []
-    for better in (True, False, False, False, True):
+    for improved in (True, False, False, False, True):
         before = float(weight)
         weight.sum().backward()
         optimizer.step()
         optimizer.clear_grad()
         schedule.step()
-        schedule.judge(better)
+        schedule.step_epoch(improved)
         moved.append(before - float(weight))
     np.testing.assert_allclose(moved, [1, 1, 1, 0.1, 0.1], rtol=1e-5)
 
@@ -92,22 +90,6 @@ def test_clipping_bounds_the_norm_over_all_weights():
     assert math.sqrt(sum(moved)) == pytest.approx(0.5, rel=1e-4)
 
 
-def test_class_weights_make_rare_classes_count_as_much():
-    """Guards against weights that change the size of the loss as well, or that break on an empty class."""
-    labels = np.array([0] * 6 + [1] * 2)
-    weights = optim.class_weights(labels, 2)
-    np.testing.assert_allclose(weights, [8 / 12, 8 / 4])
-    assert weights[labels].mean() == pytest.approx(1)
-    logits, several = paddle.randn([8, 2]), paddle.to_tensor(labels)
-    plain = nn.functional.cross_entropy(logits, several, reduction="none").numpy().flatten()
-    expected = (plain * weights[labels]).mean()
-    assert float(training.Loss(0.0, weights)(logits, several)) == pytest.approx(expected, rel=1e-5)
-    soft = nn.functional.one_hot(several, 2)
-    assert float(training.Loss(0.0, weights)(logits, soft)) == pytest.approx(expected, rel=1e-5)
-    with pytest.raises(UserError, match="no training image of class 2"):
-        optim.class_weights(labels, 3)
-
-
 class Labelled(paddle.io.Dataset):
     """Labels without images."""
 
@@ -134,7 +116,7 @@ def test_balanced_sampling_draws_every_class_as_often():
 
 
 def test_accumulated_steps_move_weights_as_one_large_batch(drawn, settings_for, plain, tmp_path):
-    """Guards against the sum of gradients, which would be a rate several times too high."""
+    """Guards against the sum of gradients, which would be a learning rate several times too high."""
     common = {"augment": plain, "epochs": 1, "optimizer": "momentum", "learning_rate": 0.05, "schedule": "constant"}
     runs = [
         train.train(settings_for(drawn, **common, **changes, output_dir=str(tmp_path), run_name=str(number)))
@@ -149,18 +131,35 @@ def test_the_average_follows_the_weights_and_can_be_put_in_their_place():
     """Guards against averages that share memory with the weights they should lag behind."""
     network = nn.Linear(1, 1)
     network.weight.set_value(paddle.zeros([1, 1]))
-    average = optim.MovingAverage(network, 0.9)
+    average = optim.ExponentialMovingAverage(network, 0.9)
     network.weight.set_value(paddle.ones([1, 1]))
     average.update()
     assert float(average.weights()["weight"]) == pytest.approx(0.9)  # 1 / 10 of the beginning is kept at first
-    average.exchange()
+    average.swap()
     assert float(network.weight) == pytest.approx(0.9)
-    average.exchange()
+    average.swap()
     assert float(network.weight) == 1
 
 
-def test_a_thawed_body_moves_slowly_and_not_before_its_epoch(drawn, settings_for, tmp_path):
-    """Guards against a body that stays frozen for ever, or that moves as fast as its new head."""
+def test_the_average_forgets_at_its_decay():
+    """Guards against a decay that is ignored, or that averages short runs with their random initial weights.
+
+    The decay is min(0.5, (1 + steps) / (10 + steps)): 0.1, 2/11, ... until it reaches 0.5 at step 8.
+    """
+    network = nn.Linear(1, 1)
+    network.weight.set_value(paddle.zeros([1, 1]))
+    average, expected = optim.ExponentialMovingAverage(network, 0.5), 0.0
+    for step in range(12):
+        network.weight.set_value(paddle.full([1, 1], float(step)))
+        average.update()
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+        assert float(average.weights()["weight"]) == pytest.approx(expected, rel=1e-5)
+    assert decay == 0.5
+
+
+def test_an_unfrozen_backbone_moves_slowly_and_not_before_its_epoch(drawn, settings_for, tmp_path):
+    """Guards against a backbone that stays frozen for ever, or that moves as fast as its new head."""
     common = {"network": "squeezenet1_1", "image_shape": [3, 32, 32], "freeze": True, "unfreeze_epoch": 2,
               "optimizer": "adam", "schedule": "constant", "weight_decay": 0, "backbone_lr_scale": 0.01}  # fmt: skip
     saved = []
@@ -170,12 +169,12 @@ def test_a_thawed_body_moves_slowly_and_not_before_its_epoch(drawn, settings_for
         saved.append({key: value.numpy() for key, value in weights.items()})
     moved = {key: np.abs(saved[1][key] - value).max() for key, value in saved[0].items()}
     head = max(value for key, value in moved.items() if key.startswith("_conv9"))
-    body = max(value for key, value in moved.items() if not key.startswith("_conv9"))
-    assert 0 < body < head / 10
+    backbone = max(value for key, value in moved.items() if not key.startswith("_conv9"))
+    assert 0 < backbone < head / 10
 
 
-def test_thawing_leaves_the_statistics_of_batch_norm_alone():
-    """Guards against an optimiser that decays or moves running means, which paddle lists among the parameters."""
+def test_unfreezing_leaves_the_statistics_of_batch_norm_alone():
+    """Guards against an optimizer that decays or moves running means, which paddle lists among the parameters."""
     network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1D(3))
     for weight in network.parameters():
         weight.stop_gradient = True

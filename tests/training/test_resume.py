@@ -1,12 +1,15 @@
 """An interrupted training goes on as if nothing had happened, and no interruption costs the last good point."""
 
+import fcntl
 import json
 import os
+import pty
 import random
 import resource
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -16,10 +19,10 @@ import pytest
 
 import config
 import train
-import training
 from models import checkpoint
 from models.checkpoint import Run
 from system.errors import UserError
+from training import callbacks
 
 ROOT = Path(train.__file__).parent
 # Everything that has a state of its own: moments, averages, a schedule with memory, dropout, mixing, groups of steps.
@@ -49,7 +52,7 @@ def files_of(run: Run) -> dict[str, dict[str, np.ndarray]]:
 
 
 def check_equal(one: Run, other: Run) -> None:
-    """Compares two runs bit for bit: weights, optimiser, averages, state and history."""
+    """Compares two runs bit for bit: weights, optimizer, averages, state and history."""
     first, second = files_of(one), files_of(other)
     for name, content in first.items():
         assert content.keys() == second[name].keys(), name
@@ -71,20 +74,20 @@ class BrokenOffError(Exception):
 
 @pytest.mark.parametrize("moments", [[(1, 2)], [(2, 4), (3, 6)]])
 def test_a_training_that_broke_off_goes_on_bit_for_bit(whole, drawn, tmp_path, settings_for, monkeypatch, moments):
-    """Guards against any state that a resumed training begins anew: moments, rate, average, dropout, order, sums."""
+    """Guards against state that a resumed training begins anew: moments, learning rate, EMA, dropout, order, sums."""
     settings = settings_for(drawn, **RICH, output_dir=str(tmp_path))
-    original = training.Keeper.on_train_batch_end
+    original = callbacks.StepCheckpoint.on_train_batch_end
     left = list(moments)
 
-    def break_off(keeper, step, logs=None):
-        reached = left and (keeper.session.epoch, keeper.session.step) == left[0]
+    def break_off(checkpoint, step, logs=None):
+        reached = left and (checkpoint.session.epoch, checkpoint.session.step) == left[0]
         if reached:
-            keeper.saved = float("-inf")
-        original(keeper, step, logs)
+            checkpoint.last_saved = float("-inf")
+        original(checkpoint, step, logs)
         if reached:
             raise BrokenOffError
 
-    monkeypatch.setattr(training.Keeper, "on_train_batch_end", break_off)
+    monkeypatch.setattr(callbacks.StepCheckpoint, "on_train_batch_end", break_off)
     while left:
         with pytest.raises(BrokenOffError):
             train.train(settings.model_copy(update={"resume": left != moments}))
@@ -92,18 +95,18 @@ def test_a_training_that_broke_off_goes_on_bit_for_bit(whole, drawn, tmp_path, s
     check_equal(whole, train.train(settings.model_copy(update={"resume": True})))
 
 
-def test_dropout_and_thawed_weights_go_on_bit_for_bit(drawn, tmp_path, settings_for, monkeypatch):
+def test_dropout_and_unfrozen_weights_go_on_bit_for_bit(drawn, tmp_path, settings_for, monkeypatch):
     """Guards against dropout masks that are drawn anew, and against moments that unfrozen weights never had saved."""
     frozen = {"network": "squeezenet1_1", "image_shape": [3, 32, 32], "freeze": True, "unfreeze_epoch": 2, "epochs": 3}
     settings = settings_for(drawn, **frozen, optimizer="adamw", output_dir=str(tmp_path))
     whole = train.train(settings.model_copy(update={"run_name": "whole"}))
-    original = training.Keeper.on_eval_end
+    original = callbacks.StepCheckpoint.on_eval_end
 
-    def break_off(keeper, logs=None):
-        original(keeper, logs)
+    def break_off(checkpoint, logs=None):
+        original(checkpoint, logs)
         raise BrokenOffError
 
-    monkeypatch.setattr(training.Keeper, "on_eval_end", break_off)
+    monkeypatch.setattr(callbacks.StepCheckpoint, "on_eval_end", break_off)
     for resume in (False, True):
         with pytest.raises(BrokenOffError):
             train.train(settings.model_copy(update={"resume": resume}))
@@ -113,7 +116,7 @@ def test_dropout_and_thawed_weights_go_on_bit_for_bit(drawn, tmp_path, settings_
 
 def kill_until_done(arguments: list[str], folder: Path, kills: int, number: int) -> None:
     """Runs `train.py resume=true` again and again, each time killed at a random moment after some progress."""
-    chance = random.Random(kills)
+    generator = random.Random(kills)
     state = folder / "output" / "short" / "state.json"
     line = [sys.executable, str(ROOT / "train.py"), *arguments, "resume=true", f"output_dir={folder / 'output'}"]
     for _ in range(kills):
@@ -121,10 +124,10 @@ def kill_until_done(arguments: list[str], folder: Path, kills: int, number: int)
         process = subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
             time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.6))
+        time.sleep(generator.uniform(0, 0.6))
         process.send_signal(number)
-        told = process.communicate(timeout=240)[1]
-        assert process.returncode in (0, -number, 128 + number), told
+        errors = process.communicate(timeout=240)[1]
+        assert process.returncode in (0, -number, 128 + number), errors
     subprocess.run(line, cwd=folder, check=True, timeout=240, stdout=subprocess.DEVNULL)
 
 
@@ -146,19 +149,19 @@ def test_a_training_that_is_killed_at_any_moment_ends_bit_for_bit(
     check_equal(whole, Run(tmp_path / "output" / "short"))
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_first_and_says_how_to_go_on(drawn, tmp_path, settings_for, monkeypatch, capfd, number, status):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_signal_saves_first_and_explains_resume(drawn, tmp_path, settings_for, monkeypatch, capfd, number, status):
     """Guards against the loss of up to save_every_minutes of work when a machine is shut down in good order."""
     settings = settings_for(drawn, output_dir=str(tmp_path), epochs=3)
-    original = training.Steps.on_train_batch_end
+    original = callbacks.StepTracker.on_train_batch_end
 
-    def be_told(steps, step, logs=None):
-        original(steps, step, logs)
-        if (steps.session.epoch, steps.session.step) == (2, 1):
+    def interrupt(tracker, step, logs=None):
+        original(tracker, step, logs)
+        if (tracker.session.epoch, tracker.session.step) == (2, 1):
             os.kill(os.getpid(), number)
 
     handler = signal.getsignal(number)
-    monkeypatch.setattr(training.Steps, "on_train_batch_end", be_told)
+    monkeypatch.setattr(callbacks.StepTracker, "on_train_batch_end", interrupt)
     with pytest.raises(SystemExit) as ended:
         train.train(settings)
     assert ended.value.code == status
@@ -168,8 +171,47 @@ def test_a_signal_saves_first_and_says_how_to_go_on(drawn, tmp_path, settings_fo
     assert "resume=true" in capfd.readouterr().err
 
 
+def test_a_terminal_that_closes_costs_nothing(drawn, tmp_path, arguments_for):
+    """Guards against output to a closed terminal, an error that would come before the checkpoint is saved."""
+    arguments = arguments_for(drawn, output_dir=str(tmp_path), epochs=10**5)
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        # The terminal has to be the controlling one: only then its end is reported, as SIGHUP.
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(slave)
+    shown = b""
+    while b"epoch 2/" not in shown:
+        shown += os.read(master, 10**5)
+    os.close(master)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    state = Run(tmp_path / "short").state
+    assert state["finished"] is False and (state["epoch"], state["step"]) > (1, 0)
+
+
+def test_nohup_keeps_a_training_alive(drawn, tmp_path, settings_for, monkeypatch):
+    """Guards against a handler in the place of the ignored SIGHUP that nohup hands down."""
+    original = callbacks.StepTracker.on_train_batch_end
+
+    def hang_up(tracker, step, logs=None):
+        original(tracker, step, logs)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr(callbacks.StepTracker, "on_train_batch_end", hang_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert train.train(settings_for(drawn, output_dir=str(tmp_path))).state["finished"]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_point_is_old_or_new_whenever_the_process_ends(trained, tmp_path):
-    """Guards against weights of one moment beside an optimiser or a state of another."""
+    """Guards against weights of one moment beside an optimizer or a state of another."""
     network = trained.load_network()
     run = Run(tmp_path)
 
@@ -230,7 +272,7 @@ def test_a_full_disk_costs_nothing(trained, tmp_path):
 
 
 def test_a_run_is_resumed_with_its_own_settings_only(trained, drawn, tmp_path, settings_for):
-    """Guards against a training that goes on with another rate or on other images and still calls itself one run."""
+    """Guards against a training that goes on with another learning rate or on other images under the same name."""
     output = str(trained.path.parent)
     with pytest.raises(UserError, match=r"learning_rate was .*, is 0.5; resume with the run's settings"):
         train.train(settings_for(drawn, output_dir=output, resume=True, learning_rate=0.5))

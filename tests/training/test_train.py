@@ -1,4 +1,4 @@
-"""Training as a user runs it: it learns, repeats itself, keeps the best epoch, and stops with one clear line."""
+"""train.py as a user runs it: it learns, is reproducible, keeps the best epoch, refuses bad input in one line."""
 
 import shutil
 from pathlib import Path
@@ -9,9 +9,10 @@ import pytest
 
 import evaluate
 import train
-from annotation.lists import read_split, write_list
+from annotation.lists import read_list, read_split, write_list
 from imaging.images import read_image
 from imaging.transforms import EvalTransform
+from models import factory
 from models.checkpoint import Run
 
 
@@ -38,16 +39,10 @@ def scores(run: Run, data: Path, split: str = "valid") -> tuple[float, float]:
 
 @pytest.fixture
 def misleading(data) -> Path:
-    """Data whose training labels are all wrong: the longer it trains, the worse the valid score."""
-    rows = [(sample.path, (sample.label + 1) % 3) for sample in _entries(data, "train")]
+    """Data whose training labels are all wrong: the longer it trains, the worse the valid loss."""
+    rows = [(sample.path, (sample.label + 1) % 3) for sample in read_list(data / "train.txt", 3)]
     write_list(data / "train.txt", rows)
     return data
-
-
-def _entries(data: Path, split: str):
-    from annotation.lists import read_list
-
-    return read_list(data / f"{split}.txt", 3)
 
 
 def test_a_run_holds_what_later_commands_need(trained, drawn):
@@ -68,26 +63,6 @@ def test_a_run_holds_what_later_commands_need(trained, drawn):
     assert "Total params" in (trained.path / "summary.txt").read_text()
 
 
-def test_the_board_tells_what_the_history_tells(trained):
-    """Guards against VisualDL curves of other values or steps than the run's own, and recalls that are left out."""
-    from visualdl import LogReader
-
-    (file,) = (trained.path / "vdl").glob("*.log")
-    board, history = LogReader(file_path=str(file)), trained.history()
-    tags = {tag for tags in board.get_tags().values() for tag in tags}
-    for measure in ("loss", "accuracy"):
-        points = board.get_data("scalar", f"valid/{measure}")
-        assert [point.id for point in points] == history["epoch"]
-        assert [point.value for point in points] == pytest.approx(history[f"valid_{measure}"], rel=1e-4)
-    # The running scores of an epoch's last step are those of the epoch.
-    last = board.get_data("scalar", "train/loss")[-1]
-    assert last.value == pytest.approx(history["train_loss"][-1], rel=1e-4)
-    assert last.id == trained.state["epoch"] * trained.state["steps_per_epoch"]
-    recalls = [board.get_data("scalar", f"recall/{name}")[-1].value for name in trained.class_names]
-    assert np.mean(recalls) == pytest.approx(history["valid_accuracy"][-1], rel=1e-4)
-    assert {"train/learning_rate", "train/images_per_second", "train/image 1"} <= tags
-
-
 def test_the_same_seed_gives_the_same_weights_bit_by_bit(trained, drawn, settings_for, tmp_path, monkeypatch):
     """Guards against results that nobody can repeat; with another seed they must differ."""
     monkeypatch.chdir(tmp_path)
@@ -99,8 +74,8 @@ def test_the_same_seed_gives_the_same_weights_bit_by_bit(trained, drawn, setting
 
 
 def test_a_few_images_are_learned_by_heart(data, settings_for, plain):
-    """Guards against a training that does not learn: wrong gradients, labels of other images, a rate of zero."""
-    chosen = list(_entries(data, "train"))[::3]
+    """Guards against a training that does not learn: wrong gradients, mismatched labels, a learning rate of zero."""
+    chosen = read_list(data / "train.txt", 3)[::3]
     for split, times in (("train", 25), ("valid", 1)):
         (data / f"{split}.txt").write_text("".join(f"{e.path}\t{e.label}\n" for e in chosen) * times)
     settings = settings_for(data, augment=plain, label_smoothing=0, epochs=3, learning_rate=3e-3, schedule="constant")
@@ -112,7 +87,7 @@ def test_a_few_images_are_learned_by_heart(data, settings_for, plain):
 
 
 def test_the_best_weights_are_those_of_the_best_epoch(misleading, settings_for, plain):
-    """Guards against best weights saved before the epoch was scored, or the last ones under the name of the best."""
+    """Guards against best weights saved before the epoch was validated, or the last ones under the name of the best."""
     settings = settings_for(
         misleading, augment=plain, epochs=8, schedule="constant", learning_rate=1e-2, monitor="loss"
     )
@@ -135,10 +110,8 @@ def test_training_stops_early_when_nothing_gets_better(misleading, settings_for,
 
 
 def test_only_the_head_of_a_frozen_network_is_trained(data, settings_for):
-    """Guards against transfer learning that quietly changes the body it was to keep, batch norm statistics included."""
-    from models import networks
-
-    donor, _ = networks.build(settings_for(data, network="shufflenet_v2_x0_25", image_shape=[3, 32, 32]), 7)
+    """Guards against transfer learning that changes the frozen backbone, batch norm statistics included."""
+    donor, _ = factory.build(settings_for(data, network="shufflenet_v2_x0_25", image_shape=[3, 32, 32]), 7)
     paddle.save(donor.network.state_dict(), "donor.pdparams")
     given = {key: value.numpy() for key, value in donor.network.state_dict().items()}
     changes = {
@@ -160,9 +133,9 @@ def test_a_finished_run_is_not_overwritten(call, data, arguments_for):
     before = weights(run)
     call(train, *arguments_for("data", epochs=1, seed=5)).refused("output/short", "overwrite=true")
     assert same(weights(run), before)
-    told = call(train, *arguments_for("data", epochs=1, seed=5, overwrite=True))
-    assert told.status == 0 and not same(weights(run), before)
-    assert "best epoch 1 of 1" in told.out and "next: python evaluate.py output/short" in told.out
+    ended = call(train, *arguments_for("data", epochs=1, seed=5, overwrite=True))
+    assert ended.status == 0 and not same(weights(run), before)
+    assert "best epoch 1 of 1" in ended.out and "next: python evaluate.py output/short" in ended.out
 
 
 def _no_lists(data):
@@ -241,21 +214,13 @@ def test_usage_errors_end_with_2(call):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_image_that_breaks_after_annotate_stops_the_training(command, data, arguments_for, num_workers):
+def test_an_image_that_breaks_after_annotate_stops_the_training(command, data, arguments_for, num_workers):
     """Guards against the job that hangs for ever on one broken image, or that does not say which it is."""
     broken = sorted((data / "train" / "dragon").glob("*.jpg"))[1]
     broken.write_bytes(broken.read_bytes()[:300])
     command("train.py", *arguments_for("data", num_workers=num_workers), cwd=Path.cwd(), seconds=180).refused(
         broken.name
     )
-
-
-def test_a_loss_that_is_no_number_stops_the_training(call, data, arguments_for):
-    """Guards against a night of training on NaN."""
-    ended = call(
-        train, *arguments_for("data", learning_rate=10, optimizer="momentum", std=[1e-6, 1e-6, 1e-6], epochs=5)
-    )
-    assert ended.status == 1 and "learning_rate" in ended.err and "Traceback" not in ended.err
 
 
 def test_a_run_of_other_classes_or_without_weights_is_not_evaluated(call, trained, data, arguments_for):

@@ -1,4 +1,4 @@
-"""A server's life with real workers: one is killed, a new export comes, SIGTERM drains."""
+"""Server lifecycle with real workers: a killed worker is replaced, a new export is loaded, SIGTERM drains."""
 
 import itertools
 import os
@@ -12,20 +12,19 @@ import time
 import httpx
 import pytest
 from serving_process import ROOT, ServeProcess
-from test_serve import bad_files, exported  # noqa: F401 (a fixture)
 
 
 class Load(threading.Thread):
-    """Asks without a pause and notes how it ended: status codes, or what broke."""
+    """Sends one request after another; `codes` holds their status codes, or the error that ended it."""
 
     def __init__(self, address: str, image: bytes):
         super().__init__(daemon=True)
-        self.address, self.image, self.codes, self.going = address, image, [], True
+        self.address, self.image, self.codes, self.is_running = address, image, [], True
 
     def run(self) -> None:
-        """Asks until told to stop or the server is gone."""
+        """Sends requests until `is_running` is cleared or the server is gone."""
         with httpx.Client(base_url=self.address, timeout=60) as client:
-            while self.going:
+            while self.is_running:
                 try:
                     self.codes.append(client.post("/predict", files={"files": ("a.png", self.image)}).status_code)
                 except httpx.ConnectError:
@@ -36,8 +35,8 @@ class Load(threading.Thread):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
-def test_killed_renewed_drained_without_a_loss(exported, drawn, tmp_path):  # noqa: F811
-    """Guards against requests lost with a killed worker, in a reload, or at the end; and workers left behind."""
+def test_no_request_is_lost_over_a_crash_a_reload_and_the_end(exported, drawn, tmp_path):
+    """Guards against requests lost with a killed worker, in a reload or at the end, and workers left running."""
     folder = tmp_path / "model"
     shutil.copytree(exported, folder)
     server = ServeProcess(folder, "--workers", "1", "--watch-seconds", "0.2")
@@ -48,38 +47,38 @@ def test_killed_renewed_drained_without_a_loss(exported, drawn, tmp_path):  # no
     first = server.http.get("/model").json()["digest"]
     (worker,) = server.children()
     os.kill(worker, signal.SIGKILL)
-    server.wait_for("another is started")
-    # Another digest of the same model; a torn folder on the way is not taken up.
+    server.wait_for("starting another")
+    # The same model with another digest; a torn description in between must not be loaded.
     good = (folder / "inference.yml").read_bytes()
     (folder / "inference.yml").write_bytes(good[: len(good) // 2])
-    server.wait_for("the old export is served on")
+    server.wait_for("still serving the old export")
     (folder / "inference.yml").write_bytes(good + b"# exported anew\n")
-    server.wait_for("the new export is served")
+    server.wait_for("now serving the new export")
     assert server.http.get("/model").json()["digest"] != first
     time.sleep(0.3)
     children = server.children()
-    # Ctrl-C and `timeout` reach the whole group.
+    # Ctrl-C and `timeout` reach the whole process group; workers ignore them.
     for child in children:
         os.kill(child, signal.SIGTERM)
     time.sleep(0.3)
     assert server.children() == children
     assert server.end() == 0
     for load in loads:
-        load.going = False
+        load.is_running = False
         load.join(60)
         assert load.codes.count(200) > 5
-        # Only once SIGTERM has come may requests be refused, in words, or meet a closed door.
+        # Only after SIGTERM may requests be refused with a message, or connections be closed.
         end = list(itertools.dropwhile(lambda code: code == 200, load.codes))
         assert set(end[:-1]) <= {503} and set(end[-1:]) <= {503, "ReadError", "RemoteProtocolError"}
     assert not any(os.path.exists(f"/proc/{pid}") for pid in children)
 
 
 @pytest.mark.slow
-def test_chaos(exported, drawn, tmp_path):  # noqa: F811
-    """Guards against a request that is neither answered rightly nor refused in words, whatever happens meanwhile."""
+def test_chaos(exported, drawn, bad_files, tmp_path):
+    """Guards against a request that is neither completed correctly nor refused with a message, under failures."""
     messy = tmp_path / "messy"
     messy.mkdir()
-    for name, data in bad_files().items():
+    for name, data in bad_files.items():
         (messy / name).write_bytes(data)
     line = [
         str(ROOT / "bench" / "chaos.py"),

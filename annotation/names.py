@@ -1,0 +1,19 @@
+"""Names of the files that annotate writes."""
+
+from annotation.lists import LABELS, SPLITS
+
+REJECTS = "rejects.tsv"
+REMARKS = "remarks.tsv"
+DUPLICATES = "duplicates.tsv"
+REPORT = "annotate.html"
+PADDLEX_LABELS = "label.txt"
+PADDLEX_LISTS = {"train": "train.txt", "valid": "val.txt", "test": "test.txt"}
+
+
+def written_files(list_format: str) -> list[str]:
+    """Names of the files that a run writes, for list_format "tsv" or "paddlex"."""
+    if list_format == "paddlex":
+        lists = [PADDLEX_LABELS, *PADDLEX_LISTS.values()]
+    else:
+        lists = [LABELS, *(f"{split}.txt" for split in SPLITS)]
+    return [*lists, REJECTS, REMARKS, DUPLICATES, REPORT]

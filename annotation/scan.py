@@ -1,0 +1,74 @@
+"""The steps of a run that has something new to do: verify files, decide, write the lists and the report."""
+
+from collections.abc import Iterator
+
+from annotation import copies, outputs, page, splits
+from annotation.names import REPORT
+from annotation.progress import bar
+from annotation.splits import Summary
+from annotation.store import Store
+from annotation.verdicts import Verdict
+from annotation.walk import Layout, Walk
+from annotation.worker_pool import Pool
+from system.files import publishing
+from system.settings import Settings
+
+BATCH_FILES = 64
+BATCH_BYTES = 4 << 20
+COMMIT_EVERY = 50  # batches, after which verdicts survive a killed run
+
+
+def verify_files(store: Store, pool: Pool) -> int:
+    """Decodes every file that has no verdict yet, in the worker processes; returns their number."""
+    count = store.count_unverified()
+    ids: dict[bytes, int] = {}
+
+    def batches() -> Iterator[list[bytes]]:
+        for batch in store.unverified_batches(BATCH_FILES, BATCH_BYTES):
+            ids.update((path, image_id) for image_id, path in batch)
+            yield [path for _, path in batch]
+
+    with bar(count, "files") as shown:
+        for done, (paths, verdicts) in enumerate(pool.run("verify", batches(), _lost_verdict)):
+            store.add_verdicts([(ids.pop(path), verdict) for path, verdict in zip(paths, verdicts, strict=True)])
+            shown.update(len(paths))
+            if done % COMMIT_EVERY == 0:
+                store.commit()
+    store.commit()
+    return count
+
+
+def _lost_verdict(ending: str) -> Verdict:
+    if ending == "timeout":
+        return Verdict("decoder_timeout", "its decoder did not come to an end; save the image again")
+    return Verdict("decoder_crash", f"its decoder crashed ({ending}); save the image again")
+
+
+def decide(store: Store, pool: Pool, layout: Layout, settings: Settings, seen: Walk) -> Summary:
+    """Decides for each file whether it is kept, what it is a copy of, and which split it belongs to."""
+    splits.decide_kept(store, settings)
+    copies.find_copies(store, pool, settings.duplicates)
+    fractions = splits.missing_splits(layout, settings)
+    splits.decide_splits(store, fractions, settings.seed)
+    if settings.on_leak == "drop_from_train":
+        splits.drop_leaks(store)
+    return splits.summarise(store, fractions, dict(seen.skipped))
+
+
+def publish(store: Store, pool: Pool, layout: Layout, settings: Settings, summary: Summary, list_format: str) -> None:
+    """Writes all files of the run together; with on_leak=error and a leak, the reports but not the lists.
+
+    Raises:
+        UserError: A folder cannot be written to, a leak is not allowed, or a name does not fit the format.
+    """
+    refused = settings.on_leak == "error" and summary.leaks
+    with publishing(settings.lists, "set lists_dir to a folder of yours") as open_new:
+        if not refused and list_format == "paddlex":
+            outputs.write_paddlex_lists(open_new, store, layout, settings.lists)
+        elif not refused:
+            outputs.write_lists(open_new, store, layout)
+        outputs.write_left_out(open_new, store, layout)
+        outputs.write_copies(open_new, store, layout)
+        open_new(REPORT).write(page.render(store, pool, layout, settings, summary))
+    if refused:
+        raise outputs.leak_error(summary, settings.lists)

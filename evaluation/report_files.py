@@ -1,0 +1,100 @@
+"""The files of an evaluation or a comparison: JSON, tables, figures, and one HTML page."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evaluation import comparison, comparison_page, curves, label_errors, metrics, plots, report_page
+from evaluation.evaluator import Evaluation
+from evaluation.predictions import Predictions
+from system.errors import UserError
+from system.files import write_text
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path, command: str) -> None:
+    """Writes metrics.json, predictions.tsv, suspects.tsv, the figures and report.html.
+
+    Args:
+        evaluation: What is reported.
+        folder: Created if missing.
+        command: The command line that the page shows.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+    predictions = evaluation.predictions
+    _make_folder(folder)
+    _write_json(folder / "metrics.json", evaluation.report)
+    write_text(folder / "predictions.tsv", predictions.table())
+    write_text(folder / "suspects.tsv", label_errors.table(evaluation.suspects, predictions.class_names))
+    draw_figures(predictions, evaluation.report, folder)
+    write_text(folder / "report.html", report_page.render(evaluation, folder, command))
+
+
+def write_comparison(found: comparison.Comparison, folder: Path, command: str) -> None:
+    """Writes comparison.json, comparison.html and, for two runs, disagreements.tsv.
+
+    Args:
+        found: What is reported.
+        folder: Created if missing.
+        command: The command line that the page shows.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+    _make_folder(folder)
+    _write_json(folder / "comparison.json", found.content)
+    if len(found.predictions) == 2:
+        (first, second), runs = found.predictions, found.content["runs"]
+        table = comparison.table(first, second, (runs[0]["run"], runs[1]["run"]))
+        write_text(folder / "disagreements.tsv", table)
+    else:
+        (folder / "disagreements.tsv").unlink(missing_ok=True)
+    write_text(folder / "comparison.html", comparison_page.render(found, command))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be created ({error.strerror}); name another folder with --out") from None
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def draw_figures(predictions: Predictions, report: Mapping[str, Any], folder: Path) -> None:
+    """Draws confusion.png, ranking.png, reliability.png and coverage.png; removes an old one that no longer applies."""
+    plots.confusion(report["confusion_matrix"], predictions.class_names, folder / "confusion.png")
+    if report["macro"]["roc_auc"] is None:
+        (folder / "ranking.png").unlink(missing_ok=True)
+    else:
+        probabilities, labels = predictions.probabilities, predictions.labels
+        plots.ranking(
+            curves.roc_curves(probabilities, labels),
+            curves.precision_recall_curves(probabilities, labels),
+            _ranking_scores(report),
+            predictions.class_names,
+            folder / "ranking.png",
+        )
+    uncalibrated = metrics.probabilities(predictions.logits).max(axis=1)
+    panels = {"as trained": curves.reliability(uncalibrated, predictions.correct)}
+    if predictions.temperature != 1:
+        panels["calibrated"] = curves.reliability(predictions.confidences, predictions.correct)
+    plots.reliability(panels, folder / "reliability.png")
+    confidence = report["confidence"]
+    point = (confidence["coverage"], confidence["accuracy_of_answered"])
+    shown = predictions.threshold is not None and point[1] is not None
+    curve = curves.coverage_curve(predictions.confidences, predictions.correct)
+    plots.coverage(curve, point if shown else None, folder / "coverage.png")
+
+
+def _ranking_scores(report: Mapping[str, Any]) -> dict[str, dict[int | str, float]]:
+    """Ranking scores of a report in the form of curves.ranking_scores."""
+    return {
+        name: {index: row[name] for index, row in enumerate(report["classes"])}
+        | {average: report[average][name] for average in curves.AVERAGES}
+        for name in ("roc_auc", "average_precision")
+    }

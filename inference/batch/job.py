@@ -1,0 +1,94 @@
+"""Batch jobs: predict.py --out, from the command line to the file of predictions."""
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from imaging.images import ImageError
+from inference.batch import writers
+from inference.batch.parts import Parts, Row
+from inference.interfaces import Model
+from inference.pipeline import PredictAll, decoding_threads, predict_images, progress_bar
+from inference.sources import find_images
+from inference.terminal import print_line
+from system import machine
+from system.settings import Settings
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of batch jobs to predict.py."""
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=writers.check_suffix,
+        help="write all probabilities to FILE.csv, .tsv, .json or .parquet; the same command resumes a killed job",
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="with --out: show a progress bar instead of a line per image"
+    )
+
+
+def predictor(arguments: argparse.Namespace) -> PredictAll | None:
+    """Returns the function that carries out the job of a command line; None without --out."""
+    return functools.partial(write_predictions, arguments.out, arguments.quiet) if arguments.out else None
+
+
+def write_predictions(
+    out: str,
+    quiet: bool,
+    inputs: Sequence[str],
+    model: Model,
+    settings: Settings,
+    on_prediction: Callable[[str, np.ndarray], None],
+) -> int:
+    """Predicts this process's share of the images; the process that ends last merges the parts into one file.
+
+    Args:
+        out: The file.
+        quiet: Print no line per image.
+        on_prediction: Called with path and probabilities float32 [C] of each image.
+
+    Returns:
+        Number of images that could not be read, in this process's share (in all of them where it merged).
+    """
+    rank, world = machine.rank()
+    job = {"model": model.identity, "pictures": inputs, "max_pixels": settings.max_pixels}
+    quiet = quiet or world > 1
+    with Parts(out, job, rank, world) as parts:
+        failed = 0
+        items = parts.remaining(find_images(inputs))
+        with progress_bar(inputs, is_shown=quiet and rank == 0) as bar:
+            for batch in predict_images(
+                items, model, settings.batch_size, settings.max_pixels, decoding_threads(settings)
+            ):
+                parts.add([_row(*prediction) for prediction in batch])
+                bar.update(len(batch))
+                for _, path, result in batch:
+                    if not quiet:
+                        print_line(path, result, model, settings.top_k)
+                    if isinstance(result, ImageError):
+                        failed += 1
+                    else:
+                        on_prediction(path, result)
+        if parts.resumed:
+            print(f"{out}: {parts.resumed} images had been predicted earlier and were not repeated", file=sys.stderr)
+        return _merge(parts, model) if parts.finish() else failed
+
+
+def _row(index: int, path: str, result: np.ndarray | ImageError) -> Row:
+    if isinstance(result, ImageError):
+        return Row(index, path, f"{result.reason}: {result.detail}", ())
+    return Row(index, path, "", tuple(result.tolist()))
+
+
+def _merge(parts: Parts, model: Model) -> int:
+    """Writes the output file and removes the parts; returns the number of images that could not be read."""
+    count, failed = writers.write(parts.out, parts.rows(), model.class_names, model.threshold)
+    if count != parts.total:
+        raise RuntimeError(f"{count} rows were written for {parts.total} images")
+    parts.remove()
+    print(f"{parts.out}: {count} rows for {parts.total} images, {failed} of them could not be read", file=sys.stderr)
+    return failed

@@ -1,0 +1,19 @@
+"""Ranking: from probabilities to class names."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# The prediction for an image whose highest probability is below the model's threshold.
+NONE_OF_THESE = "none of these"
+
+
+def rank_classes(probabilities: np.ndarray, class_names: Sequence[str], top_k: int) -> list[tuple[str, float]]:
+    """Sorts classes by probability, the likeliest first, at most top_k; probabilities are float [C]."""
+    order = (-probabilities).argsort(kind="stable")[:top_k]
+    return [(class_names[i], float(probabilities[i])) for i in order]
+
+
+def is_rejected(probability: float, threshold: float | None) -> bool:
+    """Returns True if an image with this highest probability is none of the classes; threshold None: never."""
+    return threshold is not None and probability < threshold

@@ -1,0 +1,96 @@
+"""Pretrained weights: reading them, and loading them strictly."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import paddle
+from paddle import nn
+
+from models.networks import REGISTERED, construct, paddle_networks
+from system.errors import UserError, problems
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, paddle.Tensor]:
+    """Reads a .pdparams file. It is unpickled: read only files whose author you trust.
+
+    Raises:
+        UserError: The file is missing, damaged, or holds no weights.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    try:
+        weights = paddle.load(str(path))
+    except Exception as error:
+        reason = _message_lines(error)[-1]
+        raise UserError(f"{path}: cannot be read as weights ({reason}); copy or train them anew") from None
+    if not isinstance(weights, dict) or not weights:
+        raise UserError(f"{path}: this holds no weights; name a .pdparams file")
+    return weights
+
+
+def imagenet_weights(name: str) -> dict[str, paddle.Tensor]:
+    """Downloads the ImageNet weights that paddle.vision offers for a network.
+
+    Raises:
+        UserError: There are none, or they cannot be downloaded.
+    """
+    # A registered network is not Paddle's, whatever its name.
+    if name in REGISTERED or name not in paddle_networks():
+        raise UserError(
+            f"pretrained=true: there are no ImageNet weights for {name}; use pretrained=false or FILE.pdparams"
+        )
+    try:
+        with paddle.utils.unique_name.guard():
+            return paddle_networks()[name](pretrained=True).state_dict()
+    except Exception as error:
+        raise UserError(
+            f"pretrained=true: the weights of {name} could not be downloaded ({_message_lines(error)[0]}); "
+            "download the .pdparams file elsewhere and give pretrained=FILE"
+        ) from None
+
+
+def _message_lines(error: Exception) -> list[str]:
+    return str(error).strip().splitlines() or [type(error).__name__]
+
+
+def head_names(network: nn.Layer, name: str, num_classes: int, image_shape: Sequence[int]) -> set[str]:
+    """Returns the names of the weights whose shape depends on the number of classes.
+
+    Found by comparing with a second network that has one class more, built without memory: no rule about layer names
+    could be right for every architecture.
+    """
+    with paddle.utils.unique_name.guard(), paddle.LazyGuard():
+        other = construct(name, num_classes + 1, image_shape).state_dict()
+    return {key for key, weight in network.state_dict().items() if list(weight.shape) != list(other[key].shape)}
+
+
+def load_strictly(network: nn.Layer, weights: Mapping[str, paddle.Tensor], where: str, head: set[str]) -> list[str]:
+    """Loads weights by name; every one must fit, except those of the head, which may differ in shape or be absent.
+
+    Args:
+        where: Where the weights come from, as errors begin.
+        head: Names that may keep the weights they have; empty: none may.
+
+    Returns:
+        Names that were not loaded, all of them in head.
+
+    Raises:
+        UserError: A weight is missing, unknown or of another shape.
+    """
+    own = network.state_dict()
+    weights = {key: value for key, value in weights.items() if hasattr(value, "shape")}
+    fitting = {key for key in own if key in weights and list(weights[key].shape) == list(own[key].shape)}
+    kept = [key for key in own if key not in fitting]
+    required = [key for key in kept if key not in head]
+    mismatches = [f"{key} is missing" for key in required if key not in weights]
+    mismatches += [
+        f"{key} is {list(weights[key].shape)}, not {list(own[key].shape)}" for key in required if key in weights
+    ]
+    mismatches += [f"{key} is unknown" for key in weights if key not in own]
+    if mismatches:
+        remedy = "these are weights of another network; name the network they were trained with"
+        raise problems(where, mismatches, remedy)
+    # Paddle only warns about missing names, so what is kept is passed its own weights.
+    network.set_state_dict({key: weights[key] if key in fitting else own[key] for key in own})
+    return kept

@@ -1,0 +1,73 @@
+"""What the routes share: worker pools, uploads, label reports."""
+
+import asyncio
+import time
+from typing import Any
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from serving.job_queue import deadline_error
+from serving.label_reports import LabelReports
+from serving.messages import Result, Task
+from serving.monitoring import Monitor
+from serving.options import Options
+from serving.uploads import Uploads
+from serving.worker_pool import WorkerPool
+
+
+class Service:
+    """State of the application.
+
+    Attributes:
+        classifiers: The pool that runs the exported model.
+        explainers: The pool that computes Grad-CAM; None without a run.
+        reports: Where /relabel writes; None: nowhere.
+    """
+
+    def __init__(self, options: Options, monitor: Monitor, classifiers: WorkerPool, explainers: WorkerPool | None):
+        self.options, self.monitor, self.classifiers, self.explainers = options, monitor, classifiers, explainers
+        self.uploads = Uploads(options, monitor)
+        self.reports = LabelReports(options.relabel_file) if options.relabel_file else None
+
+    async def process(self, pool: WorkerPool, request: Request, tasks: list[Task], files: list[bytes]) -> list[Result]:
+        """Runs a request's files through a pool, until the client disconnects.
+
+        Raises:
+            RefusalError: The queue is full, or the deadline has passed.
+            ClientDisconnect: The client has gone.
+        """
+        deadline = time.monotonic() + self.options.deadline_seconds
+        jobs = pool.submit(tasks, files, deadline)
+        finished: asyncio.Future[Any] = asyncio.gather(*(job.result for job in jobs), return_exceptions=True)
+        disconnected: asyncio.Future[Any] = asyncio.create_task(_disconnected(request))
+        try:
+            seconds = deadline - time.monotonic()
+            await asyncio.wait({finished, disconnected}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if finished.done():
+                return [job.result.result() for job in jobs]
+            raise ClientDisconnect() if disconnected.done() else deadline_error(self.options.deadline_seconds)
+        finally:
+            disconnected.cancel()
+            for job in jobs:
+                job.result.cancel()
+                job.data = b""
+
+    @property
+    def can_explain(self) -> bool:
+        """Whether there is a run whose classes are those of the exported model."""
+        if self.explainers is None:
+            return False
+        return self.explainers.model_info.get("classes") == self.classifiers.model_info.get("classes")
+
+    def model_info(self) -> dict[str, Any]:
+        """The body of `GET /model`."""
+        options = self.options
+        limits = {"body_mb": options.max_body_mb, "files": options.max_files, "pixels": options.max_pixels}
+        features = {"gradcam": self.can_explain, "relabel": self.reports is not None, "limits": limits}
+        return self.classifiers.model_info | features
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,195 @@
+"""The worker pool, with fake workers: no image is lost, and none gets the result of another."""
+
+import asyncio
+import time
+from typing import ClassVar
+
+import pytest
+
+from serving import worker_pool
+from serving.messages import HeatMap, Task, WorkerPlan
+from serving.monitoring import Monitor
+from serving.options import Options
+from serving.refusal import RefusalError
+from serving.worker_pool import WorkerPool
+from serving.worker_process import WorkerDiedError, WorkerStartError
+
+PLAN = WorkerPlan("folder", None, (), threads=1, engine="auto", max_pixels=1, pin_cores=False)
+
+
+class FakeWorker:
+    """Returns each image's own bytes; b"die" kills it, b"slow" takes a while."""
+
+    started: ClassVar[list] = []
+    failures = 0
+
+    def __init__(self):
+        self.model_info, self.pid, self.batches = {"digest": "d", "engine": "e"}, 1, []
+        self.exited = asyncio.get_running_loop().create_future()
+        FakeWorker.started.append(self)
+
+    @classmethod
+    async def start(cls, plan):
+        await asyncio.sleep(0)
+        if cls.failures:
+            cls.failures -= 1
+            raise WorkerStartError("no")
+        return cls()
+
+    async def process_batch(self, tasks, files, seconds):
+        self.batches.append(files)
+        await asyncio.sleep(0.05 if b"slow" in files else 0)
+        if b"die" in files:
+            self.exited.set_result(None)
+            raise WorkerDiedError("dead")
+        return [HeatMap(data) for data in files]
+
+    async def kill(self):
+        pass
+
+    async def stop(self):
+        if not self.exited.done():
+            self.exited.set_result(None)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs a test's coroutine on a started pool."""
+    monkeypatch.setattr(worker_pool, "Worker", FakeWorker)
+    monkeypatch.setattr(worker_pool, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(FakeWorker, "started", [])
+
+    def run_test(test, workers=2, **options):
+        async def whole():
+            chosen = Options(tmp_path, **{"max_wait_ms": 0, "max_batch": 4} | options)
+            pool = WorkerPool(chosen, Monitor(), PLAN, workers)
+            await pool.start()
+            try:
+                await asyncio.wait_for(test(pool), 20)
+            finally:
+                await pool.stop()
+
+        asyncio.run(whole())
+
+    return run_test
+
+
+def _submit(pool, *files, seconds=10.0):
+    jobs = pool.submit([Task("a.png")] * len(files), list(files), time.monotonic() + seconds)
+    return [job.result for job in jobs]
+
+
+def test_every_image_gets_its_own_result(run):
+    """Guards against results of another image, and batches above the limit."""
+
+    async def test(pool):
+        pairs = [_submit(pool, f"{i}".encode(), f"{i}b".encode()) for i in range(100)]
+        for i, pair in enumerate(pairs):
+            assert [(await result).image for result in pair] == [f"{i}".encode(), f"{i}b".encode()]
+        assert max(len(batch) for worker in FakeWorker.started for batch in worker.batches) == 4
+
+    run(test, queue_size=300)
+
+
+def test_idle_workers_share_the_queue(run):
+    """Guards against one worker that takes the whole queue while another is idle."""
+
+    async def test(pool):
+        while pool.queue.idle_workers < 2:
+            await asyncio.sleep(0)
+        await asyncio.gather(*_submit(pool, *[b"slow"] * 4))
+        assert [len(batch) for worker in FakeWorker.started for batch in worker.batches] == [2, 2]
+
+    run(test)
+
+
+def test_an_image_that_kills_workers_is_refused_alone(run):
+    """Guards against images lost with a worker, and good ones refused because of their batch."""
+
+    async def test(pool):
+        results = _submit(pool, b"a", b"die", b"b", b"c")
+        assert [(await results[i]).image for i in (0, 2, 3)] == [b"a", b"b", b"c"]
+        with pytest.raises(RefusalError, match="two workers died"):
+            await results[1]
+        assert (await _submit(pool, b"after")[0]).image == b"after"
+        assert pool.monitor.restarts._value.get() == 2
+
+    run(test, workers=1)
+
+
+def test_an_idle_worker_that_dies_is_replaced(run):
+    """Guards against a death noticed only by the next request, and a replacement that is tried only once."""
+
+    async def test(pool):
+        FakeWorker.failures = 2
+        FakeWorker.started[0].exited.set_result(None)
+        while len(FakeWorker.started) < 2:
+            await asyncio.sleep(0.01)
+        assert (await _submit(pool, b"a")[0]).image == b"a"
+
+    run(test, workers=1)
+
+
+def test_the_queue_is_bounded_and_drops_abandoned_images(run):
+    """Guards against a queue that grows without bound, or stays full of images nobody waits for."""
+
+    async def test(pool):
+        first = _submit(pool, b"slow")
+        await asyncio.sleep(0.01)
+        waiting = _submit(pool, *[b"x"] * 6)
+        with pytest.raises(RefusalError) as error:
+            _submit(pool, b"y")
+        assert error.value.status == 503 and error.value.retry_after >= 1
+        for result in waiting:
+            result.cancel()
+        last = _submit(pool, b"y")
+        assert (await last[0]).image == b"y" and (await first[0]).image == b"slow"
+        assert sum(batch.count(b"x") for worker in FakeWorker.started for batch in worker.batches) == 0
+
+    run(test, workers=1, queue_size=6)
+
+
+def test_an_image_past_its_deadline_is_refused_unprocessed(run):
+    """Guards against work on images whose result comes too late, or that nobody waits for."""
+
+    async def test(pool):
+        _submit(pool, b"slow")
+        await asyncio.sleep(0.01)
+        (abandoned,) = _submit(pool, b"abandoned")
+        abandoned.cancel()
+        (late,) = _submit(pool, b"late", seconds=0.01)
+        with pytest.raises(RefusalError, match="not completed within"):
+            await late
+        batches = [batch for worker in FakeWorker.started for batch in worker.batches]
+        assert not any({b"late", b"abandoned"} & set(batch) for batch in batches)
+
+    run(test, workers=1)
+
+
+def test_new_workers_take_over_without_a_loss(run):
+    """Guards against images dropped while workers are replaced, and old workers left running."""
+
+    async def test(pool):
+        results = []
+        for i in range(20):
+            results += _submit(pool, f"{i}".encode(), b"slow")
+            swap = asyncio.create_task(pool.start())
+            await asyncio.sleep(0.003)
+            results += _submit(pool, b"x")
+            await swap
+        assert len([await result for result in results]) == 60
+        assert sum(not worker.exited.done() for worker in FakeWorker.started) == 2
+
+    run(test)
+
+
+def test_a_new_export_that_fails_leaves_the_old_one(run):
+    """Guards against a torn export that takes the server down."""
+
+    async def test(pool):
+        FakeWorker.failures = 1
+        with pytest.raises(WorkerStartError):
+            await pool.start()
+        assert (await _submit(pool, b"a")[0]).image == b"a"
+
+    run(test)

@@ -1,0 +1,119 @@
+"""Setup of a training: device, data loaders, run folder, optimizer."""
+
+import contextlib
+import functools
+
+from annotation.lists import read_list
+from dataset import BatchLoader, ListDataset, choose_workers
+from imaging.augmentation import mix
+from imaging.transforms import EvalTransform, TrainTransform
+from models import acceleration
+from models.checkpoint import Run
+from models.classifier import Classifier
+from system import machine
+from system.errors import UserError
+from system.settings import Settings
+from training import optim, overview
+from training.session import Session
+
+
+def print_once(message: str) -> None:
+    """Prints a line, once where several processes train together."""
+    if machine.rank()[0] == 0:
+        print(message)
+
+
+def select_device(settings: Settings) -> str:
+    """Selects the device to train on and seeds all random generators.
+
+    Returns:
+        The device, for example "cpu" or "gpu:0".
+
+    Raises:
+        UserError: The device does not exist, or does not support the mixed precision of `amp`.
+    """
+    device = machine.select_device(settings)
+    if settings.amp != "none" and device == "cpu":
+        raise UserError(f"amp={settings.amp}: paddle computes in 16 bits on GPUs only; use amp=none on a CPU")
+    machine.seed_all(settings.seed)
+    return device
+
+
+def make_loader(settings: Settings, split: str, class_names: list[str], device: str) -> BatchLoader:
+    """Makes the loader of a split: shuffled and augmented for train, plain otherwise.
+
+    Raises:
+        UserError: The list is missing or malformed, or was made for other classes.
+    """
+    training = split == "train"
+    samples = read_list(settings.lists / f"{split}.txt", len(class_names))
+    transform = (TrainTransform if training else EvalTransform).from_settings(settings)
+    dataset = ListDataset(samples, transform, settings.max_pixels, settings.seed)
+    workers, (rank, processes) = choose_workers(settings, device), machine.rank()
+    balanced = training and settings.class_balance == "sampling"
+    loader = BatchLoader(dataset, settings.batch_size, workers, training, balanced, rank, processes)
+    if training and (settings.augment.mixup or settings.augment.cutmix):
+        loader.mix = functools.partial(mix, num_classes=len(class_names), augment=settings.augment)
+    return loader
+
+
+def open_run(settings: Settings, class_names: list[str]) -> tuple[Run, bool]:
+    """Creates the run folder, or reopens it if `resume` is set and there is a checkpoint.
+
+    Returns:
+        The run, and whether it is resumed.
+
+    Raises:
+        UserError: A run of that name exists and is not to be resumed, or was trained with other settings.
+    """
+    rank, _ = machine.rank()
+    resumed = settings.resume and "step" in Run(settings.run).state
+    # One process writes; the others only need to know where.
+    if rank:
+        return Run(settings.run), resumed
+    if resumed:
+        return Run.reopen(settings, class_names), True
+    # Without a checkpoint there is nothing to resume, and nothing to lose.
+    started = settings.resume and not Run(settings.run).state
+    return Run.create(settings.model_copy(update={"overwrite": settings.overwrite or started}), class_names), False
+
+
+def describe(settings: Settings, device: str, class_names: list[str], loaders: dict[str, BatchLoader]) -> str:
+    """Returns one line: the run, the number of images and classes, the device."""
+    counts = " and ".join(f"{len(loader.dataset)} {split}" for split, loader in loaders.items())
+    _, processes = machine.rank()
+    computing = f"{machine.describe(settings, device)}, {processes} process{'es' * (processes > 1)}"
+    return f"{settings.run}: {counts} images, {len(class_names)} classes; {computing}"
+
+
+def fill_caches(settings: Settings, loaders: dict[str, BatchLoader]) -> None:
+    """Reads the images into the cache of the settings, and prints what was done.
+
+    Raises:
+        UserError: There is no room for the cache, or an image cannot be read.
+    """
+    for split, loader in loaders.items():
+        print_once(loader.dataset.use_cache(settings, split))
+
+
+def start_session(settings: Settings, run: Run, loader: BatchLoader, network: Classifier, resumed: bool) -> Session:
+    """Makes the optimizer, its schedule and the moving average, and restores them if the run is resumed.
+
+    Raises:
+        UserError: The checkpoint does not fit the lists or the number of processes.
+    """
+    if machine.rank()[0] == 0:
+        overview.write_summary(network, settings, run.path / "summary.txt")
+    optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, loader.steps))
+    ema = optim.ExponentialMovingAverage(network.network, settings.ema) if settings.ema else None
+    session = Session(settings, run, loader, optimizer, ema)
+    if resumed:
+        session.restore(network)
+        print_once(f"resumed after epoch {session.epoch - 1}, step {session.step} of the next one")
+    return session
+
+
+def accelerated(network: Classifier, settings: Settings, device: str) -> contextlib.AbstractContextManager:
+    """Returns the context in which the network uses the faster layers of `cpu_speedups`, on a CPU."""
+    fast = device == "cpu" and settings.cpu_speedups
+    return acceleration.speed_up(network) if fast else contextlib.nullcontext()
