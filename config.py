@@ -42,9 +42,9 @@ COURSE_NAMES = {
 
 
 def known_keys() -> list[str]:
-    """Names of all settings, nested ones with a dot."""
-    plain = [name for name in Settings.model_fields if name != "augment"]
-    return plain + [f"augment.{name}" for name in dict.fromkeys((*Augment.model_fields, *_augment_defaults(DEFAULTS)))]
+    """Names of all settings, in the order of config.yaml, nested ones with a dot."""
+    augment = [f"augment.{name}" for name in {**_augment_defaults(DEFAULTS), **Augment.model_fields}]
+    return [key for name in Settings.model_fields for key in (augment if name == "augment" else [name])]
 
 
 @functools.cache

@@ -1,10 +1,10 @@
-"""Data sets over label lists, and the loader that feeds them to paddle.Model."""
+"""Data sets over label lists, and the loader that feeds paddle.Model."""
 
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +19,24 @@ from system.errors import UserError
 from system.machine import cores
 from system.settings import Settings
 
-# Distinguishes the random streams that are drawn from one seed.
+# Separate random streams of one seed.
 ORDER_STREAM, IMAGE_STREAM, MIX_STREAM = 0, 1, 2
-# Label of a row that only makes batches of several processes equally large; no score counts it.
+# Label of a row that only makes batches of several processes equally large; no metric counts it.
 PADDING = -1
-# What workers send where all is well; paddle refuses arrays without elements.
+# What workers send where there was no error; paddle refuses empty arrays.
 NO_ERROR = b"\0"
-# Batches that are prepared while the network works on another one.
+# Batches prepared while the network works on another one.
 AHEAD = 2
 
 
 class ListDataset(paddle.io.Dataset):
     """Images of a list: item i is (image uint8 [3, H, W], label int64).
 
-    With a TrainTransform the changes to image i depend on seed, epoch and i alone: not on the order of reading, on
-    which process reads, or on whether there is a cache. Set `epoch` before each pass.
+    With a TrainTransform the augmentation of image i depends on seed, epoch and i alone: not on the order of reading,
+    on which process reads, or on whether there is a cache. Set `epoch` before each pass.
 
     Attributes:
-        cached: Images as far as chance has no part in them; None: files are read.
+        cached: Images after the deterministic part of the transform; None: files are read.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class ListDataset(paddle.io.Dataset):
         return len(self.samples)
 
     def read(self, file: Path) -> np.ndarray:
-        """Reads an image as a cache keeps it: uint8 [height, width, 3], shrunk, or finished where nothing is random.
+        """Reads an image as a cache keeps it: uint8 [height, width, 3], after the deterministic part of the transform.
 
         Raises:
             ImageError: It cannot be read; a UserError that names the file.
         """
         image = read_image(file, self.max_pixels)
         if isinstance(self.transform, TrainTransform):
-            return np.asarray(self.transform.shrink(image))
+            return np.asarray(self.transform.reduce(image))
         return self.transform(image).transpose(1, 2, 0)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
@@ -73,10 +73,11 @@ class ListDataset(paddle.io.Dataset):
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)), self.labels[index]
 
     def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Several items at once: (images uint8 [N, 3, H, W], labels int64 [N]); index PADDING makes a padding row."""
+        """Returns several items: (images uint8 [N, 3, H, W], labels int64 [N]); index PADDING makes a padding row."""
         labels = np.where(indices == PADDING, PADDING, self.labels[indices])
         transform, indices = self.transform, np.where(indices == PADDING, 0, indices)
-        if self.cached is None or not self.cached.uniform(transform.height, transform.width) or not transform.is_whole:
+        in_one = self.cached is not None and self.cached.has_size(transform.height, transform.width)
+        if self.cached is None or not in_one or not transform.only_flips:
             return np.stack([self[index][0] for index in indices.tolist()]), labels
         images = np.ascontiguousarray(self.cached.take(indices).transpose(0, 3, 1, 2))
         if isinstance(transform, TrainTransform):
@@ -87,10 +88,10 @@ class ListDataset(paddle.io.Dataset):
         return np.random.default_rng((self.seed, IMAGE_STREAM, self.epoch, index))
 
     def use_cache(self, settings: Settings, name: str) -> str:
-        """Reads every image once and keeps it, where the settings want that and there is room.
+        """Fills the cache, if the settings ask for one and there is room.
 
         Returns:
-            One line that says what was done, with its size.
+            One line for the terminal: what was cached, and its size.
 
         Raises:
             UserError: There is no room for what was asked, or an image cannot be read.
@@ -98,33 +99,35 @@ class ListDataset(paddle.io.Dataset):
         if settings.cache == "none":
             return f"cache: none, {name} images are read from their files"
         files = [sample.file for sample in self.samples]
-        size, free = cache.estimate(files, self.transform.kept_size), cache.free_memory()
-        told = f"{len(self)} {name} images, about {size / 2**20:.0f} MB"
+        size, free = cache.estimate(files, self.transform.cached_size), cache.free_memory()
+        summary = f"{len(self)} {name} images, about {size / 2**20:.0f} MB"
         if settings.cache == "disk":
-            print(f"cache: {told} in {settings.cache_dir}", flush=True)
-            file = f"{name}-{cache.key(files, self.transform.kept)}.pixels"
+            print(f"cache: {summary} in {settings.cache_dir}", flush=True)
+            file = f"{name}-{cache.key(files, self.transform.cache_key)}.pixels"
             self.cached = cache.on_disk(settings.cache_dir, file, files, self.read, size)
             return f"cache: {name} images are mapped from {settings.cache_dir}"
         if settings.cache == "auto" and size > free / 4:
-            return f"cache: {told}, too many for the {free >> 20} MB that are free; files are read, or set cache=disk"
+            return (
+                f"cache: {summary}, too many for the {free >> 20} MB that are free; reading files (or set cache=disk)"
+            )
         if size > free:
             raise UserError(
-                f"cache=ram: {told} do not fit into the {free >> 20} MB that are free; use cache=disk or none"
+                f"cache=ram: {summary} do not fit into the {free >> 20} MB that are free; use cache=disk or none"
             )
         self.cached = cache.build(files, self.read)
-        return f"cache: {told} in memory"
+        return f"cache: {summary} in memory"
 
 
 class BatchLoader:
     """Yields batches (images uint8 [N, 3, H, W], labels int64 [N]), which paddle.Model turns into tensors.
 
     An image that cannot be read raises its own error here, whatever the number of workers: paddle.io.DataLoader
-    alone hangs (no workers) or hides the error (workers) when a data set raises.
+    hangs (no workers) or hides the error (workers) when a data set raises.
 
     Attributes:
-        epoch: Decides the order of a shuffled pass; `fit`'s callbacks set it.
-        first_step: Batches of the epoch that are left out because they were seen before an interruption.
-        mix: Makes (images, targets float32 [N, C]) of (images, labels, generator); None: labels stay.
+        epoch: Seeds the order of a shuffled pass; `fit`'s callbacks set it.
+        first_step: Batches of the epoch to skip because they were trained on before an interruption.
+        mix: Turns (images, labels, generator) into (images, targets float32 [N, C]); None: labels stay.
     """
 
     def __init__(
@@ -149,26 +152,26 @@ class BatchLoader:
 
     @property
     def steps(self) -> int:
-        """Batches of a whole epoch, equal in every process."""
+        """Batches per epoch, equal in every process."""
         count = len(self.dataset)
         if self.shuffle:
-            # Each process gets an image at least.
+            # Each process gets at least one image.
             return max(1, min(-(-count // (self.batch_size * self.processes)), count // self.processes))
         return -(-count // (self.batch_size * self.processes))
 
     def __len__(self) -> int:
-        """Batches that the next pass yields."""
+        """Number of batches that the next pass yields."""
         return self.steps - self.first_step
 
     def sizes(self) -> list[int]:
-        """Images of each step of an epoch, all processes together."""
+        """Number of images of each step of an epoch, all processes together."""
         return [len(part) for part in np.array_split(np.arange(len(self.dataset)), self.steps)]
 
     def batches(self) -> list[np.ndarray]:
-        """Indices of each batch of this epoch, for this process: every image once in one of the processes.
+        """Indices of each batch of this epoch, for this process; every image is in one of the processes.
 
-        A shuffled pass makes its batches equally large, to within one, so that none is left with an image or two,
-        over which batch norm would compute useless statistics. A plain pass is padded with PADDING until every
+        Batches of a shuffled pass are equally large, to within one, so that none has only an image or two, over which
+        batch norm would compute useless statistics. A plain pass is padded with PADDING until every
         process has as many images.
         """
         if self.shuffle:
@@ -186,7 +189,7 @@ class BatchLoader:
         drawn = []
         for label, share in zip(classes, shares, strict=True):
             members = np.flatnonzero(self.dataset.labels == label)
-            # Whole rounds through a class before one of its images comes again.
+            # Every image of a class once before one is repeated.
             rounds = [generator.permutation(members) for _ in range(-(-share // len(members)))]
             drawn.append(np.concatenate(rounds)[:share])
         return generator.permutation(np.concatenate(drawn))
@@ -197,7 +200,7 @@ class BatchLoader:
         yield from read(list(enumerate(self.batches()))[self.first_step :])
 
     def collate(self, step: int, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Makes one batch; `step` counts from 0 in the epoch."""
+        """Loads one batch; `step` counts from 0 in the epoch."""
         images, labels = self.dataset.batch(batch)
         if self.mix is None:
             return images, labels
@@ -205,9 +208,9 @@ class BatchLoader:
         return self.mix(images, labels, generator=generator)
 
     def _read_ahead(self, batches: list[tuple[int, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        # One thread prepares the next batches while the network works on this one; Pillow lets go of the interpreter.
+        # One thread prepares the next batches while the network works on this one; Pillow releases the GIL.
         with ThreadPoolExecutor(1) as pool:
-            waiting = deque()
+            waiting: deque[Future] = deque()
             for step, batch in batches:
                 waiting.append(pool.submit(self.collate, step, batch))
                 if len(waiting) > AHEAD:
@@ -231,7 +234,7 @@ class BatchLoader:
 
 
 class _Batches(paddle.io.Dataset):
-    """Whole batches as items, for worker processes; an error travels as text because paddle would hide it."""
+    """Batches as items, for worker processes; an error is sent as text because paddle would hide it."""
 
     def __init__(self, loader: BatchLoader, batches: list[tuple[int, np.ndarray]]):
         super().__init__()
@@ -248,7 +251,7 @@ class _Batches(paddle.io.Dataset):
 
 
 def _shared_memory_is_large() -> bool:
-    """Tells whether /dev/shm holds a few batches a worker; containers often have 64 MB, and then workers die of it."""
+    """Whether /dev/shm holds a few batches per worker; containers often have 64 MB, which kills workers."""
     try:
         state = os.statvfs("/dev/shm")
     except (OSError, AttributeError):
@@ -257,7 +260,7 @@ def _shared_memory_is_large() -> bool:
 
 
 def choose_workers(settings: Settings, device: str) -> int:
-    """Number of worker processes: the setting, or 0 on the CPU, which the network keeps busy itself."""
+    """Number of worker processes: the setting, or 0 on the CPU, which the network keeps busy."""
     if settings.num_workers != "auto":
         return settings.num_workers
     return 0 if device == "cpu" or sys.platform == "win32" else max(1, min(8, cores() - 1))

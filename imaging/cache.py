@@ -1,4 +1,4 @@
-"""Decoded, shrunk images kept as bytes, in memory or in one file, so that an epoch need not decode them again."""
+"""Image cache: decoded, reduced images in memory or in one file, so that epochs need not decode again."""
 
 import hashlib
 import json
@@ -14,16 +14,17 @@ import PIL
 from PIL import Image
 
 from system.errors import UserError
+from system.files import replacing
 from system.machine import cores
 
-# Counted up when the file's layout or the way images are shrunk changes.
+# Raise it when the file's layout or the way images are reduced changes.
 LAYOUT = 1
-# Pixels, then a row (offset, height, width) an image, then this: LAYOUT, number of rows, checksum of the rows.
+# The file holds the pixels, a row (offset, height, width) per image, and this: LAYOUT, number of rows, their checksum.
 FOOTER = np.dtype([("layout", "<i8"), ("count", "<i8"), ("checksum", "<i8")])
 
 
 class ImageCache:
-    """Images uint8 [height, width, 3] by their place in a list.
+    """Images uint8 [height, width, 3] by their index in a list.
 
     Attributes:
         table: int64 [N, 3]: offset of each image's first byte, its height and its width.
@@ -40,52 +41,58 @@ class ImageCache:
         return len(self.table)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One image, uint8 [height, width, 3]; not to be written to."""
+        """Returns one image, uint8 [height, width, 3]; read-only."""
         offset, height, width = self.table[index].tolist()
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
-        """Several images of one size, uint8 [N, height, width, 3], as a copy."""
+        """Returns several images, uint8 [N, height, width, 3], as a copy; all images must be of one size.
+
+        Raises:
+            ValueError: They are not.
+        """
+        if self._stack is None:
+            raise ValueError("images of several sizes cannot be taken as one array")
         return self._stack[indices]
 
-    def uniform(self, height: int, width: int) -> bool:
-        """Tells whether every image has this size."""
+    def has_size(self, height: int, width: int) -> bool:
+        """Whether every image has this size."""
         return self._stack is not None and self._stack.shape[1:3] == (height, width)
 
 
-def key(files: Sequence[Path], how: str) -> str:
-    """Names what a cache holds: which files, as they are now, made small by which rule and library.
+def key(files: Sequence[Path], transform_key: str) -> str:
+    """Identifies the content of a cache: the files as they are now, the transform, and the release of Pillow.
 
     Raises:
         UserError: A file is gone.
     """
-    digest = hashlib.sha256(json.dumps([LAYOUT, how, PIL.__version__]).encode())
+    digest = hashlib.sha256(json.dumps([LAYOUT, transform_key, PIL.__version__]).encode())
     for file in files:
         try:
             state = file.stat()
         except OSError as error:
-            raise UserError(f"{file}: cannot be read ({error.strerror}); run `python annotate.py` anew") from None
+            raise UserError(f"{file}: cannot be read ({error.strerror}); run `python annotate.py` again") from None
         digest.update(f"{file.resolve()}\n{state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:20]
 
 
-def estimate(files: Sequence[Path], shrunk_size: Callable[[tuple[int, int]], tuple[int, int]]) -> int:
-    """Foretells a cache's bytes from at most 200 images' headers, spread over the list."""
+def estimate(files: Sequence[Path], cached_size: Callable[[tuple[int, int]], tuple[int, int]]) -> int:
+    """Estimates the size of a cache in bytes from the headers of at most 200 images, spread over the list."""
     sample = files[:: max(1, len(files) // 200)]
     total = 0
     for file in sample:
         try:
             with Image.open(file) as image:
-                width, height = shrunk_size(image.size)
+                width, height = cached_size(image.size)
                 total += width * height * 3
-        # What is wrong with the file is said when it is read.
+        # Errors are reported when the file is read.
         except Exception:
             continue
     return round(total * len(files) / max(1, len(sample)))
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping."""
+    """Memory available without swapping, in bytes."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -94,7 +101,7 @@ def free_memory() -> int:
 
 
 def build(files: Sequence[Path], read: Callable[[Path], np.ndarray]) -> ImageCache:
-    """Reads every image into memory, with a thread a core (decoders let go of the interpreter).
+    """Reads every image into memory, with one thread per core (decoders release the GIL).
 
     Raises:
         ImageError: An image cannot be read.
@@ -111,10 +118,10 @@ def _table(shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
 
 
 def on_disk(folder: str | os.PathLike, name: str, files: Sequence[Path], read: Callable, size: int) -> ImageCache:
-    """Maps the cache file `folder/name`, and writes it first where it is missing or torn.
+    """Memory-maps the cache file `folder/name`; writes it first if it is missing or damaged.
 
     Args:
-        size: Its bytes, foretold.
+        size: Its estimated size in bytes.
 
     Raises:
         UserError: The folder cannot be written to or has no room.
@@ -135,32 +142,28 @@ def on_disk(folder: str | os.PathLike, name: str, files: Sequence[Path], read: C
         _write(file, files, read)
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error.strerror}); set cache_dir, or use cache=none") from None
-    return load(file, len(files))
+    written = load(file, len(files))
+    if written is None:
+        raise UserError(f"{file}: cannot be read back; set cache_dir to another disk, or use cache=none")
+    return written
 
 
 def _write(file: Path, files: Sequence[Path], read: Callable[[Path], np.ndarray]) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     shapes = []
-    try:
-        with open(temporary, "wb") as handle, ThreadPoolExecutor(cores()) as pool:
-            for start in range(0, len(files), 256):
-                for image in pool.map(read, files[start : start + 256]):
-                    handle.write(image.tobytes())
-                    shapes.append(image.shape)
-            rows = _table(shapes).astype("<i8").tobytes()
-            # The table stands on a multiple of 8 bytes, as a map of it must.
-            handle.write(b"\0" * (-handle.tell() % 8))
-            handle.write(rows)
-            handle.write(np.array([(LAYOUT, len(shapes), zlib.crc32(rows))], FOOTER).tobytes())
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(file) as temporary, open(temporary, "wb") as handle, ThreadPoolExecutor(cores()) as pool:
+        for start in range(0, len(files), 256):
+            for image in pool.map(read, files[start : start + 256]):
+                handle.write(image.tobytes())
+                shapes.append(image.shape)
+        rows = _table(shapes).astype("<i8").tobytes()
+        # The table starts at a multiple of 8 bytes, as a memory map of it must.
+        handle.write(b"\0" * (-handle.tell() % 8))
+        handle.write(rows)
+        handle.write(np.array([(LAYOUT, len(shapes), zlib.crc32(rows))], FOOTER).tobytes())
 
 
 def load(file: Path, count: int) -> ImageCache | None:
-    """Maps a cache file of `count` images; None where it is missing or torn."""
+    """Memory-maps a cache file of `count` images; returns None if it is missing or damaged."""
     try:
         content = np.memmap(file, np.uint8, "r")
     except (OSError, ValueError):

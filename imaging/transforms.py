@@ -1,42 +1,41 @@
-"""Pixels: one pipeline for training images, one for every other use. The only resizes of the project are here."""
+"""Transforms: from an image to the pixels that a network sees. The only resizes of the project are here."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
 
-from imaging import augmentation
+from imaging.augmentation import Augmentation, Geometry, active
 from system.settings import Augment, Settings
 
-# Training images are first shrunk to so many times the larger side of what the network sees, with or without a
-# cache: crops still have pixels to choose from, and both ways give the same bytes.
-SPARE = 1.25
-# Augmentation that leaves every pixel of an image where it is and as it is.
-UNTOUCHED = Augment(
-    crop_scale=(1, 1), crop_ratio=(1, 1), horizontal_flip=0, vertical_flip=0, rotation=0, scale=(1, 1), shift=0,
-    brightness=0, contrast=0, saturation=0, hue=0, invert=0, randaugment_num_ops=0, randaugment_magnitude=0, random_erasing=0,
-    mixup=0, cutmix=0,
-)  # fmt: skip
+CHANNELS = 3
+# The short side of a training image is first reduced to so many times the larger side of the network's input, with or
+# without a cache: crops still have pixels to choose from, and both give the same bytes.
+CACHE_SCALE = 1.25
 
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """What happens to an image before a network judges it: the same steps PaddleX's operators can express.
+    """Preprocessing for evaluation and prediction: the steps that PaddleX's operators can express.
 
     Attributes:
         height: Of the result, in pixels.
         width: Of the result, in pixels.
         resize_short: The short side is resized to so many pixels before a centre crop; None: resize to height and
-            width directly, shape not kept.
+            width directly, without keeping the aspect ratio.
     """
 
     height: int
     width: int
     resize_short: int | None
 
+    # Whether cached images of the result's size are used as they are.
+    only_flips = True
+
     @classmethod
     def from_settings(cls, settings: Settings) -> "EvalTransform":
-        """Reads size and way of resizing from the settings."""
+        """Reads size and kind of resizing from the settings."""
         _, height, width = settings.image_shape
         short = round(max(height, width) / settings.crop_fraction) if settings.resize == "crop" else None
         return cls(height, width, short)
@@ -44,35 +43,32 @@ class EvalTransform:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of the result: channels, height, width."""
-        return 3, self.height, self.width
-
-    # A finished image needs no further change.
-    is_whole = True
+        return CHANNELS, self.height, self.width
 
     @property
-    def kept(self) -> str:
-        """What decides about the pixels that a cache keeps, in words."""
+    def cache_key(self) -> str:
+        """What the pixels in a cache depend on."""
         return repr(self)
 
-    def kept_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Width and height of what a cache keeps of an image of this size."""
+    def cached_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns width and height of what a cache keeps of an image of this size."""
         return self.width, self.height
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Turns an RGB image into uint8 [3, height, width], 0..255."""
         if self.resize_short is None:
-            return to_array(image.resize((self.width, self.height), Image.BILINEAR))
-        # The long side is rounded as PaddleX's ResizeImage does, so that its pixels are ours.
+            return to_array(image.resize((self.width, self.height), Image.Resampling.BILINEAR))
+        # The long side is rounded as PaddleX's ResizeImage does, so that its pixels are the same.
         scale = self.resize_short / min(image.size)
         size = (round(image.width * scale), round(image.height * scale))
-        resized = image.resize(size, Image.BILINEAR)
+        resized = image.resize(size, Image.Resampling.BILINEAR)
         left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
         return to_array(resized.crop((left, top, left + self.width, top + self.height)))
 
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random changes to a training image, each a setting; the same generator state gives the same image.
+    """Preprocessing and augmentation of training images; the same generator state gives the same result.
 
     Attributes:
         height: Of the result, in pixels.
@@ -86,61 +82,72 @@ class TrainTransform:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "TrainTransform":
-        """Reads size and augmentation from the settings."""
+        """Reads size and augmentation from the settings.
+
+        Raises:
+            UserError: A setting of the augment group belongs to no registered function.
+        """
         _, height, width = settings.image_shape
-        return cls(height, width, settings.augment)
+        transform = cls(height, width, settings.augment)
+        active(settings.augment)
+        return transform
 
     @property
-    def kept(self) -> str:
-        """What decides about the pixels that a cache keeps, in words."""
-        return f"short side {round(SPARE * max(self.height, self.width))}"
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of the result: channels, height, width."""
+        return CHANNELS, self.height, self.width
 
-    def kept_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Width and height of what a cache keeps of an image of this size: `shrink`'s result."""
-        scale = round(SPARE * max(self.height, self.width)) / min(size)
+    @property
+    def cache_key(self) -> str:
+        """What the pixels in a cache depend on."""
+        return f"short side {round(CACHE_SCALE * max(self.height, self.width))}"
+
+    def cached_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns width and height of `reduce`'s result for an image of this size."""
+        scale = round(CACHE_SCALE * max(self.height, self.width)) / min(size)
         return size if scale >= 1 else (round(size[0] * scale), round(size[1] * scale))
 
-    def shrink(self, image: Image.Image) -> Image.Image:
-        """The part without chance, which a cache keeps: the short side to SPARE times the network's larger side.
-
-        Smaller images stay as they are.
-        """
-        size = self.kept_size(image.size)
+    def reduce(self, image: Image.Image) -> Image.Image:
+        """The deterministic part, which a cache keeps: reduces large images, smaller ones stay as they are."""
+        size = self.cached_size(image.size)
         return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
 
-    @property
-    def is_whole(self) -> bool:
-        """Tells whether images of the network's size are at most flipped."""
-        # Strength without operations, and mixing, which works on whole batches later, touch no single image.
-        without = dict.fromkeys(("horizontal_flip", "vertical_flip", "mixup", "cutmix", "randaugment_magnitude"), 0)
-        return self.augment.model_copy(update=without) == UNTOUCHED
+    @cached_property
+    def augmentations(self) -> list[Augmentation]:
+        """The augmentations that are switched on."""
+        return active(self.augment)
+
+    @cached_property
+    def only_flips(self) -> bool:
+        """Whether images of the result's size are at most flipped."""
+        crops = (self.augment.crop_scale, self.augment.crop_ratio) != ((1, 1), (1, 1))
+        return not crops and not self.augmentations
 
     def flip_batch(self, images: np.ndarray, generators: list[np.random.Generator]) -> None:
-        """Does in place to uint8 [N, 3, height, width] what `vary` does where `is_whole` holds."""
-        # The first four numbers are those that the crop draws.
-        draws = np.stack([generator.random(6)[4:] for generator in generators])
-        flipped = np.flatnonzero(draws[:, 0] < self.augment.horizontal_flip)
+        """Does in place to uint8 [N, 3, height, width] what `vary` does where `only_flips` holds."""
+        drawn = Geometry.draw_batch(iter(generators), len(generators))
+        flipped = np.flatnonzero(drawn.horizontal_flip < self.augment.horizontal_flip)
         images[flipped] = images[flipped, :, :, ::-1]
-        flipped = np.flatnonzero(draws[:, 1] < self.augment.vertical_flip)
+        flipped = np.flatnonzero(drawn.vertical_flip < self.augment.vertical_flip)
         images[flipped] = images[flipped, :, ::-1]
 
     def vary(self, image: Image.Image, generator: np.random.Generator) -> np.ndarray:
-        """The part with chance: turns a shrunk image into uint8 [3, height, width]."""
-        augment = self.augment
-        box = augmentation.random_box(image.size, self.width / self.height, augment, generator)
+        """The random part: turns a reduced image into uint8 [3, height, width]."""
+        augment, drawn = self.augment, Geometry.draw(generator)
+        box = drawn.crop_box(image.size, self.width / self.height, augment)
         if image.size != (self.width, self.height) or box != (0, 0, *image.size):
             image = image.resize((self.width, self.height), Image.Resampling.BILINEAR, box=box)
-        image = augmentation.turn(image, augment, generator)
-        image = augmentation.jitter(image, augment, generator)
-        image = augmentation.rand_augment(image, augment.randaugment_num_ops, augment.randaugment_magnitude, generator)
-        pixels = to_array(image)
-        if augment.random_erasing and generator.random() < augment.random_erasing:
-            augmentation.erase(pixels, generator)
-        return pixels
+        if drawn.horizontal_flip < augment.horizontal_flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if drawn.vertical_flip < augment.vertical_flip:
+            image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        for one in self.augmentations:
+            image = one.function(image, generator, *one.values(augment))
+        return to_array(image)
 
     def __call__(self, image: Image.Image, generator: np.random.Generator) -> np.ndarray:
         """Turns an RGB image into uint8 [3, height, width], 0..255."""
-        return self.vary(self.shrink(image), generator)
+        return self.vary(self.reduce(image), generator)
 
 
 def to_array(image: Image.Image) -> np.ndarray:

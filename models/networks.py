@@ -17,7 +17,7 @@ from paddle import nn, vision
 from system.errors import UserError
 
 Constructor = TypeVar("Constructor", bound=Callable[..., nn.Layer])
-REGISTERED: dict[str, Callable[..., nn.Layer]] = {}
+NETWORKS: dict[str, Callable[..., nn.Layer]] = {}
 
 
 def network(name: str) -> Callable[[Constructor], Constructor]:
@@ -29,9 +29,9 @@ def network(name: str) -> Callable[[Constructor], Constructor]:
     """
 
     def register(constructor: Constructor) -> Constructor:
-        if name in REGISTERED:
+        if name in NETWORKS:
             raise ValueError(f"a network named {name} is registered already")
-        REGISTERED[name] = constructor
+        NETWORKS[name] = constructor
         return constructor
 
     return register
@@ -102,7 +102,7 @@ def paddle_networks() -> dict[str, Callable[..., nn.Layer]]:
 
 def names() -> list[str]:
     """Lists the names that the setting `network` takes."""
-    return sorted({*REGISTERED, *paddle_networks()})
+    return sorted({*NETWORKS, *paddle_networks()})
 
 
 def construct(name: str, num_classes: int, image_shape: Sequence[int]) -> nn.Layer:
@@ -112,8 +112,8 @@ def construct(name: str, num_classes: int, image_shape: Sequence[int]) -> nn.Lay
         UserError: There is no network of that name.
         ValueError: The images are too small (some networks notice only when they run).
     """
-    if name in REGISTERED:
-        return REGISTERED[name](num_classes, image_shape)
+    if name in NETWORKS:
+        return NETWORKS[name](num_classes, image_shape)
     if name not in names():
         raise UserError(f"network={name}: there is no such network; take one of {', '.join(names())}")
     return paddle_networks()[name](num_classes=num_classes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from models.networks import REGISTERED, construct, paddle_networks
+from models.networks import NETWORKS, construct, paddle_networks
 from system.errors import UserError, problems
 
 
@@ -36,7 +36,7 @@ def imagenet_weights(name: str) -> dict[str, paddle.Tensor]:
         UserError: There are none, or they cannot be downloaded.
     """
     # A registered network is not Paddle's, whatever its name.
-    if name in REGISTERED or name not in paddle_networks():
+    if name in NETWORKS or name not in paddle_networks():
         raise UserError(
             f"pretrained=true: there are no ImageNet weights for {name}; use pretrained=false or FILE.pdparams"
         )

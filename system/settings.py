@@ -45,6 +45,8 @@ class Augment(Section):
 
     crop_scale: Range
     crop_ratio: Range
+    horizontal_flip: Probability
+    vertical_flip: Probability
     rotation: Annotated[float, Field(ge=0, le=180)]
     scale: Range
     hue: Annotated[float, Field(ge=0, le=0.5)]

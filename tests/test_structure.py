@@ -19,8 +19,9 @@ annotate train evaluate predict export serve
 COMMANDS = ("annotate", "train", "evaluate", "predict", "export", "serve")
 # What has to answer at once, or has to work where paddle is not installed.
 WITHOUT_PADDLE = ("system", "config", "imaging", "annotation", *COMMANDS)
-# system.machine sets what must stand before paddle is imported, and then imports it.
-MAY_IMPORT_LATE = {"system.machine"}
+# system.machine sets what must stand before paddle is imported, and then imports it; a worker of the server calls it,
+# and so does a replica of Ray.
+MAY_IMPORT_LATE = {"system.machine", "serving.worker", "serving.ray_app"}
 NO_ROOMS = {"tests", "bench", "signs"}
 
 

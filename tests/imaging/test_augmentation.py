@@ -65,12 +65,12 @@ def test_brightness_stays_within_its_limit(plain, image):
 def test_hue_turns_colours_and_keeps_greys():
     """Guards against a shift of the wrong channel of HSV, which would change light instead of colour."""
     red, grey = (Image.new("RGB", (2, 2), colour) for colour in ((200, 0, 0), (90, 90, 90)))
-    r, g, b = augmentation.turn_hue(red, 1 / 3).getpixel((0, 0))
+    r, g, b = augmentation.rotate_hue(red, 1 / 3).getpixel((0, 0))
     assert g > 190
     assert r < 10
     assert b < 10
-    assert augmentation.turn_hue(red, 2 / 3).getpixel((0, 0))[2] > 190
-    assert augmentation.turn_hue(grey, 0.3).getpixel((0, 0)) == (90, 90, 90)
+    assert augmentation.rotate_hue(red, 2 / 3).getpixel((0, 0))[2] > 190
+    assert augmentation.rotate_hue(grey, 0.3).getpixel((0, 0)) == (90, 90, 90)
 
 
 def test_rotation_turns_about_the_centre_and_fills_the_corners(plain):
@@ -105,7 +105,7 @@ def test_shift_moves_by_no_more_than_its_share(plain):
 def test_every_operation_of_rand_augment_works_and_most_change_something(image):
     """Guards against an operation that fails on some image, or that does nothing at full strength."""
     changed = []
-    for operation in augmentation.OPERATIONS:
+    for operation in augmentation.RANDAUGMENT_OPS:
         found = operation(image, 1.0, -1)
         assert (found.mode, found.size) == ("RGB", (32, 32))
         changed.append(found.tobytes() != image.tobytes())
@@ -114,7 +114,7 @@ def test_every_operation_of_rand_augment_works_and_most_change_something(image):
 
 def test_erased_rectangles_have_the_size_that_was_drawn(plain):
     """Guards against holes over the edge, empty ones, and holes that are black instead of neutral."""
-    holes = results(make_transform(plain, erase=1.0), Image.new("RGB", (32, 32), "white"), 200)
+    holes = results(make_transform(plain, random_erasing=1.0), Image.new("RGB", (32, 32), "white"), 200)
     assert set(np.unique(holes)) == {255, *augmentation.FILL}
     shares = (holes[:, 0] != 255).mean(axis=(1, 2))
     assert 0.01 < shares.min() < 0.06

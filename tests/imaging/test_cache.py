@@ -9,12 +9,12 @@ from PIL import Image
 import config
 from imaging import cache
 from system.errors import UserError
-from train import make_loader
+from training.setup import make_loader
 
 
 @pytest.fixture
 def loader_of(data, settings_for):
-    """Builds a loader over the test's own images, with its cache in use, and says what was told."""
+    """Builds a loader over the test's own images, with its cache in use; returns the loader and the summary."""
 
     def build(split: str = "train", **changes):
         settings = settings_for(data, **{"cache_dir": "kept", "cache": "none"} | changes)
@@ -45,8 +45,8 @@ def test_flips_of_whole_batches_are_those_of_single_images(loader_of, plain):
     changes = {"augment": plain | {"horizontal_flip": 0.5, "vertical_flip": 0.5}, "image_shape": [3, 40, 48]}
     slow, _ = loader_of(**changes)
     fast, _ = loader_of(cache="ram", **changes)
-    assert fast.dataset.transform.is_whole
-    assert fast.dataset.cached.uniform(40, 48)
+    assert fast.dataset.transform.only_flips
+    assert fast.dataset.cached.has_size(40, 48)
     np.testing.assert_array_equal(pixels(slow), pixels(fast))
 
 
@@ -95,24 +95,24 @@ def test_a_torn_cache_is_built_anew(loader_of, damage):
     np.testing.assert_array_equal(pixels(again), expected)
 
 
-def test_what_has_no_room_is_refused_or_told(loader_of, monkeypatch):
+def test_a_cache_without_room_is_refused_or_reported(loader_of, monkeypatch):
     """Guards against a machine that swaps for hours, and against a cache that is left out without a word."""
     monkeypatch.setattr(cache, "free_memory", lambda: 1000)
     with pytest.raises(UserError, match=r"cache=ram: .* use cache=disk or none"):
         loader_of(cache="ram")
-    loader, told = loader_of(cache="auto")
+    loader, summary = loader_of(cache="auto")
     assert loader.dataset.cached is None
-    assert "too many" in told
+    assert "too many" in summary
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
     with pytest.raises(UserError, match=r"cache_dir=kept: .* use cache=none"):
         loader_of(cache="disk")
 
 
-def test_the_size_is_foretold(loader_of):
+def test_the_size_is_estimated(loader_of):
     """Guards against a promise that is off by the share of pixels that shrinking takes away."""
     loader, _ = loader_of(cache="ram", image_shape=[3, 16, 16])
     dataset = loader.dataset
-    assert cache.estimate([sample.file for sample in dataset.samples], dataset.transform.kept_size) == len(
+    assert cache.estimate([sample.file for sample in dataset.samples], dataset.transform.cached_size) == len(
         dataset.cached.pixels
     )
 

@@ -33,7 +33,7 @@ def weights_file(tmp_path_factory):
 @pytest.fixture
 def register(monkeypatch):
     """Registers a network for one test."""
-    monkeypatch.setattr(networks, "REGISTERED", dict(networks.REGISTERED))
+    monkeypatch.setattr(networks, "NETWORKS", dict(networks.NETWORKS))
     return lambda constructor: networks.network("mine")(constructor)
 
 

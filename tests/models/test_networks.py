@@ -54,7 +54,7 @@ def images(side: int, count: int = 4) -> np.ndarray:
 @pytest.fixture
 def own_network(monkeypatch):
     """A network of one's own, registered as its user would."""
-    monkeypatch.setattr(networks, "REGISTERED", dict(networks.REGISTERED))
+    monkeypatch.setattr(networks, "NETWORKS", dict(networks.NETWORKS))
 
     @networks.network("mine")
     def mine(num_classes, image_shape):
