@@ -92,7 +92,7 @@ def test_an_unknown_key_is_refused_with_the_closest_name(override, close, tmp_pa
         ("learning_rate=.nan", "learning_rate"),
         ("augment.horizontal_flip=2", "augment.horizontal_flip"),
         ("augment.brightness=-0.1", "augment.brightness"),
-        ("augment.horizontal_flip=[0.1,0.2]", "augment.horizontal_flip=[0.1, 0.2]: must be a single number"),
+        ("augment.brightness=[0.1,0.2]", "augment.brightness=[0.1, 0.2]: must be a single number"),
         ("augment.random_erasing=.nan", "augment.random_erasing"),
         ("augment.crop_scale=[0.9,0.1]", "crop_scale"),
         ("augment.crop_scale=[0,1]", "crop_scale"),

@@ -7,6 +7,7 @@ from PIL import Image
 import config
 from imaging import augmentation
 from imaging.transforms import TrainTransform
+from system.errors import UserError
 
 
 def make_transform(plain: dict, **changes) -> TrainTransform:
@@ -139,3 +140,75 @@ def test_mixed_targets_say_how_much_of_each_image_is_left(plain, way):
         np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)), expected, atol=1)
         several += ((targets > 0.05).sum(axis=1) > 1).any()
     assert several > 5
+
+
+def flat(level: int) -> Image.Image:
+    return Image.new("RGB", (32, 32), (level, level, level))
+
+
+def test_saturation_changes_colours_and_keeps_greys(plain, image):
+    """Guards against saturation swapped with contrast or brightness."""
+    grey = image.convert("L").convert("RGB")
+    assert (results(make_transform(plain, saturation=0.9), grey) == np.asarray(grey).transpose(2, 0, 1)).all()
+    spread = np.ptp(results(make_transform(plain, saturation=0.9), image), axis=1).mean(axis=(1, 2))
+    original = np.ptp(np.asarray(image).astype(int), axis=2).mean()
+    assert 0.1 <= spread.min() / original < 0.4 and spread.max() / original > 1.3
+
+
+def test_contrast_changes_the_spread_and_keeps_flat_images(plain, image):
+    """Guards against contrast swapped with saturation or brightness, and against another limit than its setting."""
+    assert (results(make_transform(plain, contrast=0.9), flat(90)) == 90).all()
+    narrow = image.point([64 + level // 4 for level in range(256)] * 3)
+    spread = results(make_transform(plain, contrast=0.5), narrow).std(axis=(1, 2, 3)) / np.asarray(narrow).std()
+    assert 0.45 < spread.min() < 0.65 and 1.35 < spread.max() < 1.55
+
+
+def test_crop_ratio_is_the_aspect_ratio_of_the_crop():
+    """Guards against a crop_ratio that nothing reads, or that is read upside down."""
+    augment = config.load(None, ["augment.crop_scale=[0.25,0.25]", "augment.crop_ratio=[1.5,2.0]"]).augment
+    ratios = []
+    for seed in range(200):
+        drawn = augmentation.Geometry.draw(np.random.default_rng(seed))
+        left, top, right, bottom = drawn.crop_box((100, 100), 1.0, augment)
+        assert 0 <= left < right <= 100 and 0 <= top < bottom <= 100
+        assert (right - left) * (bottom - top) == pytest.approx(2500)
+        ratios.append((right - left) / (bottom - top))
+    assert 1.5 <= min(ratios) < 1.55 and 1.94 < max(ratios) <= 2.0
+
+
+def test_a_batch_draws_the_geometry_that_single_images_draw():
+    """Guards against images that are flipped otherwise on the fast path."""
+    generators = [[np.random.default_rng(seed) for seed in range(5)] for _ in range(2)]
+    batch = augmentation.Geometry.draw_batch(iter(generators[0]), 5)
+    single = [augmentation.Geometry.draw(generator) for generator in generators[1]]
+    assert (np.stack(batch, axis=1) == np.asarray(single)).all()
+    assert [a.random() == b.random() for a, b in zip(*generators, strict=True)] == [True] * 5
+
+
+@pytest.mark.parametrize("setting", ["invert", "random_erasing"])
+def test_a_probability_is_how_often_an_image_changes(plain, setting):
+    """Guards against a change that is made always, or never, whatever the probability."""
+    changed = (results(make_transform(plain, **{setting: 0.3}), flat(200), 400) != 200).any(axis=(1, 2, 3))
+    assert 90 <= changed.sum() <= 150
+
+
+def test_randaugment_is_as_strong_as_its_magnitude(plain, image):
+    """Guards against a magnitude that nothing reads, and a number of operations that is always one."""
+    original = np.asarray(image).transpose(2, 0, 1).astype(int)
+
+    def change(num_ops: int, magnitude: float) -> float:
+        transform = make_transform(plain, randaugment_num_ops=num_ops, randaugment_magnitude=magnitude)
+        return float(np.abs(results(transform, image, 200) - original).mean())
+
+    assert change(1, 3.0) < 0.75 * change(1, 15.0) < 0.75 * change(1, 30.0)
+    assert change(1, 9.0) < 0.8 * change(3, 9.0)
+
+
+def test_every_setting_of_the_group_belongs_to_a_function(plain):
+    """Guards against a setting that changes nothing, and a function whose setting config.yaml lacks."""
+    augment = config.load().augment
+    augmentation.active(augment)
+    with pytest.raises(UserError, match=r"augment\.glare belongs to no augmentation"):
+        augmentation.active(type(augment).model_validate(augment.model_dump() | {"glare": 0.5}))
+    with pytest.raises(UserError, match=r"augment\.invert is missing"):
+        augmentation.active(type(augment).model_validate({k: v for k, v in augment if k != "invert"}))
