@@ -113,7 +113,7 @@ def read_report(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError:
-        raise UserError(f"{file}: this is not JSON; run `python evaluate.py` anew") from None
+        raise UserError(f"{file}: this is not JSON; run `python evaluate.py` again") from None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""The one door through which image files become pixels: every command reads images here.
-
-It never imports paddle, so checking a folder starts at once.
-"""
+"""Image decoding: the only reader of image files."""
 
 import functools
 import io
@@ -13,15 +10,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from system.errors import UserError
 
-# Our own limit replaces Pillow's, which warns at one size and raises at another.
+# max_pixels replaces Pillow's limits, which warn at one size and raise at another.
 Image.MAX_IMAGE_PIXELS = None
-# What its decoders warn of (odd EXIF, palette with bytes) changes no pixel; what breaks pixels raises. Set once:
-# images are read in threads, where warnings.catch_warnings would undo other filters.
+# Warnings of its decoders (odd EXIF, palette with bytes) concern no pixel; what breaks pixels raises. Set once: images
+# are read in threads, where warnings.catch_warnings would undo other filters.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 LFS_POINTER = b"version https://git-lfs"
 
-# How files of common formats begin: Pillow tries one reader instead of forty, and a broken image is told from a text.
+# First bytes of common formats: Pillow tries one reader instead of forty, and broken images are told apart from text.
 SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -33,7 +30,7 @@ SIGNATURES = (
     (b"\0\0\1\0", "ICO"),
     (b"8BPS", "PSD"),
 )
-# Images and documents that people do put into image folders and that Pillow does not read.
+# Formats found in image folders that Pillow does not read.
 FOREIGN = (
     (b"%!PS", "EPS"),
     (b"%PDF", "PDF"),
@@ -47,24 +44,24 @@ HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1")
 
 @functools.cache
 def suffixes() -> dict[str, str]:
-    """Maps the file name suffixes of images to the formats they announce; it loads all of Pillow's readers."""
+    """Maps file name suffixes of images to formats; loads all of Pillow's readers."""
     return {**Image.registered_extensions(), ".mpo": "MPO"}
 
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
     Image.init()
-    # Pillow hands EPS to Ghostscript, another program that runs what the file says; an image must not do that.
+    # Pillow hands EPS to Ghostscript, which runs the file as a program.
     return tuple(sorted(set(Image.OPEN) - {"EPS"}))
 
 
 class ImageError(UserError):
-    """A file that does not become an image.
+    """A file that cannot be decoded as an image.
 
     Attributes:
         reason: Its code, one of those that `rejects.tsv` lists.
         detail: What is wrong and what to do.
-        image: The image as far as it was opened (format, mode, size), or None.
+        image: The image as far as it was opened (format, mode, size); None if it was not.
     """
 
     def __init__(self, where: str, reason: str, detail: str, image: Image.Image | None = None):
@@ -75,7 +72,7 @@ class ImageError(UserError):
 
 
 def sniff(data: bytes) -> str:
-    """Names the format that a file's first bytes announce; "" where they announce none."""
+    """Returns the format that a file's first bytes announce, "" for none."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp" and data[8:12] in AVIF_BRANDS:
@@ -112,15 +109,15 @@ def read_file(source: str | os.PathLike, where: str | None = None) -> bytes:
 def open_image(
     source: str | os.PathLike | bytes, max_pixels: int, name: str | None = None, least: int | None = None
 ) -> Image.Image:
-    """Opens an image and decodes it fully, as it is stored (first frame, own mode, not yet turned).
+    """Opens an image and decodes it fully, as stored: first frame, own mode, EXIF orientation not applied.
 
     Args:
         source: Path of the file, or its bytes.
         max_pixels: Largest width x height that is decoded.
-        name: What errors call the image; its path when left out.
-        least: Lets a JPEG come out at 1/2, 1/4 or 1/8 of its size, no side below this; info["stored_size"] is its own.
-            Its whole stream is decoded all the same, so that the same files are broken: only the arithmetic that
-            turns frequencies into pixels, which cannot fail, is shortened.
+        name: Name of the image in errors; its path by default.
+        least: Allows a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, with no side below this; info["stored_size"]
+            is its full size. The whole stream is decoded all the same, so that the same files are refused: only the
+            inverse DCT, which cannot fail, is shortened.
 
     Raises:
         ImageError: The file cannot be read, is no image, is broken, or has more than max_pixels.
@@ -128,7 +125,7 @@ def open_image(
     where = name or (os.fsdecode(source) if not isinstance(source, bytes) else "image")
     data = source if isinstance(source, bytes) else read_file(source, where)
     if not data:
-        raise ImageError(where, "empty", "the file is empty; copy it anew")
+        raise ImageError(where, "empty", "the file is empty; copy it again")
     if data.startswith(LFS_POINTER):
         raise ImageError(where, "lfs_pointer", "this is a Git LFS pointer, not the image; run `git lfs pull`")
     return _decode(data, max_pixels, where, least)
@@ -152,20 +149,20 @@ def _decode(data: bytes, max_pixels: int, where: str, least: int | None) -> Imag
     # Decoders raise whatever a broken file makes them stumble over: OSError, SyntaxError, ValueError, struct.error ...
     except Exception as error:
         reason = "truncated" if "truncated" in str(error).lower() or _ends_early(data) else "corrupt"
-        raise ImageError(where, reason, f"the image is broken ({error}); copy it anew", image) from None
+        raise ImageError(where, reason, f"the image is broken ({error}); copy it again", image) from None
     raise ImageError(where, "too_large", too_large(image.width, image.height), image)
 
 
 def _ends_early(data: bytes) -> bool:
-    """Tells a WebP that is shorter than it says; its decoder only says that it cannot begin."""
+    """Whether a WebP file is shorter than its header says; its decoder does not report that as truncated."""
     return sniff(data) == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data)
 
 
 def _load(image: Image.Image) -> Image.Image:
-    """Decodes fully; a PNG that goes on after a broken chunk keeps what was decoded and is marked as damaged.
+    """Decodes fully; a PNG with a broken chunk keeps what could be decoded and is marked as damaged.
 
-    Pillow refuses such a file when it is asked first and hands it out when it is asked again: data that ends too early,
-    or that does not decompress, it refuses both times. Viewers show the image, so it stays one, with a remark.
+    Pillow raises at the first call of `load` on such a file and succeeds at the second; data that ends too early, or
+    does not decompress, raises both times. Image viewers show these files, so they are accepted, with a remark.
     """
     try:
         image.load()
@@ -178,7 +175,7 @@ def _load(image: Image.Image) -> Image.Image:
 
 
 def too_large(width: int, height: int) -> str:
-    """Says what lets an image of this size in."""
+    """Returns the error text for an image of this size."""
     return f"{width}x{height} is {width * height} pixels; set max_pixels={width * height} to let it in"
 
 
@@ -197,12 +194,12 @@ def _unidentified(data: bytes) -> tuple[str, str]:
     if foreign:
         return "unsupported_format", f"Pillow does not read {foreign}; save it as JPEG or PNG"
     if announced:
-        return "corrupt", f"the file begins like {announced}, but its header is broken; copy it anew"
+        return "corrupt", f"the file begins like {announced}, but its header is broken; copy it again"
     return "not_a_picture", "no image format that Pillow knows; take it out"
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turns an image as its EXIF orientation says; a broken EXIF block leaves it as it is."""
+    """Applies the EXIF orientation; images with a broken EXIF block are returned unchanged."""
     try:
         return ImageOps.exif_transpose(image)
     # Pillow's EXIF reader raises many types (struct.error, TypeError, ValueError ...); the pixels are fine.
@@ -211,10 +208,10 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Turns a decoded image upright (EXIF) and into 8-bit RGB: transparency over white, 16 bits scaled down."""
+    """Converts a decoded image to upright 8-bit RGB: EXIF applied, transparency over white, 16 bits scaled."""
     image = upright(image)
     if image.mode.startswith("I"):
-        # Pillow clips 16-bit greys at 255 where a viewer would scale them.
+        # Pillow clips 16-bit grey at 255; viewers scale it.
         image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -224,15 +221,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(source: str | os.PathLike | bytes, max_pixels: int, name: str | None = None) -> Image.Image:
-    """Reads an image as every command sees it: decoded, upright, RGB.
+    """Reads an image as every command does: decoded, upright, RGB.
 
     Args:
         source: Path of the file, or its bytes.
         max_pixels: Largest width x height that is decoded.
-        name: What errors call the image; its path when left out.
+        name: Name of the image in errors; its path by default.
 
     Returns:
-        An RGB image, 8 bits a channel.
+        An RGB image, 8 bits per channel.
 
     Raises:
         ImageError: The file cannot be read, is no image, is broken, or has more than max_pixels.

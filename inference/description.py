@@ -110,7 +110,7 @@ def require(folder: Path, name: str) -> Path:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name a folder that export.py made")
     if not (folder / name).is_file():
-        raise UserError(f"{folder}: {name} is missing; name a folder that export.py made, or export the run anew")
+        raise UserError(f"{folder}: {name} is missing; name a folder that export.py made, or export the run again")
     return folder / name
 
 
@@ -125,7 +125,7 @@ def read(folder: Path) -> Description:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"{file}: this is not YAML; export the run anew") from None
+        raise UserError(f"{file}: this is not YAML; export the run again") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); check its rights") from None
     try:
@@ -136,9 +136,9 @@ def read(folder: Path) -> Description:
             _require_digests(description.digests)
         own_digest = _own_digest(content)
     except KeyError as error:
-        raise UserError(f"{file}: {error.args[0]} is missing; export the run anew") from None
+        raise UserError(f"{file}: {error.args[0]} is missing; export the run again") from None
     except (TypeError, IndexError, ValueError, AttributeError) as error:
-        raise UserError(f"{file}: it does not describe a model ({error!r}); export the run anew") from None
+        raise UserError(f"{file}: it does not describe a model ({error!r}); export the run again") from None
     _check_digests(folder, description.digests, own_digest)
     return description
 
@@ -197,9 +197,9 @@ def _transform(operators: list[dict[str, Any]], file: Path) -> EvalTransform:
     options = {name: value or {} for operator in operators for name, value in operator.items()}
     resize, normalise = options["ResizeImage"], options["NormalizeImage"]
     if any(normalise[key] != _IDENTITY[key] for key in ("mean", "std", "scale")):
-        raise UserError(f"{file}: NormalizeImage is not the identity, but the graph normalises; export the run anew")
+        raise UserError(f"{file}: NormalizeImage is not the identity, but the graph normalises; export the run again")
     if resize.get("backend") != "pil" or resize.get("interpolation") != "BILINEAR":
-        raise UserError(f"{file}: ResizeImage is not PIL's BILINEAR; export the run anew")
+        raise UserError(f"{file}: ResizeImage is not PIL's BILINEAR; export the run again")
     if "CropImage" not in options:
         width, height = _pair(resize["size"])
         return EvalTransform(height, width, None)
@@ -216,11 +216,11 @@ def _check_digests(folder: Path, digests: Mapping[str, str], own_digest: str) ->
     if digests.get("description", own_digest) != own_digest:
         raise UserError(
             f"{folder / DESCRIPTION}: preprocessing, label list or calibration were changed after the export; "
-            f"export the run anew"
+            f"export the run again"
         )
     for name, digest in digests.items():
         try:
             if name != "description" and file_digest(require(folder, name)) != digest:
-                raise UserError(f"{folder / name}: torn, or of another export than {DESCRIPTION}; export the run anew")
+                raise UserError(f"{folder / name}: torn, or of another export than {DESCRIPTION}; export the run again")
         except OSError as error:
             raise UserError(f"{folder / name}: cannot be read ({error.strerror}); check its rights") from None

@@ -66,7 +66,7 @@ def problem(folder: Path, engine: str, device: str) -> str:
     missing = next((name for name in graph_files(folder, engine) if not (folder / name).is_file()), None)
     if missing:
         option = f" --{EXTRAS[engine].option}" if engine in EXTRAS else ""
-        return f"{missing} is missing; export the run anew with `python export.py RUN{option}`"
+        return f"{missing} is missing; export the run again with `python export.py RUN{option}`"
     return ""
 
 
@@ -93,7 +93,7 @@ def load(folder: Path, engine: str, device: str, threads: int, image_shape: tupl
     # The libraries raise types of their own, all of them below Exception.
     except Exception as error:
         raise UserError(
-            f"{folder}: engine={engine}: cannot load the graph ({last_line(error)}); export the run anew"
+            f"{folder}: engine={engine}: cannot load the graph ({last_line(error)}); export the run again"
         ) from None
 
 

@@ -73,12 +73,12 @@ class ExportedModel:
         except Exception as error:
             raise UserError(
                 f"{self.path}: engine={self.engine}: the graph (paddle {written_by or 'unknown'}) fails under paddle "
-                f"{paddle.__version__} ({engines.last_line(error)}); install that release or export the run anew"
+                f"{paddle.__version__} ({engines.last_line(error)}); install that release or export the run again"
             ) from None
         if len(found) != len(self.class_names):
             raise UserError(
                 f"{self.path}: the graph returns {len(found)} classes, {description.DESCRIPTION} lists "
-                f"{len(self.class_names)}; export the run anew"
+                f"{len(self.class_names)}; export the run again"
             )
         expected = read_pattern(self.path / EXAMPLE)
         # 8 bits differ a little by nature; export.py verifies their accuracy.
@@ -113,7 +113,7 @@ def _check_release(folder: Path, graph: str, written_by: str) -> None:
     if here and there and here[0] != there[0]:
         raise UserError(
             f"{folder}: written by paddle {written_by}, this is {paddle.__version__}; install "
-            f"paddlepaddle=={written_by} or export the run anew"
+            f"paddlepaddle=={written_by} or export the run again"
         )
     if here and there and here[:2] != there[:2]:
         print(f"{folder}: written by paddle {written_by}, this is {paddle.__version__}", file=sys.stderr)

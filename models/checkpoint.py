@@ -60,7 +60,7 @@ class Run:
         try:
             return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         except ValueError:
-            raise UserError(f"{file}: this is not JSON; train the run anew") from None
+            raise UserError(f"{file}: this is not JSON; train the run again") from None
 
     @property
     def calibration(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Run:
         except (ValueError, KeyError, TypeError):
             is_valid = False
         if not is_valid:
-            raise UserError(f"{file}: this is no calibration; run `python evaluate.py {self.path}` anew") from None
+            raise UserError(f"{file}: this is no calibration; run `python evaluate.py {self.path}` again") from None
         return content if fitted_for == self.fingerprint() else {}
 
     @calibration.setter

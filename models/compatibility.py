@@ -41,7 +41,7 @@ def check_labels(model: Labelled, class_names: list[str], where: str | os.PathLi
     expected, found = (names[index] if index < len(names) else "nothing" for names in (own, class_names))
     raise UserError(
         f"{where}: class {index} is {found}, but {model.path} was trained with {expected}; "
-        "restore the labels.txt of the run or train anew"
+        "restore the labels.txt of the run or train again"
     )
 
 

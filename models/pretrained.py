@@ -23,7 +23,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, paddle.Tensor]:
         weights = paddle.load(str(path))
     except Exception as error:
         reason = _message_lines(error)[-1]
-        raise UserError(f"{path}: cannot be read as weights ({reason}); copy or train them anew") from None
+        raise UserError(f"{path}: cannot be read as weights ({reason}); copy or train them again") from None
     if not isinstance(weights, dict) or not weights:
         raise UserError(f"{path}: this holds no weights; name a .pdparams file")
     return weights

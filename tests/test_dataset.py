@@ -67,7 +67,7 @@ def test_every_image_comes_once_an_epoch(loader_for, batch_size, shuffle):
 
 
 def test_an_unshuffled_pass_keeps_the_order_of_the_list(loader_for):
-    """Guards against predictions that are told of another image."""
+    """Guards against labels of another image."""
     loader = loader_for(5, shuffle=False, training=False)
     labels = np.concatenate([labels for _, labels in loader])
     assert labels.tolist() == [sample.label for sample in loader.dataset.samples]

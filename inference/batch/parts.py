@@ -152,7 +152,7 @@ class Parts:
                 if row.path != path:
                     raise UserError(
                         f"{self.folder}: image {index} was {row.path!r} and is {path!r} now; the images have "
-                        f"changed since the job began, delete that folder to begin anew"
+                        f"changed since the job began, delete that folder to begin again"
                     )
                 self.resumed += index % self.world == self.rank
             elif index % self.world == self.rank:
@@ -226,5 +226,5 @@ def _read(path: Path, size: int) -> Iterator[Row]:
                 yield Row.parse(line.decode("utf-8", "surrogateescape"))
             except ValueError:
                 raise UserError(
-                    f"{path}: {line[:40]!r} is no row; delete this file, its images are predicted anew"
+                    f"{path}: {line[:40]!r} is no row; delete this file, its images are predicted again"
                 ) from None

@@ -47,7 +47,7 @@ def test_every_kind_of_broken_file_has_its_reason():
     # Pillow shows what it decoded of a PNG whose data is broken in the middle: an image, marked as damaged.
     assert open_image(bytes(broken_stream), 10**6).info["damaged"]
     assert reason(b"GIF89a\0\0\0\0") == "corrupt"
-    # Cut short, these are still images that somebody should copy anew, not files that do not belong here.
+    # Cut short, these are still images that somebody should copy again, not files that do not belong here.
     for form in ("WEBP", "AVIF", "ICO"):
         assert reason(encode(two_colours(), form)[:100]) in ("truncated", "corrupt")
     assert reason(encode(two_colours(), "WEBP", lossless=True)[:-9]) == "truncated"
@@ -126,15 +126,15 @@ def test_a_jpeg_decoded_small_is_broken_exactly_when_it_is_broken_whole():
     """Guards against a check that passes, at an eighth of the size, what training cannot decode in full."""
     ends = []
     for data in broken_jpegs():
-        told = []
+        outcomes = []
         for least in (None, 64, 8):
             try:
                 open_image(data, 10**6, "it.jpg", least)
-                told.append(("kept", ""))
+                outcomes.append(("kept", ""))
             except ImageError as error:
-                told.append((error.reason, "" if error.reason == "not_a_picture" else error.detail))
-        assert told[0] == told[1] == told[2]
-        ends.append(told[0][0])
+                outcomes.append((error.reason, "" if error.reason == "not_a_picture" else error.detail))
+        assert outcomes[0] == outcomes[1] == outcomes[2]
+        ends.append(outcomes[0][0])
     assert ends.count("kept") > 20 and ends.count("truncated") > 60 and ends.count("corrupt") > 5
 
 
@@ -144,7 +144,7 @@ def test_a_jpeg_decoded_small_still_says_its_size():
     assert image.size == (200, 100) and image.info["stored_size"] == (400, 200)
 
 
-def test_a_missing_file_is_told_from_a_forbidden_one(tmp_path):
+def test_a_missing_file_is_outcomes_from_a_forbidden_one(tmp_path):
     """Guards against one word for two troubles."""
     with pytest.raises(ImageError) as caught:
         open_image(tmp_path / "none.jpg", LIMIT)

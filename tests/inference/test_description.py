@@ -38,7 +38,7 @@ def _edit(copy: Path, change) -> None:
 def test_a_change_after_the_export_is_refused(copy, change):
     """Guards against serving images or names otherwise than they were verified."""
     _edit(copy, change)
-    with pytest.raises(UserError, match=r"inference\.yml.*export the run anew"):
+    with pytest.raises(UserError, match=r"inference\.yml.*export the run again"):
         _load(copy)
 
 

@@ -74,7 +74,7 @@ class BrokenOffError(Exception):
 
 @pytest.mark.parametrize("moments", [[(1, 2)], [(2, 4), (3, 6)]])
 def test_a_training_that_broke_off_goes_on_bit_for_bit(whole, drawn, tmp_path, settings_for, monkeypatch, moments):
-    """Guards against state that a resumed training begins anew: moments, learning rate, EMA, dropout, order, sums."""
+    """Guards against state that a resumed training begins again: moments, learning rate, EMA, dropout, order, sums."""
     settings = settings_for(drawn, **RICH, output_dir=str(tmp_path))
     original = callbacks.StepCheckpoint.on_train_batch_end
     left = list(moments)
@@ -96,7 +96,7 @@ def test_a_training_that_broke_off_goes_on_bit_for_bit(whole, drawn, tmp_path, s
 
 
 def test_dropout_and_unfrozen_weights_go_on_bit_for_bit(drawn, tmp_path, settings_for, monkeypatch):
-    """Guards against dropout masks that are drawn anew, and against moments that unfrozen weights never had saved."""
+    """Guards against dropout masks that are drawn again, and against moments that unfrozen weights never had saved."""
     frozen = {"network": "squeezenet1_1", "image_shape": [3, 32, 32], "freeze": True, "unfreeze_epoch": 2, "epochs": 3}
     settings = settings_for(drawn, **frozen, optimizer="adamw", output_dir=str(tmp_path))
     whole = train.train(settings.model_copy(update={"run_name": "whole"}))
@@ -290,7 +290,7 @@ def test_a_run_is_resumed_with_its_own_settings_only(trained, drawn, tmp_path, s
 
 
 def test_a_finished_run_stays_and_can_be_made_longer(drawn, tmp_path, settings_for, capfd):
-    """Guards against a resume that trains a finished run anew, or that cannot add epochs to it."""
+    """Guards against a resume that trains a finished run again, or that cannot add epochs to it."""
     settings = settings_for(drawn, output_dir=str(tmp_path), schedule="constant")
     run = train.train(settings)
     weights = (run.path / "last.pdparams").read_bytes()
