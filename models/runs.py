@@ -38,9 +38,7 @@ def run_settings(run: Run, overrides: Iterable[str]) -> Settings:
     keys = {argument.partition("=")[0].lower() for argument in overrides}
     fixed = sorted(keys - CHANGEABLE & set(known_keys()))
     if fixed:
-        raise UserError(
-            f"{fixed[0]}: this belongs to the run {run.path} and cannot be changed now; train again with it"
-        )
+        raise UserError(f"{fixed[0]}: this belongs to the run {run.path} and cannot be changed; train again with it")
     return config.load(base=run.file("config.yaml"), overrides=overrides)
 
 

@@ -55,7 +55,7 @@ def _post(app, body: bytes, content_type: str) -> tuple[int, dict]:
 
 
 def test_predict_of_a_deployment(ray, exported, images):
-    """Guards against a deployment that drifts away from the classes it shares with serve.py, as Ray itself is absent."""
+    """Guards against a deployment that drifts away from the classes it shares with serve.py."""
     app = ray_app.build({"folder": str(exported), "engine": "onednn"})
     status, content = _post(app, images[0].read_bytes(), "image/png")
     assert status == 200 and content["model"] == exported.name
