@@ -1,6 +1,7 @@
 """Training state: data, optimizer, progress; saving and restoring it."""
 
 import signal
+import sys
 
 import paddle
 
@@ -80,6 +81,7 @@ class Session:
             **best,
             "step": 0 if epoch_ended else self.step,
             **self._fixed(),
+            "threads": machine.threads(self.settings),
             "sums": {} if epoch_ended else self.metric_sums(),
             "best": self.best,
         }
@@ -126,6 +128,14 @@ class Session:
         if changed:
             raise UserError(
                 f"{self.run.path}: {'; '.join(changed)}; resume with the same lists, batch_size and processes"
+            )
+        threads, before = machine.threads(self.settings), state.get("threads")
+        # Sums are taken in another order with another number of threads.
+        if self.rank == 0 and before not in (None, threads):
+            print(
+                f"{self.run.path}: trained with {before} threads, now with {threads}; weights will not be bit for bit "
+                f"those of an uninterrupted run (threads={before} restores that)",
+                file=sys.stderr,
             )
         self.run.restore(network, self.optimizer, self.ema)
         attach_moments(self.optimizer)

@@ -289,6 +289,16 @@ def test_a_run_is_resumed_with_its_own_settings_only(trained, drawn, tmp_path, s
         train.train(settings.model_copy(update={"resume": True}))
 
 
+def test_another_number_of_threads_is_reported(drawn, tmp_path, settings_for, capfd):
+    """Guards against a resume that is believed to be bit for bit although threads add in another order."""
+    settings = settings_for(drawn, output_dir=str(tmp_path), threads=1)
+    assert train.train(settings).state["threads"] == 1
+    train.train(settings.model_copy(update={"resume": True, "epochs": 3}))
+    assert "threads" not in capfd.readouterr().err
+    train.train(settings.model_copy(update={"resume": True, "epochs": 4, "threads": 2}))
+    assert "trained with 1 threads, now with 2" in capfd.readouterr().err
+
+
 def test_a_finished_run_stays_and_can_be_made_longer(drawn, tmp_path, settings_for, capfd):
     """Guards against a resume that trains a finished run again, or that cannot add epochs to it."""
     settings = settings_for(drawn, output_dir=str(tmp_path), schedule="constant")
