@@ -35,6 +35,9 @@ class ListDataset(paddle.io.Dataset):
     With a TrainTransform the augmentation of image i depends on seed, epoch and i alone: not on the order of reading,
     on which process reads, or on whether there is a cache. Set `epoch` before each pass.
 
+    A subclass whose items have another form, such as normalised float32 images for a loop of one's own, overrides
+    `__getitem__` and `batch`, and reads pixels through `read`, as every command does.
+
     Attributes:
         cached: Images after the deterministic part of the transform; None: files are read.
     """
@@ -132,7 +135,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        dataset: paddle.io.Dataset,
+        dataset: ListDataset,
         batch_size: int,
         num_workers: int = 0,
         shuffle: bool = False,
@@ -148,7 +151,7 @@ class BatchLoader:
         self.rank, self.processes = rank, processes
         self.epoch = 0
         self.first_step = 0
-        self.mix: Callable | None = None
+        self.mix: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
 
     @property
     def steps(self) -> int:

@@ -18,7 +18,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 LFS_POINTER = b"version https://git-lfs"
 
-# First bytes of common formats: Pillow tries one reader instead of forty, and broken images are told apart from text.
+# First bytes of common formats: Pillow tries one reader instead of forty, and a broken image is not taken for text.
 SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -31,7 +31,7 @@ SIGNATURES = (
     (b"8BPS", "PSD"),
 )
 # Formats found in image folders that Pillow does not read.
-FOREIGN = (
+UNSUPPORTED = (
     (b"%!PS", "EPS"),
     (b"%PDF", "PDF"),
     (b"<svg", "SVG"),
@@ -80,13 +80,13 @@ def sniff(data: bytes) -> str:
     return next((name for start, name in SIGNATURES if data.startswith(start)), "")
 
 
-def _foreign(data: bytes) -> str:
+def _unsupported(data: bytes) -> str:
     if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS:
         return "HEIC"
     text = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"<?xml") and b"<svg" in data[:2048]:
         return "SVG"
-    return next((name for start, name in FOREIGN if text.startswith(start)), "")
+    return next((name for start, name in UNSUPPORTED if text.startswith(start)), "")
 
 
 def read_file(source: str | os.PathLike, where: str | None = None) -> bytes:
@@ -190,9 +190,9 @@ def _identify(data: bytes) -> Image.Image:
 
 
 def _unidentified(data: bytes) -> tuple[str, str]:
-    foreign, announced = _foreign(data), sniff(data)
-    if foreign:
-        return "unsupported_format", f"Pillow does not read {foreign}; save it as JPEG or PNG"
+    unsupported, announced = _unsupported(data), sniff(data)
+    if unsupported:
+        return "unsupported_format", f"Pillow does not read {unsupported}; save it as JPEG or PNG"
     if announced:
         return "corrupt", f"the file begins like {announced}, but its header is broken; copy it again"
     return "not_a_picture", "no image format that Pillow knows; take it out"

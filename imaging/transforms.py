@@ -89,7 +89,8 @@ class TrainTransform:
         """
         _, height, width = settings.image_shape
         transform = cls(height, width, settings.augment)
-        active(settings.augment)
+        # Listed now, so that the error is raised here.
+        _ = transform.augmentations
         return transform
 
     @property

@@ -2,6 +2,7 @@
 
 import platform
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,17 +29,20 @@ MEASURED_PASSES, MEASURED_BATCH = 5, 4
 
 
 class PaddleEngine:
-    """A graph loaded by Paddle Inference. Threads that share it must take turns: guard calls with a lock."""
+    """A graph loaded by Paddle Inference; threads may share it and take turns."""
 
     def __init__(self, options: paddle.inference.Config):
         self.predictor = paddle.inference.create_predictor(options)
+        # Input, run and output are three calls on one predictor: threads in between would take each other's results.
+        self.lock = threading.Lock()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Turns raw pixels float32 [N, 3, H, W], 0..255, into probabilities float32 [N, C]."""
         predictor = self.predictor
-        predictor.get_input_handle(predictor.get_input_names()[0]).copy_from_cpu(images)
-        predictor.run()
-        return predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
+        with self.lock:
+            predictor.get_input_handle(predictor.get_input_names()[0]).copy_from_cpu(images)
+            predictor.run()
+            return predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
 
 
 def graph_files(folder: Path, engine: str) -> tuple[str, str]:

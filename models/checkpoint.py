@@ -16,7 +16,8 @@ from annotation.lists import LABELS, read_labels
 from models.classifier import Classifier
 from models.compatibility import check_labels, check_resumable
 from models.networks import construct
-from models.pretrained import load_strictly, read_weights
+from models.pretrained import load_strictly
+from models.weights_files import read_weights
 from system.errors import UserError
 from system.files import file_digest, finish_publishing, publishing, write_text
 from system.settings import Settings

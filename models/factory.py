@@ -9,7 +9,8 @@ from paddle.vision.models import resnet
 
 from models.classifier import Classifier, main_output
 from models.networks import construct
-from models.pretrained import head_names, imagenet_weights, load_strictly, read_weights
+from models.pretrained import head_names, imagenet_weights, load_strictly
+from models.weights_files import read_weights
 from system.errors import UserError
 from system.settings import Settings
 

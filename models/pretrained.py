@@ -1,32 +1,12 @@
-"""Pretrained weights: reading them, and loading them strictly."""
+"""Pretrained weights: downloading them, and loading them strictly."""
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import paddle
 from paddle import nn
 
 from models.networks import NETWORKS, construct, paddle_networks
 from system.errors import UserError, problems
-
-
-def read_weights(path: str | os.PathLike) -> dict[str, paddle.Tensor]:
-    """Reads a .pdparams file. It is unpickled: read only files whose author you trust.
-
-    Raises:
-        UserError: The file is missing, damaged, or holds no weights.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; check the path")
-    try:
-        weights = paddle.load(str(path))
-    except Exception as error:
-        reason = _message_lines(error)[-1]
-        raise UserError(f"{path}: cannot be read as weights ({reason}); copy or train them again") from None
-    if not isinstance(weights, dict) or not weights:
-        raise UserError(f"{path}: this holds no weights; name a .pdparams file")
-    return weights
 
 
 def imagenet_weights(name: str) -> dict[str, paddle.Tensor]:
@@ -44,14 +24,11 @@ def imagenet_weights(name: str) -> dict[str, paddle.Tensor]:
         with paddle.utils.unique_name.guard():
             return paddle_networks()[name](pretrained=True).state_dict()
     except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"pretrained=true: the weights of {name} could not be downloaded ({_message_lines(error)[0]}); "
+            f"pretrained=true: the weights of {name} could not be downloaded ({reason}); "
             "download the .pdparams file elsewhere and give pretrained=FILE"
         ) from None
-
-
-def _message_lines(error: Exception) -> list[str]:
-    return str(error).strip().splitlines() or [type(error).__name__]
 
 
 def head_names(network: nn.Layer, name: str, num_classes: int, image_shape: Sequence[int]) -> set[str]:

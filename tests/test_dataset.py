@@ -1,4 +1,4 @@
-"""Batches: every image once, the same whoever reads it, and a broken image that stops the reading by its name."""
+"""Data sets and batches: every image once per epoch, whatever num_workers is; a broken image raises its own error."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def all_images(loader: BatchLoader) -> np.ndarray:
 
 
 def test_items_are_the_listed_images(loader_for, settings_for):
-    """Guards against labels that belong to the neighbour, and against pixels that a second reader made."""
+    """Guards against labels of another image, and against pixels of a second decoder."""
     dataset = loader_for(training=False).dataset
     transform = EvalTransform.from_settings(settings_for("data"))
     assert len(dataset) == 18
@@ -48,7 +48,7 @@ def test_items_are_the_listed_images(loader_for, settings_for):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 18, 100])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_every_image_comes_once_an_epoch(loader_for, batch_size, shuffle):
+def test_every_image_comes_once_per_epoch(loader_for, batch_size, shuffle):
     """Guards against images dropped with the last batch, or drawn twice."""
     loader = loader_for(batch_size, shuffle=shuffle, training=False)
     whole = loader.dataset.samples
@@ -67,14 +67,14 @@ def test_every_image_comes_once_an_epoch(loader_for, batch_size, shuffle):
 
 
 def test_an_unshuffled_pass_keeps_the_order_of_the_list(loader_for):
-    """Guards against labels of another image."""
+    """Guards against predictions written beside other images of the list."""
     loader = loader_for(5, shuffle=False, training=False)
     labels = np.concatenate([labels for _, labels in loader])
     assert labels.tolist() == [sample.label for sample in loader.dataset.samples]
 
 
 def test_order_and_augmentation_change_from_epoch_to_epoch_and_with_the_seed(loader_for):
-    """Guards against a training that sees the same images in the same order again and again."""
+    """Guards against a training that sees the same batches in every epoch."""
     loader = loader_for()
     first = all_images(loader)
     loader.epoch = 1
@@ -101,7 +101,7 @@ def test_augmentation_depends_on_nothing_but_seed_epoch_and_image(loader_for):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_worker_processes_change_nothing(loader_for, training):
-    """Guards against another result with other num_workers: seeds of workers, order of batches, shared memory."""
+    """Guards against results that depend on num_workers: seeds of workers, order of batches, shared memory."""
     alone, helped = (list(loader_for(num_workers=workers, training=training, shuffle=training)) for workers in (0, 2))
     assert len(alone) == len(helped)
     for (images, labels), (same_images, same_labels) in zip(alone, helped, strict=True):
@@ -137,14 +137,14 @@ for num_workers in (0, 2):
 """
 
 
-@pytest.mark.parametrize("how", ["loop", "paddle.Model"])
-def test_a_broken_image_raises_its_own_error(data, arguments_for, tmp_path, how):
+@pytest.mark.parametrize("caller", ["loop", "paddle.Model"])
+def test_a_broken_image_raises_its_own_error(data, arguments_for, tmp_path, caller):
     """Guards against the loader that hangs for ever when an image is broken, and the one that hides which it was."""
     broken = sorted(Path("data/train/dog").glob("*.jpg"))[2]
     broken.write_bytes(broken.read_bytes()[:400])
     script = tmp_path / "reads.py"
     script.write_text(BROKEN)
-    line = [sys.executable, str(script), str(ROOT), how, *arguments_for("data")]
+    line = [sys.executable, str(script), str(ROOT), caller, *arguments_for("data")]
     ended = subprocess.run(line, capture_output=True, text=True, timeout=180)
     assert ended.returncode == 0, ended.stderr
     assert len(ended.stdout.splitlines()) == 2 and ended.stdout.count(broken.name) == 2, ended.stdout
@@ -158,7 +158,7 @@ def test_a_loader_can_be_left_and_used_again(loader_for):
         assert len(list(loader)) == len(loader)
 
 
-def test_workers_are_what_is_asked(settings_for, drawn):
+def test_num_workers_is_the_setting_or_follows_the_device(settings_for, drawn):
     """Guards against worker processes that fight the network for the CPU, and against none beside a GPU."""
     assert choose_workers(settings_for(drawn, num_workers=3), "cpu") == 3
     assert choose_workers(settings_for(drawn, num_workers="auto"), "cpu") == 0
@@ -166,7 +166,7 @@ def test_workers_are_what_is_asked(settings_for, drawn):
 
 
 def test_a_list_is_refused_with_what_is_wrong_in_it(data, settings_for):
-    """Guards against rows without a tab, wrong indices and missing files that come up in the midst of a training."""
+    """Guards against rows without a tab, wrong indices and missing files that come up in the middle of a training."""
     settings, file = settings_for("data"), Path("data/train.txt")
     rows = file.read_text().splitlines()
     for row, word in (

@@ -1,4 +1,4 @@
-"""Random changes to images: each does what its setting says, and nothing else."""
+"""Augmentation: each setting changes what it names, as strongly and as often as its value, and nothing else."""
 
 import numpy as np
 import pytest
@@ -31,6 +31,7 @@ def results(transform: TrainTransform, image: Image.Image, count: int = 60) -> n
     "change",
     [
         {"crop_scale": (0.4, 0.8)},
+        {"crop_ratio": (0.5, 2.0)},
         {"horizontal_flip": 0.5},
         {"vertical_flip": 0.5},
         {"rotation": 20},
@@ -47,12 +48,15 @@ def results(transform: TrainTransform, image: Image.Image, count: int = 60) -> n
     ids=lambda change: next(iter(change)),
 )
 def test_each_setting_changes_images_and_zero_changes_none(plain, image, change):
-    """Guards against a setting that nothing reads, and against a change that comes without being asked for."""
+    """Guards against a setting that nothing reads, and against an image that changes while every setting is neutral."""
     original = np.asarray(image).transpose(2, 0, 1)
     assert (results(make_transform(plain), image) == original).all()
-    changed = results(make_transform(plain, **change), image)
+    transform = make_transform(plain, **change)
+    changed = results(transform, image)
     assert changed.shape == (60, 3, 32, 32)
     assert len({drawn.tobytes() for drawn in changed}) > 1
+    # The fast path flips whole batches and does nothing else.
+    assert transform.only_flips == (change.keys() <= {"horizontal_flip", "vertical_flip"})
 
 
 def test_brightness_stays_within_its_limit(plain, image):
@@ -63,8 +67,8 @@ def test_brightness_stays_within_its_limit(plain, image):
     assert 1.2 < means.max() < 1.31
 
 
-def test_hue_turns_colours_and_keeps_greys():
-    """Guards against a shift of the wrong channel of HSV, which would change light instead of colour."""
+def test_hue_rotates_colours_and_keeps_greys():
+    """Guards against a rotation of the wrong HSV channel, which would change brightness instead of colour."""
     red, grey = (Image.new("RGB", (2, 2), colour) for colour in ((200, 0, 0), (90, 90, 90)))
     r, g, b = augmentation.rotate_hue(red, 1 / 3).getpixel((0, 0))
     assert g > 190
@@ -74,14 +78,14 @@ def test_hue_turns_colours_and_keeps_greys():
     assert augmentation.rotate_hue(grey, 0.3).getpixel((0, 0)) == (90, 90, 90)
 
 
-def test_rotation_turns_about_the_centre_and_fills_the_corners(plain):
-    """Guards against a turn about a corner, and against black corners, which normalise to the strongest value."""
+def test_rotation_is_about_the_centre_and_fills_the_corners(plain):
+    """Guards against a rotation about a corner, and against black corners, far from zero once normalised."""
     image = Image.new("RGB", (33, 33), "white")
     image.putpixel((16, 16), (0, 0, 0))
     transform = TrainTransform(33, 33, make_transform(plain, rotation=180).augment)
     for seed in range(10):
-        turned = transform(image, np.random.default_rng(seed))
-        assert turned[:, 16, 16].max() < 60
+        rotated = transform(image, np.random.default_rng(seed))
+        assert rotated[:, 16, 16].max() < 60
     assert any((results(transform, image)[:, :, 0, 0] == augmentation.FILL).all(axis=1))
 
 
@@ -93,8 +97,8 @@ def test_scale_above_one_enlarges(plain):
     assert white == pytest.approx(4 * 64 / 1024, rel=0.1)
 
 
-def test_shift_moves_by_no_more_than_its_share(plain):
-    """Guards against a shift in pixels that is meant as a share, or the reverse."""
+def test_shift_moves_by_at_most_its_fraction_of_the_sides(plain):
+    """Guards against a fraction of the sides that is read as pixels, or the reverse."""
     image = Image.new("RGB", (32, 32), "black")
     image.paste("white", (15, 15, 17, 17))
     places = [np.argwhere(found[0] > 160).mean(axis=0) for found in results(make_transform(plain, shift=0.25), image)]
@@ -103,8 +107,8 @@ def test_shift_moves_by_no_more_than_its_share(plain):
     assert moved.max(axis=0).min() > 5
 
 
-def test_every_operation_of_rand_augment_works_and_most_change_something(image):
-    """Guards against an operation that fails on some image, or that does nothing at full strength."""
+def test_every_randaugment_operation_works_and_most_change_something(image):
+    """Guards against an operation that fails on some image, or that does nothing at the largest magnitude."""
     changed = []
     for operation in augmentation.RANDAUGMENT_OPS:
         found = operation(image, 1.0, -1)
@@ -114,7 +118,7 @@ def test_every_operation_of_rand_augment_works_and_most_change_something(image):
 
 
 def test_erased_rectangles_have_the_size_that_was_drawn(plain):
-    """Guards against holes over the edge, empty ones, and holes that are black instead of neutral."""
+    """Guards against rectangles beyond the edge, empty ones, and black ones instead of the mean colour."""
     holes = results(make_transform(plain, random_erasing=1.0), Image.new("RGB", (32, 32), "white"), 200)
     assert set(np.unique(holes)) == {255, *augmentation.FILL}
     shares = (holes[:, 0] != 255).mean(axis=(1, 2))
@@ -122,10 +126,10 @@ def test_erased_rectangles_have_the_size_that_was_drawn(plain):
     assert 0.25 < shares.max() < 0.36
 
 
-@pytest.mark.parametrize("way", ["mixup", "cutmix"])
-def test_mixed_targets_say_how_much_of_each_image_is_left(plain, way):
+@pytest.mark.parametrize("method", ["mixup", "cutmix"])
+def test_mixed_targets_are_the_fractions_of_the_images(plain, method):
     """Guards against targets that do not match the pixels, which would teach the wrong class."""
-    augment = make_transform(plain, **{way: 1.0}).augment
+    augment = make_transform(plain, **{method: 1.0}).augment
     labels = np.arange(4)
     images = np.broadcast_to((labels * 80).astype(np.uint8)[:, None, None, None], (4, 3, 20, 20)).copy()
     several = 0
@@ -177,7 +181,7 @@ def test_crop_ratio_is_the_aspect_ratio_of_the_crop():
 
 
 def test_a_batch_draws_the_geometry_that_single_images_draw():
-    """Guards against images that are flipped otherwise on the fast path."""
+    """Guards against images that are flipped differently on the fast path."""
     generators = [[np.random.default_rng(seed) for seed in range(5)] for _ in range(2)]
     batch = augmentation.Geometry.draw_batch(iter(generators[0]), 5)
     single = [augmentation.Geometry.draw(generator) for generator in generators[1]]
@@ -186,7 +190,7 @@ def test_a_batch_draws_the_geometry_that_single_images_draw():
 
 
 @pytest.mark.parametrize("setting", ["invert", "random_erasing"])
-def test_a_probability_is_how_often_an_image_changes(plain, setting):
+def test_a_probability_is_the_fraction_of_changed_images(plain, setting):
     """Guards against a change that is made always, or never, whatever the probability."""
     changed = (results(make_transform(plain, **{setting: 0.3}), flat(200), 400) != 200).any(axis=(1, 2, 3))
     assert 90 <= changed.sum() <= 150
@@ -208,7 +212,8 @@ def test_every_setting_of_the_group_belongs_to_a_function(plain):
     """Guards against a setting that changes nothing, and a function whose setting config.yaml lacks."""
     augment = config.load().augment
     augmentation.active(augment)
+    unknown = type(augment).model_validate(augment.model_dump() | {"glare": 0.5})
     with pytest.raises(UserError, match=r"augment\.glare belongs to no augmentation"):
-        augmentation.active(type(augment).model_validate(augment.model_dump() | {"glare": 0.5}))
+        TrainTransform.from_settings(config.load().model_copy(update={"augment": unknown}))
     with pytest.raises(UserError, match=r"augment\.invert is missing"):
         augmentation.active(type(augment).model_validate({k: v for k, v in augment if k != "invert"}))

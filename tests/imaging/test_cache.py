@@ -1,4 +1,4 @@
-"""Kept images: the same bytes as read ones, and never those of another file, size or release."""
+"""Image cache: the same bytes as from the files, and never those of another file, size or release."""
 
 import os
 
@@ -31,18 +31,18 @@ def pixels(loader) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["ram", "disk", "auto"])
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_a_cache_changes_no_pixel(loader_of, kind, split):
-    """Guards against cached training that gives other results than uncached training of the same seed."""
+    """Guards against a training whose results depend on whether there is a cache."""
     plain, _ = loader_of(split)
-    kept, _ = loader_of(split, cache=kind)
-    assert kept.dataset.cached is not None
+    cached, _ = loader_of(split, cache=kind)
+    assert cached.dataset.cached is not None
     for epoch in (1, 2):
-        plain.epoch = kept.epoch = epoch
-        np.testing.assert_array_equal(pixels(plain), pixels(kept))
+        plain.epoch = cached.epoch = epoch
+        np.testing.assert_array_equal(pixels(plain), pixels(cached))
 
 
-def test_flips_of_whole_batches_are_those_of_single_images(loader_of, plain):
-    """Guards against a fast path that draws other numbers than the one it stands for."""
-    changes = {"augment": plain | {"horizontal_flip": 0.5, "vertical_flip": 0.5}, "image_shape": [3, 40, 48]}
+def test_flips_of_batches_are_those_of_single_images(loader_of, plain):
+    """Guards against a fast path that draws other random numbers than the slow one."""
+    changes = {"augment": plain | {"horizontal_flip": 0.7, "vertical_flip": 0.3}, "image_shape": [3, 40, 48]}
     slow, _ = loader_of(**changes)
     fast, _ = loader_of(cache="ram", **changes)
     assert fast.dataset.transform.only_flips
@@ -50,16 +50,16 @@ def test_flips_of_whole_batches_are_those_of_single_images(loader_of, plain):
     np.testing.assert_array_equal(pixels(slow), pixels(fast))
 
 
-def test_training_images_are_kept_shrunk(loader_of):
-    """Guards against a cache of full photos, which fills the memory, and of finished ones, which nothing can crop."""
-    kept, _ = loader_of(cache="ram", image_shape=[3, 16, 16])
-    assert kept.dataset.cached[0].shape == (20, 24, 3)
-    kept, _ = loader_of("valid", cache="ram", image_shape=[3, 16, 16])
-    assert kept.dataset.cached[0].shape == (16, 16, 3)
+def test_training_images_are_cached_reduced(loader_of):
+    """Guards against a cache of full-size photos, which fills the memory, and of images too small to crop from."""
+    cached, _ = loader_of(cache="ram", image_shape=[3, 16, 16])
+    assert cached.dataset.cached[0].shape == (20, 24, 3)
+    cached, _ = loader_of("valid", cache="ram", image_shape=[3, 16, 16])
+    assert cached.dataset.cached[0].shape == (16, 16, 3)
 
 
-def test_a_changed_image_is_read_anew(loader_of, data):
-    """Guards against a training on the images of last week."""
+def test_a_changed_image_is_read_again(loader_of, data):
+    """Guards against training on a stale cache."""
     loader_of(cache="disk")
     before = set(os.listdir("kept"))
     loader_of(cache="disk")
@@ -74,11 +74,11 @@ def test_a_changed_image_is_read_anew(loader_of, data):
 
 
 @pytest.mark.parametrize("damage", ["cut", "cut rows", "changed table", "empty", "other layout"])
-def test_a_torn_cache_is_built_anew(loader_of, damage):
+def test_a_damaged_cache_is_built_again(loader_of, damage):
     """Guards against noise as training images after a full disk or a killed copy."""
     first, _ = loader_of(cache="disk")
     expected = pixels(first)
-    (file,) = (sample.path for sample in os.scandir("kept"))
+    (file,) = (entry.path for entry in os.scandir("kept"))
     with open(file, "rb") as handle:
         content = bytearray(handle.read())
     changes = {
@@ -96,7 +96,7 @@ def test_a_torn_cache_is_built_anew(loader_of, damage):
 
 
 def test_a_cache_without_room_is_refused_or_reported(loader_of, monkeypatch):
-    """Guards against a machine that swaps for hours, and against a cache that is left out without a word."""
+    """Guards against a machine that swaps for hours, and against a cache that is left out without a message."""
     monkeypatch.setattr(cache, "free_memory", lambda: 1000)
     with pytest.raises(UserError, match=r"cache=ram: .* use cache=disk or none"):
         loader_of(cache="ram")
@@ -109,7 +109,7 @@ def test_a_cache_without_room_is_refused_or_reported(loader_of, monkeypatch):
 
 
 def test_the_size_is_estimated(loader_of):
-    """Guards against a promise that is off by the share of pixels that shrinking takes away."""
+    """Guards against an estimate that ignores that images are reduced."""
     loader, _ = loader_of(cache="ram", image_shape=[3, 16, 16])
     dataset = loader.dataset
     assert cache.estimate([sample.file for sample in dataset.samples], dataset.transform.cached_size) == len(
@@ -117,8 +117,8 @@ def test_the_size_is_estimated(loader_of):
     )
 
 
-def test_nothing_is_left_of_a_build_that_failed(loader_of, data):
-    """Guards against a half-written cache that looks like a whole one."""
+def test_a_failed_build_leaves_no_file(loader_of, data):
+    """Guards against a partial cache that passes for a complete one."""
     (next((data / "train").rglob("*.jpg"))).write_bytes(b"no image")
     with pytest.raises(UserError, match="no image format"):
         loader_of(cache="disk")

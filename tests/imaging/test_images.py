@@ -1,4 +1,4 @@
-"""Images become pixels in one way, and what is no image says why."""
+"""Image decoding: every mode becomes upright RGB, and every broken file is refused with its reason."""
 
 import io
 import random
@@ -35,7 +35,7 @@ def reason(data: bytes, limit: int = LIMIT) -> str:
 
 
 def test_every_kind_of_broken_file_has_its_reason():
-    """Guards against a bad file that is called by another one's name, or that comes through."""
+    """Guards against a broken file that is accepted, or refused with the reason of another kind."""
     jpeg = encode(two_colours(), "JPEG")
     png = encode(Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)), "PNG")
     broken_stream = bytearray(png)
@@ -73,7 +73,7 @@ def test_a_bomb_is_refused_before_it_is_decoded():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_image_stands_upright(orientation):
+def test_exif_orientation_is_applied(orientation):
     """Guards against phone photos that lie on their side."""
     turns = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     upright = Image.new("RGB", (40, 20), "red")
@@ -82,8 +82,8 @@ def test_a_turned_image_stands_upright(orientation):
     stored = upright if turns[orientation] is None else upright.transpose(Image.Transpose(turns[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    turned = read_image(encode(stored, "PNG", exif=exif.tobytes()), LIMIT)
-    assert np.array_equal(np.asarray(turned), np.asarray(upright))
+    decoded = read_image(encode(stored, "PNG", exif=exif.tobytes()), LIMIT)
+    assert np.array_equal(np.asarray(decoded), np.asarray(upright))
 
 
 def test_every_mode_becomes_rgb():
@@ -96,8 +96,8 @@ def test_every_mode_becomes_rgb():
         assert read_image(encode(two_colours().convert(mode), form), LIMIT).mode == "RGB"
 
 
-def test_a_broken_exif_block_costs_no_image():
-    """Guards against an image lost for its metadata."""
+def test_a_broken_exif_block_is_ignored():
+    """Guards against an image refused for its metadata."""
     data = encode(two_colours(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\xff" * 40)
     assert read_image(data, LIMIT).size == (40, 20)
 
@@ -122,7 +122,7 @@ def broken_jpegs() -> Iterator[bytes]:
         yield bytes(data)
 
 
-def test_a_jpeg_decoded_small_is_broken_exactly_when_it_is_broken_whole():
+def test_a_reduced_jpeg_is_refused_exactly_when_the_full_one_is():
     """Guards against a check that passes, at an eighth of the size, what training cannot decode in full."""
     ends = []
     for data in broken_jpegs():
@@ -130,22 +130,22 @@ def test_a_jpeg_decoded_small_is_broken_exactly_when_it_is_broken_whole():
         for least in (None, 64, 8):
             try:
                 open_image(data, 10**6, "it.jpg", least)
-                outcomes.append(("kept", ""))
+                outcomes.append(("decoded", ""))
             except ImageError as error:
                 outcomes.append((error.reason, "" if error.reason == "not_a_picture" else error.detail))
         assert outcomes[0] == outcomes[1] == outcomes[2]
         ends.append(outcomes[0][0])
-    assert ends.count("kept") > 20 and ends.count("truncated") > 60 and ends.count("corrupt") > 5
+    assert ends.count("decoded") > 20 and ends.count("truncated") > 60 and ends.count("corrupt") > 5
 
 
-def test_a_jpeg_decoded_small_still_says_its_size():
-    """Guards against the size of a preview in the reports."""
+def test_a_reduced_jpeg_keeps_its_stored_size():
+    """Guards against reports that show the reduced size."""
     image = open_image(encode(two_colours().resize((400, 200)), "JPEG"), 10**6, least=64)
     assert image.size == (200, 100) and image.info["stored_size"] == (400, 200)
 
 
-def test_a_missing_file_is_outcomes_from_a_forbidden_one(tmp_path):
-    """Guards against one word for two troubles."""
+def test_a_missing_file_has_another_reason_than_an_unreadable_one(tmp_path):
+    """Guards against one reason for two causes."""
     with pytest.raises(ImageError) as caught:
         open_image(tmp_path / "none.jpg", LIMIT)
     assert caught.value.reason == "missing"

@@ -1,4 +1,4 @@
-"""Pixels: what the eval pipeline keeps of an image, and what chance may do to a training image."""
+"""Transforms: which pixels evaluation keeps of an image, and what augmentation may do to a training image."""
 
 import numpy as np
 import pytest
@@ -37,14 +37,14 @@ def test_every_image_becomes_the_networks_size(size, resize, fraction):
     assert pixels.shape == (3, 24, 32) and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
 
 
-def test_a_image_of_the_right_size_is_left_alone():
-    """Guards against a resize, or a change of channels, that blurs what needs none."""
+def test_an_image_of_the_right_size_is_unchanged():
+    """Guards against a resize that blurs an image that needs none, and against channels in another order."""
     for resize in ("crop", "stretch"):
         transform = EvalTransform.from_settings(config.load(None, [f"resize={resize}", "image_shape=[3,32,32]"]))
         assert (transform(noise(32, 32)) == chw(noise(32, 32))).all()
 
 
-def test_crop_keeps_the_shape_and_the_middle():
+def test_crop_keeps_the_aspect_ratio_and_the_centre():
     """Guards against a squeezed image, and against a crop that is not the centre."""
     transform = EvalTransform.from_settings(config.load(None, ["resize=crop", "image_shape=[3,40,40]"]))
     red, green, _ = transform(gradient(160, 80)).astype(int)
@@ -64,7 +64,7 @@ def test_crop_fraction_zooms_in():
 
 
 def test_without_augmentation_a_training_image_is_an_eval_image(plain):
-    """Guards against chance that no setting turns off."""
+    """Guards against randomness that no setting turns off."""
     image = noise(32, 32)
     for seed in range(3):
         pixels = train_transform(32, 32, {}, plain)(image, np.random.default_rng(seed))
@@ -80,7 +80,7 @@ def test_flips_mirror_the_right_axis(plain):
     assert (pixels == chw(image)[:, ::-1]).all()
 
 
-def test_a_flip_happens_as_often_as_it_says(plain):
+def test_a_flip_is_as_frequent_as_its_probability(plain):
     """Guards against a probability that is read as always or never."""
     transform, image = train_transform(8, 8, {"horizontal_flip": 0.25}, plain), noise(8, 8)
     generator = np.random.default_rng(0)
@@ -89,7 +89,7 @@ def test_a_flip_happens_as_often_as_it_says(plain):
 
 
 def test_a_rotation_stays_within_its_angle(plain):
-    """Guards against degrees taken for radians, and against a turn that is always the same."""
+    """Guards against degrees taken for radians, and against an angle that is always the same."""
     transform, image = train_transform(64, 64, {"rotation": 10}, plain), gradient(64, 64)
     slopes = []
     for seed in range(20):
@@ -98,7 +98,7 @@ def test_a_rotation_stays_within_its_angle(plain):
     assert max(map(abs, slopes)) <= 11 and max(slopes) > 3 and min(slopes) < -3
 
 
-def test_a_crop_keeps_the_share_it_says(plain):
+def test_a_crop_keeps_its_fraction_of_the_area(plain):
     """Guards against a crop larger or smaller than crop_scale, or always in the same place."""
     transform = train_transform(40, 40, {"crop_scale": [0.25, 0.25]}, plain)
     lefts = []
@@ -118,8 +118,8 @@ def test_every_training_image_becomes_the_networks_size(size):
         assert pixels.shape == (3, 24, 32) and pixels.dtype == np.uint8
 
 
-def test_the_same_generator_gives_the_same_image():
-    """Guards against chance from a hidden, unseeded source."""
+def test_the_same_generator_state_returns_the_same_image():
+    """Guards against random numbers from another, unseeded source."""
     transform = TrainTransform.from_settings(config.load())
     first, again, other = (transform(noise(50, 60), np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert (first == again).all() and (first != other).any()

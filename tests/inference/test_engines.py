@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -63,3 +65,16 @@ def test_lines_of_libraries_are_suppressed_and_no_others(capfd, fragment, out, e
     assert capfd.readouterr() == (out, err)
     subprocess.run([sys.executable, "-c", PRINT], check=True)
     assert capfd.readouterr() == ("one\n", "two\nnoise 1\n")
+
+
+def test_threads_that_share_an_export_get_their_own_predictions(exported):
+    """Guards against a predictor that returns one thread's images to another, or hangs."""
+    shape = ExportedModel(exported).image_shape
+    images = np.random.default_rng(0).integers(0, 256, (24, *shape), np.uint8)
+    for engine in engines.available(exported, "cpu"):
+        model = ExportedModel(exported, engine=engine)
+        expected = [model.predict(image[None]) for image in images]
+        with ThreadPoolExecutor(4) as threads:
+            for _ in range(8):
+                found = list(threads.map(lambda image: model.predict(image[None]), images))
+                assert all((one == other).all() for one, other in zip(found, expected, strict=True)), engine

@@ -39,7 +39,8 @@ def test_no_request_is_lost_over_a_crash_a_reload_and_the_end(exported, drawn, t
     """Guards against requests lost with a killed worker, in a reload or at the end, and workers left running."""
     folder = tmp_path / "model"
     shutil.copytree(exported, folder)
-    server = ServeProcess(folder, "--workers", "1", "--watch-seconds", "0.2")
+    # A long deadline: on a busy machine a new worker takes longer to load than requests may wait by default.
+    server = ServeProcess(folder, "--workers", "1", "--watch-seconds", "0.2", "--deadline-seconds", "50")
     image = next(drawn.glob("test/*/*")).read_bytes()
     loads = [Load(server.address, image) for _ in range(3)]
     for load in loads:
@@ -80,15 +81,8 @@ def test_chaos(exported, drawn, bad_files, tmp_path):
     messy.mkdir()
     for name, data in bad_files.items():
         (messy / name).write_bytes(data)
-    line = [
-        str(ROOT / "bench" / "chaos.py"),
-        str(exported),
-        str(drawn / "test"),
-        "--seconds",
-        "24",
-        "--messy",
-        str(messy),
-    ]
+    options = ("--seconds", "24", "--messy", str(messy))
+    line = [str(ROOT / "bench" / "chaos.py"), str(exported), str(drawn / "test"), *options]
     ended = subprocess.run([sys.executable, "-W", "ignore", *line], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "exit status 0" in ended.stdout and "answered rightly" in ended.stdout
+    assert "exit status 0" in ended.stdout and " correct\n" in ended.stdout
