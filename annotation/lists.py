@@ -104,10 +104,10 @@ def read_list(path: str | os.PathLike, num_classes: int) -> list[Sample]:
         name, separator, index = line.rpartition("\t")
         if not separator or not name:
             wrong.append(f"line {number} is not PATH<TAB>INDEX")
-        elif not _is_index(index.strip(), num_classes):
+        elif (label := _parse_index(index.strip(), num_classes)) is None:
             wrong.append(f"line {number} has index {shorten(index.strip())!r}, not 0 to {num_classes - 1}")
         else:
-            rows.append((name, int(index)))
+            rows.append((name, label))
     if wrong:
         raise problems(str(path), wrong, "run `python annotate.py` again or correct these lines")
     if not rows:
@@ -115,9 +115,13 @@ def read_list(path: str | os.PathLike, num_classes: int) -> list[Sample]:
     return _locate(path, rows)
 
 
-def _is_index(text: str, num_classes: int) -> bool:
-    # The length is compared first: Python refuses to convert thousands of digits.
-    return text.isdecimal() and len(text.lstrip("0")) <= len(str(num_classes)) and int(text[-9:]) < num_classes
+def _parse_index(text: str, num_classes: int) -> int | None:
+    """Returns the index of a class that a list names; None if it is none."""
+    # Without leading zeros and by length first: Python refuses to convert thousands of digits.
+    digits = text.lstrip("0") or text[-1:]
+    if not digits.isdecimal() or len(digits) > len(str(num_classes)):
+        return None
+    return int(digits) if int(digits) < num_classes else None
 
 
 def _is_file(path: Path) -> bool:
