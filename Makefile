@@ -5,11 +5,12 @@ GPU ?=
 PORT ?= 8040
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow lint docs serve board clean
+.PHONY: help demo test test-slow fuzz lint docs serve board clean
 help:
 	@echo "make demo       check, train, evaluate, predict and export on the images in signs/"
 	@echo "make test       the tests, and which were skipped and why"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make fuzz       odd settings, files and lists: 10,000 of each, and 200 command lines"
 	@echo "make lint       style and types: ruff, mypy"
 	@echo "make docs       docs/settings.md from config.yaml"
 	@echo "make serve      the newest exported model and its web page on http://127.0.0.1:8000"
@@ -33,6 +34,9 @@ test: .venv/development
 
 test-slow: .venv/development
 	$(BIN)/python -m pytest -m slow
+
+fuzz: .venv/development
+	FUZZ_EXAMPLES=10000 FUZZ_COMMANDS=200 $(BIN)/python -m pytest tests/fuzz
 
 lint: .venv/development
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ Defaults are in config.yaml only; types and ranges in system/settings.py.
 import difflib
 import functools
 import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from system.cli import parse_overrides
-from system.errors import UserError, problems
+from system.errors import UserError, problems, shorten
 from system.files import read_yaml, write_text
 from system.settings import CHANGEABLE, Augment, Settings
 
@@ -31,6 +32,10 @@ RENAMED = {
     "augment.rand_magnitude": "augment.randaugment_magnitude",
     "augment.erase": "augment.random_erasing",
 }
+# Values are quoted in errors: in full where they are short, and in bounded time where aliases repeat them.
+_QUOTES = reprlib.Repr()
+_QUOTES.maxlist = _QUOTES.maxtuple = _QUOTES.maxdict = 10
+_QUOTES.maxstring = _QUOTES.maxother = _QUOTES.maxlong = 100
 SEE_COMMENTS = "see the comments in config.yaml"
 # Names in the zodiac course's config.py, and the settings they correspond to.
 COURSE_NAMES = {
@@ -61,7 +66,7 @@ def look_up(values: Mapping[str, Any], key: str) -> Any:
 def _unknown(where: str, key: str) -> UserError:
     close = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else "config.yaml lists every setting"
-    return UserError(f"{where}: there is no setting {key}; {hint}")
+    return UserError(f"{where}: there is no setting {shorten(key)}; {hint}")
 
 
 def _flatten(content: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -116,7 +121,7 @@ def _message(error: ErrorDetails) -> str:
     # Checks of a whole group name the setting in their text.
     if not key or isinstance(error["input"], dict):
         return text
-    return f"{key}={error['input']!r}: {text[0].lower() + text[1:]}"
+    return f"{key}={_QUOTES.repr(error['input'])}: {text[0].lower() + text[1:]}"
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:

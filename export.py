@@ -96,11 +96,11 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = ()) -
         content = description.compose(reference, settings.top_k)
         description.seal(folder, content, paddle.__version__)
         verified = verify(reference, load_engines(folder, device, threads), split, samples, settings)
-        print(verified.table())
         content |= verified.as_description(threads)
         description.seal(folder, content, paddle.__version__)
         report = read_report(run.path / "metrics.json")
         write_card(folder, run.name, settings, report, headline(report) if report else [])
+    print(verified.table())  # only now: where nobody reads it, the export is in place nevertheless
     return target
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from system.errors import UserError, problems
+from system.errors import UserError, problems, shorten
 from system.files import finish_publishing, write_text
 from system.settings import Settings
 
@@ -104,10 +104,10 @@ def read_list(path: str | os.PathLike, num_classes: int) -> list[Sample]:
         name, separator, index = line.rpartition("\t")
         if not separator or not name:
             wrong.append(f"line {number} is not PATH<TAB>INDEX")
-        elif not index.strip().isdecimal() or int(index) >= num_classes:
-            wrong.append(f"line {number} has index {index.strip()!r}, not 0 to {num_classes - 1}")
+        elif (label := _parse_index(index.strip(), num_classes)) is None:
+            wrong.append(f"line {number} has index {shorten(index.strip())!r}, not 0 to {num_classes - 1}")
         else:
-            rows.append((name, int(index)))
+            rows.append((name, label))
     if wrong:
         raise problems(str(path), wrong, "run `python annotate.py` again or correct these lines")
     if not rows:
@@ -115,13 +115,27 @@ def read_list(path: str | os.PathLike, num_classes: int) -> list[Sample]:
     return _locate(path, rows)
 
 
+def _parse_index(text: str, num_classes: int) -> int | None:
+    """Returns the index of a class that a list names; None if it is none."""
+    # Without leading zeros and by length first: Python refuses to convert thousands of digits.
+    digits = text.lstrip("0") or text[-1:]
+    if not digits.isdecimal() or len(digits) > len(str(num_classes)):
+        return None
+    return int(digits) if int(digits) < num_classes else None
+
+
+def _is_file(path: Path) -> bool:
+    # os.path answers for names that no file can have (too long, a null byte) too; Path.is_file raises.
+    return os.path.isfile(path)
+
+
 def _locate(path: Path, rows: Sequence[tuple[str, int]]) -> list[Sample]:
     places = (Path(), path.parent, path.parent.parent)
     samples, missing = [], []
     for name, label in rows:
-        file = next((place / name for place in places if (place / name).is_file()), None)
+        file = next((place / name for place in places if _is_file(place / name)), None)
         if file is None:
-            missing.append(f"{name} is missing")
+            missing.append(f"{shorten(name)} is missing")
         else:
             samples.append(Sample(name, file, label))
     if missing:

@@ -24,6 +24,8 @@ NAMED_CLASSES = 40
 NAMED_CURVES = 12
 
 plt.rcParams["axes.unicode_minus"] = False
+# Names of classes and files are text; without this, those between dollars are formulas.
+plt.rcParams["text.parse_math"] = False
 
 
 def choose_fonts(texts: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from annotation.lists import Sample
 from evaluation import metrics
-from inference.ranking import NONE_OF_THESE
+from inference.ranking import NONE_OF_THESE, columns_of_classes
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Predictions:
     def table(self) -> str:
         """Content of predictions.tsv: path, label, prediction, answer (may be "none of these"), all probabilities."""
         names = self.class_names
-        lines = ["\t".join(("path", "label", "prediction", "answer", *names))]
+        columns = ("path", "label", "prediction", "answer")
+        lines = ["\t".join((*columns, *columns_of_classes(names, columns)))]
         rows = zip(self.samples, self.predicted.tolist(), self.accepted.tolist(), self.probabilities, strict=True)
         for sample, predicted, accepted, row in rows:
             answer = names[predicted] if accepted else NONE_OF_THESE

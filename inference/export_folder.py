@@ -5,10 +5,10 @@ import os
 import re
 import shutil
 import signal
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from inference.description import DESCRIPTION
 from system.errors import UserError
@@ -32,13 +32,14 @@ def new_export(target: Path) -> Iterator[Path]:
     if target.exists() and not (target / DESCRIPTION).is_file():
         raise UserError(f"{target}: this folder is no export, so it is not replaced; choose another export_dir")
     temporary = target.with_name(f".{target.name}.{WRITTEN}.{os.getpid()}")
-    with _ended_by_sigterm():
+    with _ended_by_sigterm(temporary):
         try:
             remove_leftovers(target.parent)
             temporary.mkdir(parents=True)
             with locked(temporary):
                 yield temporary
-                _replace(target, temporary)
+                with _held_back(signal.SIGTERM):
+                    _replace(target, temporary)
         except OSError as error:
             raise UserError(f"{target}: cannot be written ({error.strerror}); choose another export_dir") from None
         finally:
@@ -75,18 +76,39 @@ def _replace(target: Path, temporary: Path) -> None:
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Makes SIGTERM raise SystemExit in the block, so that it cleans up; only the main thread can."""
+def _ended_by_sigterm(temporary: Path) -> Iterator[None]:
+    """Makes SIGTERM remove the unfinished folder and end the process; only the main thread can.
+
+    The process ends in the handler: an exception would pass through whatever library runs at that moment, and paddle
+    turns one into a traceback of its own while it traces a graph.
+    """
+
+    def end(number: int, _: object) -> None:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.write(2, b"stopped by SIGTERM\n")
+        os._exit(128 + number)
+
+    with _handled(signal.SIGTERM, end):
+        yield
+
+
+@contextlib.contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """Delivers a signal that arrives in the block when the block has ended."""
+    arrived = []
+    with _handled(number, lambda *_: arrived.append(True)):
+        yield
+    if arrived:
+        os.kill(os.getpid(), number)
+
+
+@contextlib.contextmanager
+def _handled(number: signal.Signals, handler: Callable[[int, Any], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def end(number: int, _: object) -> None:
-        print("stopped by SIGTERM", file=sys.stderr)
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)

@@ -17,3 +17,16 @@ def rank_classes(probabilities: np.ndarray, class_names: Sequence[str], top_k: i
 def is_rejected(probability: float, threshold: float | None) -> bool:
     """Returns True if an image with this highest probability is none of the classes; threshold None: never."""
     return threshold is not None and probability < threshold
+
+
+def columns_of_classes(class_names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Names the columns of the classes in a table; a class called like one of the others gets underscores behind it."""
+    taken = {*others, *class_names}
+    columns = []
+    for name in class_names:
+        column = name
+        while name in others and column in taken:
+            column += "_"
+        taken.add(column)
+        columns.append(column)
+    return columns

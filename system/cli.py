@@ -1,6 +1,7 @@
 """Command lines: settings as KEY=VALUE, errors as one line and an exit status."""
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -10,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from system.errors import UserError
+from system.errors import UserError, shorten
+from system.files import parse_yaml
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -33,17 +35,19 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
     for argument in arguments:
         key, separator, text = argument.partition("=")
         if not separator:
-            raise UserError(f"{argument}: this is not a setting; write KEY=VALUE")
+            raise UserError(f"{shorten(argument)}: this is not a setting; write KEY=VALUE")
         try:
-            value = yaml.safe_load(text)
+            value = parse_yaml(text)
         except (yaml.YAMLError, ValueError):
-            raise UserError(f"{argument}: the value cannot be read; quote it, or write lists as [3,64,64]") from None
+            raise UserError(
+                f"{shorten(argument)}: the value cannot be read; quote it, or write lists as [3,64,64]"
+            ) from None
         node = changes
         *groups, last = key.lower().split(".")
         for group in groups:
             node = node.setdefault(group, {})
             if not isinstance(node, dict):
-                raise UserError(f"{argument}: {group} already has a value; set it once")
+                raise UserError(f"{shorten(argument)}: {shorten(group)} already has a value; set it once")
         node[last] = value
     return changes
 
@@ -62,6 +66,43 @@ def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
     return overrides, rest
 
 
+class _Output(io.TextIOWrapper):
+    """Standard output: what its encoding lacks is printed escaped; that it cannot be written is a UserError."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise _unwritable(error) from None
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise _unwritable(error) from None
+
+
+def _unwritable(error: OSError) -> Exception:
+    if isinstance(error, BrokenPipeError):
+        return error
+    return UserError(f"stdout: cannot be written ({error.strerror}); free some space or send it elsewhere")
+
+
+def _open_output() -> None:
+    """Replaces Python's stdout; that of a test, and none at all, stay."""
+    old = sys.stdout
+    if old is not sys.__stdout__ or not isinstance(old, io.TextIOWrapper):
+        return
+    old.flush()
+    sys.stdout = _Output(
+        open(old.fileno(), "wb", closefd=False),  # noqa: SIM115 - open until the process ends
+        encoding=old.encoding,
+        errors="backslashreplace",
+        line_buffering=old.line_buffering,
+        write_through=old.write_through,
+    )
+
+
 def command(main: Callable[[], int | None]) -> None:
     """Runs a command and exits: a UserError is printed as one line on stderr, with exit status 1.
 
@@ -73,15 +114,36 @@ def command(main: Callable[[], int | None]) -> None:
     warnings.filterwarnings("ignore", message="No ccache found")
     warnings.filterwarnings("ignore", message="When training, we now always track")
     warnings.filterwarnings("ignore", message="Value do not have 'place' interface")
+    _open_output()
+    status = _run(main)
     try:
-        sys.exit(main() or 0)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
+        if sys.stdout:
+            sys.stdout.flush()
+    except (UserError, BrokenPipeError) as error:
+        status = status or _report(error)
+        # What is left in the buffer is written when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
+
+
+def _run(main: Callable[[], int | None]) -> int | str:
+    try:
+        return main() or 0
+    except (UserError, KeyboardInterrupt, BrokenPipeError) as error:
+        return _report(error)
+    except SystemExit as end:
+        return end.code or 0
+
+
+def _report(error: BaseException) -> int:
+    """Prints the line of an error that ends a command, and returns its exit status."""
+    if isinstance(error, BrokenPipeError):
         # The reader of our output has exited (`| head`), which is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        return 141
+    if isinstance(error, KeyboardInterrupt):
+        print("stopped by Ctrl-C", file=sys.stderr)
+        return 130
+    line = str(error).replace("\r", "\\r").replace("\n", "\\n")
+    print(line, file=sys.stderr)
+    return 1

@@ -21,6 +21,10 @@ HAS_LOCKS = fcntl is not None
 REMEDY = "check the disk and the folder's rights"
 PLAN = ".publishing"
 NEW = ".new"
+# Settings are two deep, descriptions of exports six.
+MAX_NESTING = 50
+# Python refuses to print much longer integers.
+MAX_BITS = 1000
 
 
 @contextmanager
@@ -178,6 +182,47 @@ def file_digest(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
+def parse_yaml(text: str) -> Any:
+    """Reads a YAML text of plain values: scalars, lists and mappings.
+
+    Raises:
+        yaml.YAMLError: It is not YAML, a tag does not fit its value, a date does not exist, or it is nested more than
+            MAX_NESTING deep.
+    """
+    loader = _PlainLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Raises YAMLError for whatever cannot be read; PyYAML lets the errors of its conversions through."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > MAX_NESTING:
+            raise yaml.composer.ComposerError(
+                None, None, f"nested more than {MAX_NESTING} deep", self.peek_event().start_mark
+            )
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        # Conversions by tag: int(""), a date that does not exist, a timestamp that is none, a truth value not known.
+        except (ValueError, LookupError, AttributeError, TypeError) as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+        if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            raise yaml.constructor.ConstructorError(None, None, "an integer of this length", node.start_mark)
+        return value
+
+
 def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a YAML file of settings.
 
@@ -185,7 +230,7 @@ def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
         UserError: The file is missing, is not YAML, or is not a mapping.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name an existing YAML file with --config") from None
     except (yaml.YAMLError, ValueError) as error:

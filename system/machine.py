@@ -7,7 +7,9 @@ import io
 import os
 import platform
 import random
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,6 +91,9 @@ def prepare(settings: Settings) -> None:
     # Paddle prints advice to use one thread wherever OMP_NUM_THREADS is above 1.
     with contextlib.redirect_stderr(io.StringIO()):
         import paddle  # noqa: F401
+    # Paddle's own handler prints a C++ traceback at SIGTERM, which is no fault.
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @functools.cache

@@ -1,9 +1,10 @@
 """Settings: names, types and ranges. config.yaml explains each."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 
 def _auto_or_integer(value: Any) -> Any:
@@ -14,6 +15,31 @@ def _kind(value: Any) -> str:
     return "range" if isinstance(value, (list, tuple)) else "probability"
 
 
+def _fits_file_system(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("a path cannot contain a null character")
+    try:
+        parts = [len(os.fsencode(part)) for part in path.replace("\\", "/").split("/")]
+    except UnicodeEncodeError:
+        raise ValueError("this system's encoding of file names lacks a character of it") from None
+    if max(parts) > MAX_NAME_BYTES or sum(parts) > MAX_PATH_BYTES:
+        raise ValueError(f"must have at most {MAX_NAME_BYTES} bytes per name and {MAX_PATH_BYTES} in all")
+    return path
+
+
+# File systems allow 255 bytes; hidden files beside it add some ("..exporting.4194304").
+MAX_NAME_BYTES = 230
+MAX_PATH_BYTES = 3000
+FilePath = Annotated[str, AfterValidator(_fits_file_system)]
+Name = Annotated[str, Field(max_length=200)]
+# Counts of epochs, images or steps, far above any use, and far below the end of int32.
+MOST = 10**9
+Count = Annotated[int, Field(ge=1, le=MOST)]
+CountOrOff = Annotated[int, Field(ge=0, le=MOST)]
+# Smaller and larger factors leave nothing of an image.
+LOWEST_FACTOR, HIGHEST_FACTOR = 1e-4, 1e4
+# Alphas of the beta distribution below it are off, or give NaN.
+LOWEST_ALPHA = 1e-3
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 # The kind is decided first, so that an error speaks of one of the two only.
@@ -21,7 +47,8 @@ ProbabilityOrRange = Annotated[
     Annotated[Probability, Tag("probability")] | Annotated[Range, Tag("range")], Discriminator(_kind)
 ]
 Auto = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=1024)], BeforeValidator(_auto_or_integer)]
-Channels = tuple[float, float, float]
+Channel = Annotated[float, Field(ge=-1e4, le=1e4)]
+Channels = tuple[Channel, Channel, Channel]
 # YAML reads a bare `off` as false.
 Reject = Annotated[
     Literal["coverage", "precision", "off"], BeforeValidator(lambda value: "off" if value is False else value)
@@ -62,69 +89,73 @@ class Augment(Section):
         for name, value in self:
             if isinstance(value, tuple) and not 0 < value[0] <= value[1]:
                 raise ValueError(f"augment.{name} must be two numbers with 0 < lowest <= highest")
+            if isinstance(value, tuple) and not LOWEST_FACTOR <= value[0] <= value[1] <= HIGHEST_FACTOR:
+                raise ValueError(f"augment.{name} must lie within {LOWEST_FACTOR:g} to {HIGHEST_FACTOR:g}")
+            if name in ("mixup", "cutmix") and 0 < value < LOWEST_ALPHA:
+                raise ValueError(f"augment.{name} must be 0 or at least {LOWEST_ALPHA:g}")
         return self
 
 
 class Settings(Section):
     """All settings of config.yaml, where each is explained."""
 
-    data_dir: str
-    lists_dir: str | None
+    data_dir: FilePath
+    lists_dir: FilePath | None
     image_shape: tuple[int, Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
     resize: Literal["crop", "stretch"]
-    crop_fraction: Annotated[float, Field(gt=0, le=1)]
+    crop_fraction: Annotated[float, Field(ge=0.01, le=1)]
     non_rgb: Literal["skip", "convert"]
-    max_pixels: Annotated[int, Field(ge=1)]
+    max_pixels: Annotated[int, Field(ge=1, le=10**15)]
     valid_fraction: Annotated[float, Field(ge=0, le=0.5)]
     test_fraction: Annotated[float, Field(ge=0, le=0.5)]
     duplicates: Literal["near", "exact", "none"]
     on_leak: Literal["report", "drop_from_train", "error"]
     scan_workers: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
-    network: str
-    pretrained: bool | str
+    network: Name
+    pretrained: bool | FilePath
     freeze: bool
-    unfreeze_epoch: Annotated[int, Field(ge=0)]
+    unfreeze_epoch: CountOrOff
     backbone_lr_scale: Annotated[float, Field(gt=0, le=1)]
     mean: Channels
     std: Channels
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
+    epochs: Count
+    batch_size: Count
     optimizer: Literal["adam", "adamw", "momentum"]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
     schedule: Literal["constant", "cosine", "one_cycle", "step", "plateau"]
-    decay_epochs: Annotated[int, Field(ge=1)]
+    decay_epochs: Count
     decay_factor: Annotated[float, Field(gt=0, lt=1)]
-    warmup_epochs: Annotated[float, Field(ge=0)]
+    warmup_epochs: Annotated[float, Field(ge=0, le=MOST)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0, le=1)]
-    loss: str
+    loss: Name
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     class_balance: Literal["none", "weights", "sampling"]
-    clip_norm: Annotated[float, Field(ge=0)]
-    accumulate: Annotated[int, Field(ge=1)]
+    clip_norm: Annotated[float, Field(ge=0, le=MOST)]
+    accumulate: Count
     ema: Annotated[float, Field(ge=0, lt=1)]
     amp: Literal["none", "O1", "O2"]
     monitor: Literal["accuracy", "loss"]
-    patience: Annotated[int, Field(ge=0)]
+    patience: CountOrOff
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     augment: Augment
-    output_dir: str
-    run_name: Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$")]
+    output_dir: FilePath
+    run_name: Annotated[FilePath, Field(pattern=r"^[^./\\][^/\\]*$")]
     overwrite: bool
     resume: bool
-    save_every_minutes: Annotated[float, Field(gt=0)]
-    export_dir: str
-    top_k: Annotated[int, Field(ge=1)]
+    save_every_minutes: Annotated[float, Field(gt=0, le=MOST)]
+    export_dir: FilePath
+    top_k: Count
     reject: Reject
     reject_target: Annotated[float, Field(gt=0, le=1)]
-    explain_layer: str
+    explain_layer: Name
     device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu(:\d+)?)$")]
     engine: Literal["auto", "onednn", "openvino", "plain", "int8", "onnxruntime", "gpu", "tensorrt"]
     threads: Auto
     num_workers: Auto
     cpu_speedups: bool
     cache: Literal["auto", "none", "ram", "disk"]
-    cache_dir: str
+    cache_dir: FilePath
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
@@ -132,6 +163,8 @@ class Settings(Section):
             raise ValueError(f"image_shape: {self.image_shape[0]} channels; images are read as RGB, write [3, H, W]")
         if min(self.std) <= 0:
             raise ValueError("std must be above 0 in every channel")
+        if min(self.std) < LOWEST_FACTOR:
+            raise ValueError(f"std must be at least {LOWEST_FACTOR:g} in every channel")
         return self
 
     @property

@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from inference.batch.parts import Row
-from inference.ranking import NONE_OF_THESE, is_rejected
+from inference.ranking import NONE_OF_THESE, columns_of_classes, is_rejected
 from system import optional
 from system.errors import UserError
 from system.files import replacing
@@ -19,6 +19,8 @@ SUFFIXES = (".csv", ".tsv", ".json", ".parquet")
 GROUP_ROWS = 8192
 # Columns of one image, before its probabilities.
 COLUMNS = ("path", "prediction", "probability", "error")
+# Bytes of a name that are not UTF-8 are written as \\udcff: the files are UTF-8 throughout.
+ESCAPES = "backslashreplace"
 Record = dict[str, Any]
 
 
@@ -77,7 +79,7 @@ def _record(row: Row, class_names: Sequence[str], threshold: float | None) -> Re
 
 
 def _open(path: Path) -> IO[str]:
-    return open(path, "w", encoding="utf-8", newline="", errors="surrogateescape")
+    return open(path, "w", encoding="utf-8", newline="", errors=ESCAPES)
 
 
 def _write_csv(path: Path, records: Iterable[Record], class_names: Sequence[str]) -> None:
@@ -93,7 +95,7 @@ def _write_table(
 ) -> None:
     with _open(path) as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator=line_end)
-        writer.writerow([*COLUMNS, *class_names])
+        writer.writerow([*COLUMNS, *columns_of_classes(class_names, COLUMNS)])
         for record in records:
             is_failure = bool(record["error"])
             values = [record["probability"], *record["probabilities"]]
@@ -131,8 +133,7 @@ def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:
     group: list[Record] = []
     for record in records:
         for key in ("path", "error"):
-            # Parquet holds UTF-8 only; other bytes of a name become escapes.
-            record[key] = record[key].encode("utf-8", "backslashreplace").decode("utf-8")
+            record[key] = record[key].encode("utf-8", ESCAPES).decode("utf-8")
         group.append(record)
         if len(group) == GROUP_ROWS:
             yield group

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from annotation.lists import Sample
-from evaluation import calibration, comparison, label_errors, metrics, mistakes
+from evaluation import calibration, comparison, label_errors, metrics, mistakes, plots
 from evaluation.predictions import Predictions
 from inference.ranking import NONE_OF_THESE
 
@@ -186,3 +186,9 @@ def test_spread_over_runs_is_of_a_sample():
     found = comparison.summary(rows)["accuracy"]
     assert found["mean"] == pytest.approx(0.85)
     assert found["standard_deviation"] == pytest.approx(0.1 / np.sqrt(2))
+
+
+def test_dollars_in_class_names_are_text(tmp_path):
+    """Guards against class names that matplotlib takes for formulas, which fails for most."""
+    plots.confusion([[1, 0], [0, 1]], ["$0_$50", "$50_^$100"], tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").is_file()

@@ -204,3 +204,19 @@ def test_two_launched_processes_share_the_images(drawn, trained, tmp_path):
     assert [row["path"] for row in tables[0]] == [row["path"] for row in tables[1]]
     assert [row["prediction"] for row in tables[0]] == [row["prediction"] for row in tables[1]]
     assert len(tables[0]) == 12 and not list(tmp_path.glob("*.parts"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json"])
+def test_names_of_columns_and_bytes_of_names(tmp_path, suffix):
+    """Guards against two columns of one name, and against files that are not UTF-8 for a name that is not."""
+    file = tmp_path / f"out{suffix}"
+    names = ["error", "error_", "ok"]
+    writers.write(file, [Row(0, "a\udcff.jpg", "", (0.5, 0.25, 0.25))], names, None)
+    text = file.read_bytes().decode("utf-8")
+    assert "a\\udcff.jpg" in text
+    if suffix == ".json":
+        assert json.loads(text)[0]["path"] == "a\udcff.jpg"
+        assert list(json.loads(text)[0]["probabilities"]) == names
+    else:
+        header = next(csv.reader(text.splitlines(), delimiter="," if suffix == ".csv" else "\t"))
+        assert header == [*writers.COLUMNS, "error__", "error_", "ok"]
