@@ -186,6 +186,7 @@ def parse_yaml(text: str) -> Any:
     """Reads a YAML text of plain values: scalars, lists and mappings.
 
     Raises:
+        DuplicateKeyError: A mapping has a key twice; YAML's own loaders keep the last one without a word.
         yaml.YAMLError: It is not YAML, a tag does not fit its value, a date does not exist, or it is nested more than
             MAX_NESTING deep.
     """
@@ -194,6 +195,10 @@ def parse_yaml(text: str) -> Any:
         return loader.get_single_data()
     finally:
         loader.dispose()
+
+
+class DuplicateKeyError(yaml.constructor.ConstructorError):
+    """A mapping has a key twice."""
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -222,17 +227,29 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, "an integer of this length", node.start_mark)
         return value
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise DuplicateKeyError(None, None, f"{key.value} is set twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
 
 def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a YAML file of settings.
 
     Raises:
-        UserError: The file is missing, is not YAML, or is not a mapping.
+        UserError: The file is missing, is not YAML, has a key twice, or is not a mapping.
     """
     try:
         content = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name an existing YAML file with --config") from None
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}: line {line}: {error.problem}; write each setting once, as `key: value`") from None
     except (yaml.YAMLError, ValueError) as error:
         mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
         where = f" in line {mark.line + 1}" if mark else ""

@@ -2,9 +2,20 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 def _auto_or_integer(value: Any) -> Any:
@@ -40,11 +51,25 @@ CountOrOff = Annotated[int, Field(ge=0, le=MOST)]
 LOWEST_FACTOR, HIGHEST_FACTOR = 1e-4, 1e4
 # Alphas of the beta distribution below it are off, or give NaN.
 LOWEST_ALPHA = 1e-3
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, (list, tuple)) and any(isinstance(one, bool) for one in value)):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+def _is_numeric(annotation: Any) -> bool:
+    return annotation in (int, float) or any(_is_numeric(part) for part in get_args(annotation))
+
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 # The kind is decided first, so that an error speaks of one of the two only.
 ProbabilityOrRange = Annotated[
-    Annotated[Probability, Tag("probability")] | Annotated[Range, Tag("range")], Discriminator(_kind)
+    Annotated[Probability, Tag("probability")] | Annotated[Range, Tag("range")],
+    Discriminator(_kind),
+    BeforeValidator(_no_boolean),
 ]
 Auto = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=1024)], BeforeValidator(_auto_or_integer)]
 Channel = Annotated[float, Field(ge=-1e4, le=1e4)]
@@ -59,6 +84,12 @@ class Section(BaseModel):
     """A group of settings: unknown keys are errors, values are read-only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields.get(info.field_name or "")
+        return _no_boolean(value) if field and _is_numeric(field.annotation) else value
 
 
 class Augment(Section):

@@ -128,6 +128,28 @@ def test_a_file_without_settings_is_refused(content, tmp_path):
     assert str(file) in refusal(file=file)
 
 
+@pytest.mark.parametrize("content", ["epochs: 3\nepochs: 4", "augment:\n  rotation: 1\n  rotation: 2"])
+def test_a_key_given_twice_is_refused(content, tmp_path):
+    """Guards against YAML's silent choice of the last of two values."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    assert "is set twice" in refusal(file=file)
+
+
+NUMERIC = sorted(
+    key
+    for key in config.known_keys()
+    if type(config.look_up(load().model_dump(), key)) in (int, float, tuple) or key in ("threads", "num_workers")
+)
+
+
+@pytest.mark.parametrize("key", NUMERIC)
+@pytest.mark.parametrize("value", ["true", "false", "[true, 2]", "[0.5, true]"])
+def test_booleans_are_no_numbers(key, value):
+    """Guards against true, which Python counts as 1, in any numeric setting."""
+    assert f"{key}=" in refusal(f"{key}={value}")
+
+
 def test_a_missing_or_undecodable_file_is_named(tmp_path):
     """Guards against a bare FileNotFoundError or UnicodeDecodeError for a mistyped --config."""
     assert "none.yaml" in refusal(file=tmp_path / "none.yaml")
