@@ -25,6 +25,8 @@ DEFAULTS = Path(__file__).with_name("config.yaml")
 FORMAT = 2
 # The settings that each format added, with the values that reproduce runs of earlier formats.
 ADDED: dict[int, dict[str, Any]] = {2: {"loss": "cross_entropy"}}
+# Augmentations beyond those of system/settings.py that runs of every format have a value for.
+ALWAYS_SAVED = frozenset("shift brightness contrast saturation invert random_erasing".split())
 # Old names, still read from files, from runs and on the command line.
 RENAMED = {
     "body_rate": "backbone_lr_scale",
@@ -163,10 +165,23 @@ def _read_base(base: Path) -> dict[str, Any]:
         # Paths and the machine's settings may be today's; settings that define the run may not.
         today = _read_base(DEFAULTS)
         values = {key: today[key] for key in CHANGEABLE} | _added_since(version) | values
+    if base != DEFAULTS:
+        values = _neutral_augmentations() | values
     if missing := [f"{key} is missing" for key in sorted(known_keys()) if key not in values]:
         remedy = "put it back; every setting has one line" if base == DEFAULTS else "the file is damaged; restore it"
         raise problems(str(base), missing, remedy)
     return values
+
+
+def _neutral_augmentations() -> dict[str, Any]:
+    """What a run did that is older than an augmentation which only config.yaml knows: it went without."""
+    group = read_yaml(DEFAULTS).get("augment")
+    added = {str(name).lower(): value for name, value in group.items()} if isinstance(group, dict) else {}
+    return {
+        f"augment.{name}": [1.0, 1.0] if isinstance(value, list) else 0.0
+        for name, value in added.items()
+        if name not in Augment.model_fields and name not in ALWAYS_SAVED
+    }
 
 
 def _added_since(version: int) -> dict[str, Any]:

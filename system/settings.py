@@ -49,6 +49,8 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrOff = Annotated[int, Field(ge=0, le=MOST)]
 # Smaller and larger factors leave nothing of an image.
 LOWEST_FACTOR, HIGHEST_FACTOR = 1e-4, 1e4
+# Of pixels 0..1: below it their float32 values overflow in the first layers.
+LOWEST_STD = 1e-7
 # Alphas of the beta distribution below it are off, or give NaN.
 LOWEST_ALPHA = 1e-3
 
@@ -194,8 +196,8 @@ class Settings(Section):
             raise ValueError(f"image_shape: {self.image_shape[0]} channels; images are read as RGB, write [3, H, W]")
         if min(self.std) <= 0:
             raise ValueError("std must be above 0 in every channel")
-        if min(self.std) < LOWEST_FACTOR:
-            raise ValueError(f"std must be at least {LOWEST_FACTOR:g} in every channel")
+        if min(self.std) < LOWEST_STD:
+            raise ValueError(f"std must be at least {LOWEST_STD:g} in every channel")
         return self
 
     @property

@@ -236,6 +236,19 @@ def test_an_old_run_takes_todays_machine_but_nothing_else(tmp_path):
             load(base=as_run(tmp_path, "format", key))
 
 
+def test_a_run_older_than_an_augmentation_went_without_it(tmp_path, monkeypatch):
+    """Guards against an augmentation of one's own that makes every earlier run unreadable, or that they get."""
+    run = as_run(tmp_path, format=config.FORMAT)
+    lines = config.DEFAULTS.read_text("utf-8").replace(
+        "  hue:", "  blur: 0.3  # p\n  zoom: [0.5, 2.0]  # factors\n  hue:"
+    )
+    (tmp_path / "config.yaml").write_text(lines, encoding="utf-8")
+    monkeypatch.setattr(config, "DEFAULTS", tmp_path / "config.yaml")
+    augment = load(base=run).augment.model_dump()
+    assert (augment["blur"], augment["zoom"]) == (0, (1, 1))
+    assert load(base=tmp_path / "config.yaml").augment.model_dump()["blur"] == 0.3
+
+
 @pytest.mark.parametrize("number", [0, 99, "new", None, True, 1.0])
 def test_an_unknown_format_is_refused(tmp_path, number):
     """Guards against a run of a later release that is read with settings missing."""

@@ -72,9 +72,9 @@ def test_threads_that_share_an_export_get_their_own_predictions(exported):
     shape = ExportedModel(exported).image_shape
     images = np.random.default_rng(0).integers(0, 256, (24, *shape), np.uint8)
     for engine in engines.available(exported, "cpu"):
-        model = ExportedModel(exported, engine=engine)
-        expected = [model.predict(image[None]) for image in images]
+        predict = ExportedModel(exported, engine=engine).predict
+        expected = [predict(image[None]) for image in images]
         with ThreadPoolExecutor(4) as threads:
             for _ in range(8):
-                found = list(threads.map(lambda image: model.predict(image[None]), images))
+                found = list(threads.map(predict, images[:, None]))
                 assert all((one == other).all() for one, other in zip(found, expected, strict=True)), engine

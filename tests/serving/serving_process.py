@@ -38,8 +38,12 @@ class ServeProcess:
     def wait_for(self, words: str, seconds: float = 120) -> str:
         """Waits until the server logs a line with these words; returns the line."""
         end = time.monotonic() + seconds
-        while words not in (line := self._unread.get(timeout=max(0.1, end - time.monotonic()))):
-            pass
+        line = ""
+        while words not in line:
+            try:
+                line = self._unread.get(timeout=max(0.1, end - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no line with {words!r} within {seconds:g} s: {self.lines}") from None
         return line
 
     def children(self) -> list[int]:
