@@ -49,6 +49,8 @@ def test_no_request_is_lost_over_a_crash_a_reload_and_the_end(exported, drawn, t
     (worker,) = server.children()
     os.kill(worker, signal.SIGKILL)
     server.wait_for("starting another")
+    while server.http.get("/readyz").status_code != 200:
+        time.sleep(0.1)
     # The same model with another digest; a torn description in between must not be loaded.
     good = (folder / "inference.yml").read_bytes()
     (folder / "inference.yml").write_bytes(good[: len(good) // 2])
