@@ -9,10 +9,11 @@ import shlex
 
 import config
 from annotation import rerun
+from annotation.layout import Layout, find_layout, refuse_loose_images
 from annotation.splits import Summary
 from annotation.store import open_store
 from annotation.summary import print_summary
-from annotation.walk import Layout, Walk, find_layout, refuse_loose_images, walk
+from annotation.walk import Walk, walk
 from system import cli
 from system.machine import cores
 from system.settings import Settings

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from annotation import copies, outputs, page, splits
+from annotation.layout import Layout
 from annotation.names import REPORT
 from annotation.progress import bar
 from annotation.splits import Summary
 from annotation.store import Store
 from annotation.verdicts import Verdict
-from annotation.walk import Layout, Walk
+from annotation.walk import Walk
 from annotation.worker_pool import Pool
 from system.files import publishing
 from system.settings import Settings
@@ -52,7 +53,9 @@ def decide(store: Store, pool: Pool, layout: Layout, settings: Settings, seen: W
     splits.decide_splits(store, fractions, settings.seed)
     if settings.on_leak == "drop_from_train":
         splits.drop_leaks(store)
-    return splits.summarise(store, fractions, dict(seen.skipped))
+    summary = splits.summarise(store, fractions, dict(seen.skipped))
+    summary.folders = layout.left_out | seen.left_out
+    return summary
 
 
 def publish(store: Store, pool: Pool, layout: Layout, settings: Settings, summary: Summary, list_format: str) -> None:
