@@ -45,7 +45,11 @@ def main() -> None:
     summary, layout, decoded = annotate(settings, arguments.fresh, arguments.format)
     print_summary(summary, layout, settings, decoded)
     if arguments.format == "tsv":
-        print(f"next: {next_command(arguments.config, overrides)}")
+        empty = [split for split in ("train", "valid") if not summary.total(split)]
+        if empty:
+            print(f"train.py cannot run yet: no image in {' and '.join(empty)}; put images into a folder of that name")
+        else:
+            print(f"next: {next_command(arguments.config, overrides)}")
 
 
 def annotate(settings: Settings, fresh: bool = False, list_format: str = "tsv") -> tuple[Summary, Layout, int]:
@@ -81,7 +85,7 @@ def annotate(settings: Settings, fresh: bool = False, list_format: str = "tsv") 
         with Pool(workers, layout.data_dir, settings.max_pixels) as pool:
             decoded = scan.verify_files(store, pool)
             summary = scan.decide(store, pool, layout, settings, seen)
-            scan.publish(store, pool, layout, settings, summary, list_format)
+            scan.publish(store, pool, layout, settings, seen, summary, list_format)
         rerun.remember(store, layout, settings, list_format, seen, summary)
         return summary, layout, decoded
 

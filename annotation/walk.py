@@ -1,5 +1,6 @@
 """The walk through the class folders: every file in them."""
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -12,6 +13,8 @@ from annotation.folders import HIDDEN, WHOLE, holds_images, is_skipped
 from annotation.layout import Layout
 from annotation.lists import name_fault
 from system.errors import problems
+
+MAX_VANISHED = 0.01  # fraction of the files that may be deleted during a run
 
 
 @dataclass
@@ -40,10 +43,14 @@ class Walk:
     Attributes:
         skipped: Kind -> files and folders that are ignored.
         left_out: Folder that holds images but is ignored, relative to the data folder -> why.
+        usable: Files that could be opened when they were seen.
+        folders: Folder that was read, relative to the data folder -> its time of change.
     """
 
     skipped: Counter = field(default_factory=Counter)
     left_out: dict[str, str] = field(default_factory=dict)
+    usable: int = 0
+    folders: dict[str, int] = field(default_factory=dict)
     files: int = 0
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha1)
 
@@ -71,6 +78,38 @@ def walk(layout: Layout, seen: Walk) -> Iterator[Found]:
         raise problems(str(layout.data_dir), empty, "put images there or remove the class from every split")
 
 
+def refuse_vanished(layout: Layout, seen: Walk) -> None:
+    """Raises an error if the data folder, a class folder or many files have gone since the walk.
+
+    Files are counted again only where a folder has changed.
+
+    Raises:
+        UserError: They have.
+    """
+    expected = [os.path.join(folder, name) for folder in layout.folders.values() for name in layout.class_names]
+    gone = sorted(path for path in {*expected, *seen.folders} if not (layout.data_dir / path).is_dir())
+    wrong = [f"{(layout.data_dir / path).as_posix()} has gone" for path in gone]
+    if not wrong and any(os.stat(layout.data_dir / path).st_mtime_ns != at for path, at in seen.folders.items()):
+        again = Walk()
+        for path in sorted(seen.folders):
+            _count_again(layout.data_dir, path, again)
+        lost = seen.usable - again.usable
+        if lost > max(1, MAX_VANISHED * seen.usable):
+            wrong = [f"{lost:,} of {seen.usable:,} files have gone"]
+    if wrong:
+        remedy = "nothing was written; see that the disk or the share is there, and run annotate.py again"
+        raise problems(str(layout.data_dir), wrong, remedy)
+
+
+def _count_again(data_dir: Path, folder: str, again: Walk) -> None:
+    """Counts the files of one folder, without those below it."""
+    # A folder that cannot be read any more has lost its files.
+    with contextlib.suppress(OSError), os.scandir(data_dir / folder) as entries:
+        for entry in entries:
+            if not is_skipped(entry.name) and not entry.is_dir():
+                again.usable += not _found(_bytes(folder) + b"/", entry, "", "", name_fault(folder)).reason
+
+
 def _walk_folder(
     data_dir: Path, folder: str, split: str, class_name: str, seen: Walk, visited: set[tuple[int, int]]
 ) -> Iterator[Found]:
@@ -82,6 +121,7 @@ def _walk_folder(
             seen.skipped["linked folders seen already"] += 1
             return
         visited.add((status.st_dev, status.st_ino))
+        seen.folders[folder] = status.st_mtime_ns
         with os.scandir(data_dir / folder) as entries:
             for entry in entries:
                 if is_skipped(entry.name):
@@ -130,5 +170,6 @@ def _found(prefix: bytes, entry: os.DirEntry, split: str, class_name: str, folde
 
 def _count(seen: Walk, found: Found) -> Found:
     seen.files += 1
+    seen.usable += not found.reason
     seen.digest.update(b"%s\0%d\0%d\0" % (found.path, found.size, found.mtime_ns))
     return found

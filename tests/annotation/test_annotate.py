@@ -439,3 +439,35 @@ def test_the_report_is_one_file_with_chinese_names_and_escapes(tmp_path):
     assert "老虎" in page and "&lt;b&gt;&amp;.jpg" in page and "<b>&.jpg" not in page
     assert page.count("data:image/jpeg;base64,") == summary.total("train") == 2
     assert "http://" not in page and "https://" not in page and 'src="data:' in page
+
+
+@pytest.mark.parametrize("what", ["data", "class", "files", "remembered files"])
+def test_nothing_is_published_once_the_images_have_gone(tmp_path, monkeypatch, what):
+    """Guards against good lists replaced by short ones when a share goes away during the run."""
+    data, lists = folder(tmp_path / "data", {"ox": 20, "dog": 20}), tmp_path / "lists"
+    annotate.annotate(settings(data, lists_dir=lists))
+    before = {path.name: path.read_bytes() for path in lists.glob("[!.]*")}
+    image(700).save(data / "ox/new.jpg")
+    verify_files = scan.verify_files
+
+    def vanish(*arguments):
+        if what == "remembered files":
+            done = verify_files(*arguments)
+        if what in ("data", "class"):
+            shutil.rmtree(data / "ox" if what == "class" else data)
+        else:
+            [path.unlink() for path in sorted((data / "ox").iterdir())[:5]]
+        return done if what == "remembered files" else verify_files(*arguments)
+
+    monkeypatch.setattr(scan, "verify_files", vanish)
+    with pytest.raises(UserError, match=r"(gone|no process can start there).*; .*nothing was written"):
+        annotate.annotate(settings(data, lists_dir=lists, duplicates="none"), fresh=what == "files")
+    assert {path.name: path.read_bytes() for path in lists.glob("[!.]*")} == before
+
+
+@pytest.mark.parametrize("counts, works", [({"ox": 2, "dog": 2}, False), ({"ox": 6, "dog": 6}, True)])
+def test_the_next_command_is_only_said_when_it_would_work(tmp_path, counts, works):
+    """Guards against advice to train on an empty list."""
+    done = command(f"data_dir={folder(tmp_path / 'data', counts)}", "duplicates=none")
+    assert done.returncode == 0 and ("next: python train.py" in done.stdout) == works
+    assert works or "no image in valid" in done.stdout.splitlines()[-1]
