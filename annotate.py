@@ -11,7 +11,7 @@ import config
 from annotation import rerun
 from annotation.layout import Layout, find_layout, refuse_loose_images
 from annotation.splits import Summary
-from annotation.store import open_store
+from annotation.store import DamagedStore, open_store
 from annotation.summary import print_summary
 from annotation.walk import Walk, walk
 from system import cli
@@ -66,6 +66,14 @@ def annotate(settings: Settings, fresh: bool = False, list_format: str = "tsv") 
         UserError: The folders do not fit together, a leak is not allowed, or a file cannot be written.
     """
     layout = find_layout(settings)
+    try:
+        return _annotate(settings, layout, fresh, list_format)
+    except DamagedStore:
+        # It has nothing that cannot be computed again.
+        return _annotate(settings, layout, True, list_format)
+
+
+def _annotate(settings: Settings, layout: Layout, fresh: bool, list_format: str) -> tuple[Summary, Layout, int]:
     with open_store(settings.lists, layout.data_dir, fresh) as store:
         summary = rerun.unchanged(store, layout, settings, list_format)
         if summary:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from PIL import Image
@@ -471,3 +471,40 @@ def test_the_next_command_is_only_said_when_it_would_work(tmp_path, counts, work
     done = command(f"data_dir={folder(tmp_path / 'data', counts)}", "duplicates=none")
     assert done.returncode == 0 and ("next: python train.py" in done.stdout) == works
     assert works or "no image in valid" in done.stdout.splitlines()[-1]
+
+
+@examples(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(where=st.floats(0, 1), length=st.integers(1, 60_000), value=st.sampled_from([0, 255]), fresh=st.booleans())
+@example(where=0.1, length=10**6, value=0, fresh=False)
+@example(where=0.1, length=10**6, value=0, fresh=True)
+@example(where=0.0, length=1000, value=255, fresh=True)
+def test_a_store_damaged_anywhere_is_begun_again(tmp_path_factory, where, length, value, fresh):
+    """Guards against a traceback that --fresh does not help against."""
+    data = folder(tmp_path_factory.mktemp("damaged") / "data", {"ox": 4, "dog": 4})
+    annotate.annotate(settings(data, scan_workers=1))
+    expected = listed(data)
+    content = bytearray((data / ".annotate.db").read_bytes())
+    start = int(where * (len(content) - 1))
+    end = min(start + length, len(content))
+    content[start:end] = bytes([value]) * (end - start)
+    (data / ".annotate.db").write_bytes(content)
+    (data / "train.txt").write_text("")
+    summary, _, decoded = annotate.annotate(settings(data, scan_workers=1), fresh=fresh)
+    assert summary.files == 8 and listed(data) == expected
+    assert decoded == 8 or not fresh
+
+
+@pytest.mark.parametrize("text", ["database or disk is full", "disk I/O error", "attempt to write a readonly database"])
+def test_a_disk_that_fails_is_one_line(data, monkeypatch, text):
+    """Guards against a traceback where there is no room for the store, and against removing a good one."""
+    annotate.annotate(settings(data))
+    before = (data / "train.txt").read_bytes()
+
+    def fail(*_):
+        raise sqlite3.OperationalError(text)
+
+    monkeypatch.setattr(scan, "verify_files", fail)
+    (data / "labels.txt").unlink()
+    with pytest.raises(UserError, match=rf"cannot be written to \({text}\); make room"):
+        annotate.annotate(settings(data))
+    assert (data / "train.txt").read_bytes() == before and (data / ".annotate.db").stat().st_size
