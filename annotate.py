@@ -9,10 +9,11 @@ import shlex
 
 import config
 from annotation import rerun
+from annotation.layout import Layout, find_layout, refuse_loose_images
 from annotation.splits import Summary
-from annotation.store import open_store
+from annotation.store import DamagedStore, open_store
 from annotation.summary import print_summary
-from annotation.walk import Layout, Walk, find_layout, refuse_loose_images, walk
+from annotation.walk import Walk, walk
 from system import cli
 from system.machine import cores
 from system.settings import Settings
@@ -44,7 +45,11 @@ def main() -> None:
     summary, layout, decoded = annotate(settings, arguments.fresh, arguments.format)
     print_summary(summary, layout, settings, decoded)
     if arguments.format == "tsv":
-        print(f"next: {next_command(arguments.config, overrides)}")
+        empty = [split for split in ("train", "valid") if not summary.total(split)]
+        if empty:
+            print(f"train.py cannot run yet: no image in {' and '.join(empty)}; put images into a folder of that name")
+        else:
+            print(f"next: {next_command(arguments.config, overrides)}")
 
 
 def annotate(settings: Settings, fresh: bool = False, list_format: str = "tsv") -> tuple[Summary, Layout, int]:
@@ -61,6 +66,14 @@ def annotate(settings: Settings, fresh: bool = False, list_format: str = "tsv") 
         UserError: The folders do not fit together, a leak is not allowed, or a file cannot be written.
     """
     layout = find_layout(settings)
+    try:
+        return _annotate(settings, layout, fresh, list_format)
+    except DamagedStore:
+        # It has nothing that cannot be computed again.
+        return _annotate(settings, layout, True, list_format)
+
+
+def _annotate(settings: Settings, layout: Layout, fresh: bool, list_format: str) -> tuple[Summary, Layout, int]:
     with open_store(settings.lists, layout.data_dir, fresh) as store:
         summary = rerun.unchanged(store, layout, settings, list_format)
         if summary:
@@ -80,7 +93,7 @@ def annotate(settings: Settings, fresh: bool = False, list_format: str = "tsv") 
         with Pool(workers, layout.data_dir, settings.max_pixels) as pool:
             decoded = scan.verify_files(store, pool)
             summary = scan.decide(store, pool, layout, settings, seen)
-            scan.publish(store, pool, layout, settings, summary, list_format)
+            scan.publish(store, pool, layout, settings, seen, summary, list_format)
         rerun.remember(store, layout, settings, list_format, seen, summary)
         return summary, layout, decoded
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from annotation.layout import Layout
 from annotation.lists import LABELS, SPLITS
 from annotation.names import DUPLICATES, PADDLEX_LABELS, PADDLEX_LISTS, REJECTS, REMARKS
 from annotation.splits import Summary
 from annotation.store import Store
 from annotation.verdicts import NON_RGB
-from annotation.walk import Layout
 from imaging.images import too_large
 from system.errors import UserError, problems
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import jinja2
 
 from annotation import outputs
+from annotation.layout import Layout
 from annotation.lists import SPLITS
 from annotation.splits import Summary, random_key
 from annotation.store import Store
 from annotation.summary import advice
-from annotation.walk import Layout
 from annotation.worker_pool import Pool
 from system.settings import Settings
 

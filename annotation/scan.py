@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from annotation import copies, outputs, page, splits
+from annotation.layout import Layout
 from annotation.names import REPORT
 from annotation.progress import bar
 from annotation.splits import Summary
 from annotation.store import Store
 from annotation.verdicts import Verdict
-from annotation.walk import Layout, Walk
+from annotation.walk import Walk, refuse_vanished
 from annotation.worker_pool import Pool
 from system.files import publishing
 from system.settings import Settings
@@ -52,14 +53,19 @@ def decide(store: Store, pool: Pool, layout: Layout, settings: Settings, seen: W
     splits.decide_splits(store, fractions, settings.seed)
     if settings.on_leak == "drop_from_train":
         splits.drop_leaks(store)
-    return splits.summarise(store, fractions, dict(seen.skipped))
+    summary = splits.summarise(store, fractions, dict(seen.skipped))
+    summary.folders = layout.left_out | seen.left_out
+    return summary
 
 
-def publish(store: Store, pool: Pool, layout: Layout, settings: Settings, summary: Summary, list_format: str) -> None:
+def publish(
+    store: Store, pool: Pool, layout: Layout, settings: Settings, seen: Walk, summary: Summary, list_format: str
+) -> None:
     """Writes all files of the run together; with on_leak=error and a leak, the reports but not the lists.
 
     Raises:
-        UserError: A folder cannot be written to, a leak is not allowed, or a name does not fit the format.
+        UserError: The images have gone, a folder cannot be written to, a leak is not allowed, or a name does not fit
+            the format.
     """
     refused = settings.on_leak == "error" and summary.leaks
     with publishing(settings.lists, "set lists_dir to a folder of yours") as open_new:
@@ -70,5 +76,7 @@ def publish(store: Store, pool: Pool, layout: Layout, settings: Settings, summar
         outputs.write_left_out(open_new, store, layout)
         outputs.write_copies(open_new, store, layout)
         open_new(REPORT).write(page.render(store, pool, layout, settings, summary))
+        # Last, so that hardly anything can happen between it and the renaming.
+        refuse_vanished(layout, seen)
     if refused:
         raise outputs.leak_error(summary, settings.lists)

@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from annotation.folders import WHOLE
+from annotation.layout import Layout
 from annotation.lists import SPLITS
 from annotation.store import Store
-from annotation.walk import WHOLE, Layout
 from system.settings import Settings
 
 MIN_TO_SPLIT = 3  # a class with fewer images stays in train
@@ -99,6 +100,7 @@ class Summary:
         skipped: Kind -> files and folders that were ignored.
         files: All files of the class folders.
         made: Splits without a folder -> fraction of the training images.
+        folders: Folder that holds images but is not used, relative to the data folder -> why.
     """
 
     kept: dict[str, dict[str, int]]
@@ -111,6 +113,7 @@ class Summary:
     skipped: dict[str, int]
     files: int
     made: dict[str, float] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
 
     def total(self, split: str) -> int:
         """Counts the images of a list."""

@@ -3,6 +3,7 @@
 It keeps verdicts between runs, by path, size and time of change. During a run, decisions about files are made in SQL.
 """
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -67,6 +68,8 @@ CREATE TABLE IF NOT EXISTS image(
 -- Overlay differences of near-copy candidates, by the digests of both files; written by copies.py.
 CREATE TABLE IF NOT EXISTS compared(first BLOB, second BLOB, difference REAL, PRIMARY KEY(first, second)) WITHOUT ROWID;
 """
+# What SQLite says of a disk or a folder, not of the file.
+OF_THE_DISK = ("disk is full", "disk I/O error", "unable to open", "readonly")
 # Reasons that lie outside the file (permissions, links, disk, memory) and may be gone in the next run.
 TRANSIENT = "('no_permission', 'unreadable', 'missing', 'too_much_memory')"
 VERDICT_COLUMNS = "reason detail format mode width height non_rgb remarks digest phash contrast miniature".split()
@@ -86,7 +89,10 @@ class Store:
     def fact(self, name: str) -> Any:
         """Returns a value that this or an earlier run has set; None if there is none."""
         row = self.sql("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row else None
+        try:
+            return json.loads(row[0]) if row else None
+        except (ValueError, TypeError):
+            raise DamagedStore(f"{name} is not JSON") from None
 
     def set_fact(self, name: str, value: Any) -> None:
         """Sets a value, of JSON types."""
@@ -168,46 +174,68 @@ class Store:
         self.connection.create_function(name, 1, function, deterministic=True)
 
 
+class DamagedStore(Exception):  # noqa: N818 - an event: the store has to be begun again
+    """The file is no store, or a part of it is damaged."""
+
+
 @contextmanager
 def open_store(folder: Path, data_dir: Path, fresh: bool) -> Iterator[Store]:
     """Opens the store of a lists folder; one process at a time can.
 
     Args:
-        fresh: Removes the verdicts of earlier runs.
+        fresh: Removes the file of earlier runs, whatever it contains.
 
     Raises:
-        UserError: Another process has it open, or the folder cannot be written to.
+        UserError: Another process has it open, the disk is full, or the folder cannot be written to.
+        DamagedStore: It is damaged; opened with `fresh` it is begun again.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        connection = _lock(folder / NAME)
     except OSError as error:
         raise UserError(f"{folder}: cannot be created ({error.strerror}); set lists_dir to a folder of yours") from None
-    store = Store(connection)
-    # A store inside the data folder may be moved with it; elsewhere it belongs to that data folder's path.
-    inside = os.path.realpath(folder) == os.path.realpath(data_dir)
-    about = [FORMAT, PIL.__version__, "." if inside else os.path.realpath(data_dir)]
-    try:
+    with (
+        _errors_said(folder),
+        contextlib.closing(_begin(folder / NAME) if fresh else _connect(folder / NAME)) as opened,
+    ):
+        store = Store(opened)
+        # A store inside the data folder may be moved with it; elsewhere it belongs to that data folder's path.
+        inside = os.path.realpath(folder) == os.path.realpath(data_dir)
+        about = [FORMAT, PIL.__version__, "." if inside else os.path.realpath(data_dir)]
         if fresh or store.fact("about") != about:
             store.clear()
             store.set_fact("about", about)
             store.commit()
         yield store
-    finally:
-        connection.close()
 
 
-def _lock(file: Path) -> sqlite3.Connection:
+@contextmanager
+def _errors_said(folder: Path) -> Iterator[None]:
     try:
-        return _connect(file)
-    except sqlite3.OperationalError as error:
+        yield
+    except sqlite3.Error as error:
+        # SQLite's texts are constant; its error codes are only known from Python 3.11 on.
+        text = str(error)
+        if "locked" in text:
+            raise UserError(f"{folder}: another annotate.py is running here; wait until it has ended") from None
+        if any(fault in text for fault in OF_THE_DISK):
+            remedy = "make room on the disk, or set lists_dir to a folder of yours"
+            raise UserError(f"{folder}: cannot be written to ({text}); {remedy}") from None
+        raise DamagedStore(text) from error
+
+
+def _begin(file: Path) -> sqlite3.Connection:
+    """Removes the store and opens a new one, unless another process has it open."""
+    try:
+        _connect(file).close()
+    except sqlite3.Error as error:
         if "locked" in str(error):
-            raise UserError(f"{file.parent}: another annotate.py is running here; wait until it has ended") from None
-        raise UserError(f"{file.parent}: cannot be written to ({error}); set lists_dir to a folder of yours") from None
-    except sqlite3.DatabaseError:
-        # Damaged, for example by a power cut; it has nothing that cannot be computed again.
-        file.unlink()
-        return _connect(file)
+            raise
+    try:
+        for part in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))):
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be removed ({error.strerror}); remove it") from None
+    return _connect(file)
 
 
 def _connect(file: Path) -> sqlite3.Connection:

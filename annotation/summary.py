@@ -2,13 +2,14 @@
 
 import unicodedata
 
+from annotation.layout import Layout
 from annotation.lists import SPLITS
 from annotation.names import DUPLICATES, REJECTS, REMARKS
-from annotation.splits import Summary
-from annotation.walk import Layout
+from annotation.splits import MIN_TO_SPLIT, Summary
 from system.settings import Settings
 
 CLASSES_SHOWN = 40
+FOLDERS_SHOWN = 10
 IMBALANCE = 5  # times as many images in the largest class as in the smallest
 
 
@@ -24,8 +25,23 @@ def print_summary(summary: Summary, layout: Layout, settings: Settings, decoded:
         print(f"remarks on kept images: {_counts(summary.remarks)} (see {settings.lists / REMARKS})")
     if summary.skipped:
         print(f"skipped: {_counts(summary.skipped)}")
-    for line in advice(summary, layout, settings):
+    for line in _about_folders(summary):
+        print(line)
+    for line in [*layout.notes, *advice(summary, layout, settings)]:
         print(f"- {line}")
+
+
+def _about_folders(summary: Summary) -> list[str]:
+    found = sorted(summary.folders.items())
+    lines = [f"left out: the images in {shown(path)}: {reason}" for path, reason in found[:FOLDERS_SHOWN]]
+    if len(found) > FOLDERS_SHOWN:
+        lines.append(f"left out: the images in {len(found) - FOLDERS_SHOWN:,} more folders")
+    return lines
+
+
+def shown(path: str) -> str:
+    """Writes a path for one line of a terminal; bytes that are not UTF-8 as escapes."""
+    return path if path.isprintable() else ascii(path)
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -75,6 +91,7 @@ def advice(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
     if empty:
         shown = ", ".join(empty[:10]) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
         lines.append(f"no training image is kept of {shown}: the network cannot learn it")
+    lines += [line for split in summary.made if (line := _about_a_class_without(split, summary, layout))]
     counts = {name: summary.kept["train"].get(name, 0) for name in layout.class_names if name not in empty}
     if counts and max(counts.values()) >= IMBALANCE * min(counts.values()):
         largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
@@ -83,6 +100,18 @@ def advice(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
             "accuracy alone favours a network that predicts the large classes"
         )
     return lines
+
+
+def _about_a_class_without(split: str, summary: Summary, layout: Layout) -> str:
+    train, made = summary.kept["train"], summary.kept[split]
+    without = [name for name in layout.class_names if train.get(name) and not made.get(name)]
+    if not without:
+        return ""
+    names = ", ".join(without[:10]) + (f" and {len(without) - 10} more" if len(without) > 10 else "")
+    return (
+        f"no {split} image of {names}: a class of fewer than {MIN_TO_SPLIT} images is not divided, nor are copies of "
+        f"each other, such as the frames of one clip; put other images of it into a folder {split}/"
+    )
 
 
 def _about_copies(summary: Summary, settings: Settings) -> list[str]:

@@ -1,40 +1,20 @@
-"""The data folder: which folders are splits and classes, and all files in them."""
+"""The walk through the class folders: every file in them."""
 
+import contextlib
 import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from annotation.lists import LABELS, SPLITS, name_fault, read_labels
-from annotation.names import written_files
-from system.errors import UserError, problems
-from system.settings import Settings
+from annotation.folders import HIDDEN, WHOLE, holds_images, is_skipped
+from annotation.layout import Layout
+from annotation.lists import name_fault
+from system.errors import problems
 
-FOLDER_NAMES = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
-WHOLE = "all"  # the split of a data folder that has class folders only
-SKIPPED = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "icon\r"})
-
-
-@dataclass
-class Layout:
-    """Structure of the data folder.
-
-    Attributes:
-        data_dir: The data folder, as in the settings.
-        folders: Split -> its folder, relative to data_dir; WHOLE -> "" where there are only class folders.
-        class_names: The label map.
-        labels_kept: True if labels.txt existed and set the order of the classes.
-        loose_files: Files beside the class folders, relative to data_dir; without those that annotate writes.
-    """
-
-    data_dir: Path
-    folders: dict[str, str]
-    class_names: list[str]
-    labels_kept: bool
-    loose_files: list[str]
+MAX_VANISHED = 0.01  # fraction of the files that may be deleted during a run
 
 
 @dataclass
@@ -58,112 +38,21 @@ class Found:
 
 @dataclass
 class Walk:
-    """Counts of a walk, and a digest that changes with any file's path, size or time of change."""
+    """Counts of a walk, and a digest that changes with any file's path, size or time of change.
+
+    Attributes:
+        skipped: Kind -> files and folders that are ignored.
+        left_out: Folder that holds images but is ignored, relative to the data folder -> why.
+        usable: Files that could be opened when they were seen.
+        folders: Folder that was read, relative to the data folder -> its time of change.
+    """
 
     skipped: Counter = field(default_factory=Counter)
+    left_out: dict[str, str] = field(default_factory=dict)
+    usable: int = 0
+    folders: dict[str, int] = field(default_factory=dict)
     files: int = 0
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha1)
-
-
-def is_skipped(name: str) -> bool:
-    """Returns True for hidden files and for those that operating systems create."""
-    return name.startswith(".") or name.lower() in SKIPPED
-
-
-def find_layout(settings: Settings) -> Layout:
-    """Finds the folders of splits and classes, and checks every split's class folders against the label map.
-
-    Raises:
-        UserError: The data folder is missing or empty, or its folders are inconsistent.
-    """
-    data_dir = Path(settings.data_dir)
-    if name_fault(data_dir.as_posix()):
-        raise UserError(f"{data_dir}: there is {name_fault(data_dir.as_posix())}; rename the data folder")
-    if not data_dir.is_dir():
-        raise UserError(f"{data_dir}: no such folder; set data_dir=FOLDER to one with train/CLASS/")
-    folders = _split_folders(data_dir)
-    classes = {split: _classes(data_dir / folder) for split, folder in folders.items()}
-    first = WHOLE if WHOLE in folders else "train"
-    if not classes[first]:
-        raise UserError(f"{data_dir / folders[first]}: no class folder in it; put images into train/CLASS/")
-    labels_file = settings.lists / LABELS
-    labels_kept = labels_file.exists()
-    class_names = read_labels(labels_file) if labels_kept else sorted(classes[first])
-    _check_classes(data_dir, folders, classes, class_names, labels_file if labels_kept else None)
-    return Layout(data_dir, folders, class_names, labels_kept, _loose_files(data_dir, folders.values()))
-
-
-def _folders_in(folder: Path) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if entry.is_dir() and not is_skipped(entry.name)]
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror}); check the folder's rights") from None
-
-
-def _split_folders(data_dir: Path) -> dict[str, str]:
-    inside = set(_folders_in(data_dir))
-    found = {split: [name for name in FOLDER_NAMES[split] if name in inside] for split in SPLITS}
-    double = [names for names in found.values() if len(names) > 1]
-    if double:
-        raise UserError(f"{data_dir}: {' and '.join(double[0])} are the same split; keep one of them")
-    known = {names[0] for names in found.values() if names}
-    # A class may be called "train" (bus, plane, train): that folder has no folders in it, and others beside it.
-    if not known or (inside - known and not any(_folders_in(data_dir / name) for name in known)):
-        return {WHOLE: ""}
-    if not found["train"]:
-        raise UserError(f"{data_dir}: {', '.join(sorted(known))} but no train folder; name one train/")
-    return {split: names[0] for split, names in found.items() if names}
-
-
-def _classes(folder: Path) -> list[str]:
-    names = _folders_in(folder)
-    wrong = [f"class folder {name!r} has {name_fault(name)}" for name in sorted(names) if name_fault(name)]
-    if wrong:
-        raise problems(str(folder), wrong, "rename it; class names are written to labels.txt")
-    return names
-
-
-def _loose_files(data_dir: Path, folders: Iterable[str]) -> list[str]:
-    written = {*written_files("tsv"), *written_files("paddlex")}
-    found = []
-    for folder in folders:
-        with os.scandir(data_dir / folder) as entries:
-            names = [entry.name for entry in entries if entry.is_file() and not is_skipped(entry.name)]
-        found += [os.path.join(folder, name) for name in names if name not in written]
-    return sorted(found)
-
-
-def refuse_loose_images(layout: Layout, suffixes: Iterable[str]) -> None:
-    """Raises an error for images beside the class folders, which no split would contain.
-
-    Args:
-        suffixes: File name suffixes of images, lower case. Passed in, since knowing them means loading every decoder.
-
-    Raises:
-        UserError: There are such images.
-    """
-    loose = [name for name in layout.loose_files if name.lower().endswith(tuple(suffixes))]
-    if loose:
-        wrong = [f"{name} is in no class folder" for name in loose]
-        raise problems(str(layout.data_dir), wrong, "move each into the folder of its class")
-
-
-def _check_classes(
-    data_dir: Path, folders: dict[str, str], classes: dict[str, list[str]], class_names: list[str], labels: Path | None
-) -> None:
-    wrong = []
-    source = str(labels) if labels else "train"
-    for split, folder in folders.items():
-        missing = sorted(set(class_names) - set(classes[split]))
-        unknown = sorted(set(classes[split]) - set(class_names))
-        wrong += [f"{(data_dir / folder / name).as_posix()} is missing" for name in missing]
-        wrong += [f"{(data_dir / folder / name).as_posix()} is not a class of {source}" for name in unknown]
-    if wrong:
-        remedy = "every split needs the same class folders (outside train they may be empty)"
-        raise problems(
-            str(data_dir), wrong, remedy + (f"; or delete {labels} to renumber the classes" if labels else "")
-        )
 
 
 def walk(layout: Layout, seen: Walk) -> Iterator[Found]:
@@ -189,6 +78,38 @@ def walk(layout: Layout, seen: Walk) -> Iterator[Found]:
         raise problems(str(layout.data_dir), empty, "put images there or remove the class from every split")
 
 
+def refuse_vanished(layout: Layout, seen: Walk) -> None:
+    """Raises an error if the data folder, a class folder or many files have gone since the walk.
+
+    Files are counted again only where a folder has changed.
+
+    Raises:
+        UserError: They have.
+    """
+    expected = [os.path.join(folder, name) for folder in layout.folders.values() for name in layout.class_names]
+    gone = sorted(path for path in {*expected, *seen.folders} if not (layout.data_dir / path).is_dir())
+    wrong = [f"{(layout.data_dir / path).as_posix()} has gone" for path in gone]
+    if not wrong and any(os.stat(layout.data_dir / path).st_mtime_ns != at for path, at in seen.folders.items()):
+        again = Walk()
+        for path in sorted(seen.folders):
+            _count_again(layout.data_dir, path, again)
+        lost = seen.usable - again.usable
+        if lost > max(1, MAX_VANISHED * seen.usable):
+            wrong = [f"{lost:,} of {seen.usable:,} files have gone"]
+    if wrong:
+        remedy = "nothing was written; see that the disk or the share is there, and run annotate.py again"
+        raise problems(str(layout.data_dir), wrong, remedy)
+
+
+def _count_again(data_dir: Path, folder: str, again: Walk) -> None:
+    """Counts the files of one folder, without those below it."""
+    # A folder that cannot be read any more has lost its files.
+    with contextlib.suppress(OSError), os.scandir(data_dir / folder) as entries:
+        for entry in entries:
+            if not is_skipped(entry.name) and not entry.is_dir():
+                again.usable += not _found(_bytes(folder) + b"/", entry, "", "", name_fault(folder)).reason
+
+
 def _walk_folder(
     data_dir: Path, folder: str, split: str, class_name: str, seen: Walk, visited: set[tuple[int, int]]
 ) -> Iterator[Found]:
@@ -200,10 +121,12 @@ def _walk_folder(
             seen.skipped["linked folders seen already"] += 1
             return
         visited.add((status.st_dev, status.st_ino))
+        seen.folders[folder] = status.st_mtime_ns
         with os.scandir(data_dir / folder) as entries:
             for entry in entries:
                 if is_skipped(entry.name):
                     seen.skipped["hidden or created by an operating system"] += 1
+                    _note_left_out(seen, data_dir, os.path.join(folder, entry.name), entry.is_dir())
                 elif entry.is_dir():
                     subfolders.append(entry.name)
                 else:
@@ -212,6 +135,12 @@ def _walk_folder(
         yield _count(seen, Found(_bytes(folder), split, class_name, reason="no_permission", detail=_unreadable(error)))
     for name in sorted(subfolders):
         yield from _walk_folder(data_dir, os.path.join(folder, name), split, class_name, seen, visited)
+
+
+def _note_left_out(seen: Walk, data_dir: Path, path: str, is_folder: bool) -> None:
+    if is_folder and holds_images(data_dir / path):
+        seen.left_out[path] = HIDDEN
+        seen.digest.update(os.fsencode(path) + b"\0")
 
 
 def _unreadable(error: OSError) -> str:
@@ -241,5 +170,6 @@ def _found(prefix: bytes, entry: os.DirEntry, split: str, class_name: str, folde
 
 def _count(seen: Walk, found: Found) -> Found:
     seen.files += 1
+    seen.usable += not found.reason
     seen.digest.update(b"%s\0%d\0%d\0" % (found.path, found.size, found.mtime_ns))
     return found

@@ -14,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
+from system.errors import UserError
+
 ROOT = Path(__file__).resolve().parent.parent
 # The worker has to find our modules whatever folder the command was started from.
 PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from annotation.worker import main; main()"
@@ -37,16 +39,21 @@ class Worker:
     def _start(self) -> subprocess.Popen:
         # One thread each: there is a worker per core, and threads would count against the memory limit.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(ROOT), str(self.max_pixels)],
-            cwd=self.folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            # Ctrl-C reaches the command only, which ends its workers itself.
-            start_new_session=True,
-        )
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, str(ROOT), str(self.max_pixels)],
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                # Ctrl-C reaches the command only, which ends its workers itself.
+                start_new_session=True,
+            )
+        except OSError as error:
+            # Its current folder is the data folder.
+            remedy = "see that the disk or the share is there; nothing was written"
+            raise UserError(f"{self.folder}: no process can start there ({error.strerror}); {remedy}") from None
 
     def run(self, task: str, items: list, options: dict[str, Any]) -> list:
         """Runs a task on one batch.

@@ -86,6 +86,7 @@ def _carry_out(folder: Path, mark: str, names: list[str]) -> None:
             file.write("".join(f".{name}.{mark}\t{name}\n" for name in names))
             _flush(file)
         os.replace(draft, folder / PLAN)
+        sync_folder(folder)
     finally:
         draft.unlink(missing_ok=True)
     finish_publishing(folder)
@@ -103,7 +104,23 @@ def finish_publishing(folder: str | os.PathLike) -> None:
             os.replace(plan.with_name(new), plan.with_name(name))
         except FileNotFoundError:
             pass
+    # The plan may only go once the renaming has reached the disk.
+    sync_folder(folder)
     plan.unlink(missing_ok=True)
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Flushes the names in a folder to the disk, so that a rename outlasts a power cut, where the system can do so."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems
+        pass
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -125,6 +142,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

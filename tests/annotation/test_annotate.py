@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from PIL import Image
@@ -439,3 +439,72 @@ def test_the_report_is_one_file_with_chinese_names_and_escapes(tmp_path):
     assert "老虎" in page and "&lt;b&gt;&amp;.jpg" in page and "<b>&.jpg" not in page
     assert page.count("data:image/jpeg;base64,") == summary.total("train") == 2
     assert "http://" not in page and "https://" not in page and 'src="data:' in page
+
+
+@pytest.mark.parametrize("what", ["data", "class", "files", "remembered files"])
+def test_nothing_is_published_once_the_images_have_gone(tmp_path, monkeypatch, what):
+    """Guards against good lists replaced by short ones when a share goes away during the run."""
+    data, lists = folder(tmp_path / "data", {"ox": 20, "dog": 20}), tmp_path / "lists"
+    annotate.annotate(settings(data, lists_dir=lists))
+    before = {path.name: path.read_bytes() for path in lists.glob("[!.]*")}
+    image(700).save(data / "ox/new.jpg")
+    verify_files = scan.verify_files
+
+    def vanish(*arguments):
+        if what == "remembered files":
+            done = verify_files(*arguments)
+        if what in ("data", "class"):
+            shutil.rmtree(data / "ox" if what == "class" else data)
+        else:
+            [path.unlink() for path in sorted((data / "ox").iterdir())[:5]]
+        return done if what == "remembered files" else verify_files(*arguments)
+
+    monkeypatch.setattr(scan, "verify_files", vanish)
+    with pytest.raises(UserError, match=r"(gone|no process can start there).*; .*nothing was written"):
+        annotate.annotate(settings(data, lists_dir=lists, duplicates="none"), fresh=what == "files")
+    assert {path.name: path.read_bytes() for path in lists.glob("[!.]*")} == before
+
+
+@pytest.mark.parametrize("counts, works", [({"ox": 2, "dog": 2}, False), ({"ox": 6, "dog": 6}, True)])
+def test_the_next_command_is_only_said_when_it_would_work(tmp_path, counts, works):
+    """Guards against advice to train on an empty list."""
+    done = command(f"data_dir={folder(tmp_path / 'data', counts)}", "duplicates=none")
+    assert done.returncode == 0 and ("next: python train.py" in done.stdout) == works
+    assert works or "no image in valid" in done.stdout.splitlines()[-1]
+
+
+@examples(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(where=st.floats(0, 1), length=st.integers(1, 60_000), value=st.sampled_from([0, 255]), fresh=st.booleans())
+@example(where=0.1, length=10**6, value=0, fresh=False)
+@example(where=0.1, length=10**6, value=0, fresh=True)
+@example(where=0.0, length=1000, value=255, fresh=True)
+def test_a_store_damaged_anywhere_is_begun_again(tmp_path_factory, where, length, value, fresh):
+    """Guards against a traceback that --fresh does not help against."""
+    data = folder(tmp_path_factory.mktemp("damaged") / "data", {"ox": 4, "dog": 4})
+    annotate.annotate(settings(data, scan_workers=1))
+    expected = listed(data)
+    content = bytearray((data / ".annotate.db").read_bytes())
+    start = int(where * (len(content) - 1))
+    end = min(start + length, len(content))
+    content[start:end] = bytes([value]) * (end - start)
+    (data / ".annotate.db").write_bytes(content)
+    (data / "train.txt").write_text("")
+    summary, _, decoded = annotate.annotate(settings(data, scan_workers=1), fresh=fresh)
+    assert summary.files == 8 and listed(data) == expected
+    assert decoded == 8 or not fresh
+
+
+@pytest.mark.parametrize("text", ["database or disk is full", "disk I/O error", "attempt to write a readonly database"])
+def test_a_disk_that_fails_is_one_line(data, monkeypatch, text):
+    """Guards against a traceback where there is no room for the store, and against removing a good one."""
+    annotate.annotate(settings(data))
+    before = (data / "train.txt").read_bytes()
+
+    def fail(*_):
+        raise sqlite3.OperationalError(text)
+
+    monkeypatch.setattr(scan, "verify_files", fail)
+    (data / "labels.txt").unlink()
+    with pytest.raises(UserError, match=rf"cannot be written to \({text}\); make room"):
+        annotate.annotate(settings(data))
+    assert (data / "train.txt").read_bytes() == before and (data / ".annotate.db").stat().st_size

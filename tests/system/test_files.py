@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from system import files
 from system.errors import UserError
 from system.files import HAS_LOCKS, finish_publishing, locked, publishing, replacing, write_text
 
@@ -102,3 +103,17 @@ def test_killed_at_every_step_all_files_are_old_or_all_are_new(tmp_path):
         assert done.returncode == -signal.SIGKILL
     assert done.returncode == 0 and seen == {"old", "new"}
     assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_a_rename_is_followed_by_a_flush_of_its_folder(tmp_path, monkeypatch):
+    """Guards against a power cut that undoes a replacement, or a plan that goes before its renames are safe."""
+    calls = []
+    replace, sync = os.replace, files.sync_folder
+    monkeypatch.setattr(os, "replace", lambda *names: (calls.append("rename"), replace(*names)))
+    monkeypatch.setattr(files, "sync_folder", lambda folder: (calls.append("sync"), sync(folder)))
+    files.write_text(tmp_path / "a.txt", "a")
+    assert calls == ["rename", "sync"]
+    with files.publishing(tmp_path) as open_new:
+        open_new("b.txt").write("b")
+        open_new("c.txt").write("c")
+    assert calls[2:] == ["rename", "sync", "rename", "rename", "sync"]
