@@ -175,11 +175,9 @@ def _read_base(base: Path) -> dict[str, Any]:
 
 def _neutral_augmentations() -> dict[str, Any]:
     """What a run did that is older than an augmentation which only config.yaml knows: it went without."""
-    group = read_yaml(DEFAULTS).get("augment")
-    added = {str(name).lower(): value for name, value in group.items()} if isinstance(group, dict) else {}
     return {
         f"augment.{name}": [1.0, 1.0] if isinstance(value, list) else 0.0
-        for name, value in added.items()
+        for name, value in _augment_defaults(DEFAULTS).items()
         if name not in Augment.model_fields and name not in ALWAYS_SAVED
     }
 

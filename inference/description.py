@@ -12,7 +12,7 @@ import yaml
 
 from imaging.transforms import EvalTransform
 from system.errors import UserError
-from system.files import file_digest
+from system.files import file_digest, parse_yaml
 
 if TYPE_CHECKING:
     from inference.reference import Reference
@@ -123,7 +123,7 @@ def read(folder: Path) -> Description:
     """
     file = require(folder, DESCRIPTION)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        content = parse_yaml(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f"{file}: this is not YAML; export the run again") from None
     except OSError as error:

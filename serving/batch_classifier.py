@@ -12,7 +12,7 @@ from PIL import Image
 
 from inference.description import DESCRIPTION
 from inference.predictor import ExportedModel
-from inference.ranking import rank_classes
+from inference.ranking import is_rejected, rank_classes
 from serving import decoding, paddlex_protocol
 from serving.messages import Prediction, Result, Task
 from serving.refusal import RefusalError
@@ -104,9 +104,8 @@ class BatchClassifier:
 
     def _predict(self, decoded: _Decoded, row: np.ndarray) -> Prediction:
         ranked = rank_classes(row, self.model.class_names, decoded.top_k)
-        threshold = self.model.threshold
         return Prediction(
             [(self.indices[name], name, probability) for name, probability in ranked],
-            threshold is not None and ranked[0][1] < threshold,
+            is_rejected(ranked[0][1], self.model.threshold),
             paddlex_protocol.draw(decoded.original, *ranked[0]) if decoded.original else b"",
         )

@@ -105,7 +105,7 @@ def test_an_archive_in_a_folder_of_its_own_name_is_looked_into(tmp_path, places,
 
 @pytest.mark.parametrize("places", [("cat/train", "cat/test", "dog/train"), ("one/Train/cat", "two/Train/cat")])
 def test_splits_below_classes_are_refused(tmp_path, places):
-    """Guards against splits that are joined and cut anew."""
+    """Guards against splits that are joined and split again."""
     with pytest.raises(UserError, match="folder of a split below another folder"):
         find_layout(settings(make(tmp_path, *places)))
 
