@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from system.cli import parse_overrides
 from system.errors import UserError, problems, shorten
-from system.files import read_yaml, write_text
+from system.files import read_lines, read_yaml, write_text
 from system.settings import CHANGEABLE, Augment, Settings
 
 DEFAULTS = Path(__file__).with_name("config.yaml")
@@ -216,10 +216,7 @@ def get(path: str) -> Any:
     """
     settings, name = load(), path.lower()
     if name in ("label_map", "num_classes", "total_images"):
-        list_file = settings.lists / ("train.txt" if name == "total_images" else "labels.txt")
-        if not list_file.is_file():
-            raise UserError(f"{list_file}: no such file; run `python annotate.py` first")
-        lines = list_file.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(settings.lists / ("train.txt" if name == "total_images" else "labels.txt"))
         return lines if name == "label_map" else len(lines)
     node: Any = settings.model_dump()
     for part in (COURSE_NAMES | RENAMED).get(name, name).split("."):

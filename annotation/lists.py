@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from system.errors import UserError, problems, shorten
-from system.files import finish_publishing, write_text
+from system.files import read_lines, write_text
 from system.settings import Settings
 
 SPLITS = ("train", "valid", "test")
@@ -45,26 +45,6 @@ def name_fault(path: str) -> str:
     except UnicodeEncodeError:
         return "a byte in its name that is not UTF-8"
     return "" if path.strip() else "a blank name"
-
-
-def read_lines(path: str | os.PathLike) -> list[str]:
-    """Reads the lines of a UTF-8 text file, with or without a byte order mark.
-
-    Raises:
-        UserError: The file is missing or is not UTF-8.
-    """
-    finish_publishing(Path(path).parent)
-    try:
-        # Bytes, since text mode would turn a carriage return within a name into a line end.
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `python annotate.py` first") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    # str.splitlines would also split at form feeds and other characters that file names may contain.
-    return text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
 
 
 def read_labels(path: str | os.PathLike) -> list[str]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from annotation.lists import SPLITS, read_lines
+from annotation.lists import SPLITS
 from inference.description import CARD, DESCRIPTION
+from system.files import read_lines
 from system.settings import Settings
 
 # Settings that decide what the network is and saw, in the order a reader wants them.

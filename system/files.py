@@ -163,6 +163,26 @@ def write_text(path: str | os.PathLike, text: str, remedy: str = REMEDY) -> None
         raise UserError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
 
 
+def read_lines(path: str | os.PathLike) -> list[str]:
+    """Reads the lines of a UTF-8 text file, with or without a byte order mark.
+
+    Raises:
+        UserError: The file is missing or is not UTF-8.
+    """
+    finish_publishing(Path(path).parent)
+    try:
+        # Bytes, since text mode would turn a carriage return within a name into a line end.
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `python annotate.py` first") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    # str.splitlines would also split at form feeds and other characters that file names may contain.
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
+
+
 @contextmanager
 def locked(path: str | os.PathLike) -> Iterator[bool]:
     """Locks a folder, or a file that is created if missing, for this process; does not wait.

@@ -336,6 +336,8 @@ def test_get_knows_the_label_map_of_the_data(tmp_path, monkeypatch):
     (tmp_path / "train.txt").write_text("a.jpg\t0\nb.jpg\t1\nc.jpg\t1\n")
     assert config.get("LABEL_MAP") == ["ratt", "ox"]
     assert (config.get("num_classes"), config.get("total_images")) == (2, 3)
+    (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfratt\r\nox\r\n")
+    assert config.get("LABEL_MAP") == ["ratt", "ox"]
 
 
 @pytest.mark.parametrize("path", ["no_such", "augment.no_such", "image_shape.0", "", "."])
