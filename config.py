@@ -25,6 +25,8 @@ DEFAULTS = Path(__file__).with_name("config.yaml")
 FORMAT = 2
 # The settings that each format added, with the values that reproduce runs of earlier formats.
 ADDED: dict[int, dict[str, Any]] = {2: {"loss": "cross_entropy"}}
+# Before this format, `resize: crop` resized the short side to the longer one of image_shape, whatever its shape.
+CROP_COVERS_SINCE = 2
 # Augmentations beyond those of system/settings.py that runs of every format have a value for.
 ALWAYS_SAVED = frozenset("shift brightness contrast saturation invert random_erasing".split())
 # Old names, still read from files, from runs and on the command line.
@@ -165,12 +167,18 @@ def _read_base(base: Path) -> dict[str, Any]:
         # Paths and the machine's settings may be today's; settings that define the run may not.
         today = _read_base(DEFAULTS)
         values = {key: today[key] for key in CHANGEABLE} | _added_since(version) | values
+        if version < CROP_COVERS_SINCE and values.get("resize") == "crop" and not _is_square(values.get("image_shape")):
+            values["resize"] = "crop_short"
     if base != DEFAULTS:
         values = _neutral_augmentations() | values
     if missing := [f"{key} is missing" for key in sorted(known_keys()) if key not in values]:
         remedy = "put it back; every setting has one line" if base == DEFAULTS else "the file is damaged; restore it"
         raise problems(str(base), missing, remedy)
     return values
+
+
+def _is_square(image_shape: Any) -> bool:
+    return isinstance(image_shape, list) and len({str(side) for side in image_shape[1:]}) == 1
 
 
 def _neutral_augmentations() -> dict[str, Any]:

@@ -66,7 +66,7 @@ class ListDataset(paddle.io.Dataset):
         image = read_image(file, self.max_pixels)
         if isinstance(self.transform, TrainTransform):
             return np.asarray(self.transform.reduce(image))
-        return self.transform(image).transpose(1, 2, 0)
+        return self.transform(image, self.max_pixels).transpose(1, 2, 0)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
         """Raises ImageError (a UserError that names the file) when the image cannot be read."""

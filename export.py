@@ -101,6 +101,8 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = ()) -
         report = read_report(run.path / "metrics.json")
         write_card(folder, run.name, settings, report, headline(report) if report else [])
     print(verified.table())  # only now: where nobody reads it, the export is in place nevertheless
+    if not description.is_read_by_paddlex(transform):
+        print("PaddleX refuses this export: its crops are square; train with resize=stretch for one it reads")
     return target
 
 

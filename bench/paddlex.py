@@ -1,5 +1,7 @@
 """PaddleX's predictions compared with ours on the same exported folder: largest difference of a score.
 
+An export that export.py said PaddleX refuses must be refused: then one line says so.
+
     python bench/paddlex.py infer/signs-cnn signs/test IMAGE ...
 
 PaddleX pins other packages, so it runs in an environment of its own, created on the first run (--environment).
@@ -64,6 +66,17 @@ def compare(model, images: list[str], theirs: dict[str, dict[str, float]]) -> tu
     return largest, worst, agreeing
 
 
+def check_refused(python: Path, model: Path, images: list[str], count: int) -> int:
+    """Prints how PaddleX refuses an export; returns 1 if it does not."""
+    try:
+        predict_with_paddlex(python, model, images, count)
+    except RuntimeError as error:
+        print(f"PaddleX refuses it: {str(error).strip().splitlines()[-1]}")
+        return 0
+    print("PaddleX answers, although its operators cannot say what this export does")
+    return 1
+
+
 def main() -> int:
     """Prints one line per source of images; exit status 1 above the tolerance."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -77,10 +90,13 @@ def main() -> int:
     from system import machine
 
     machine.prepare(config.load())
+    from inference.description import is_read_by_paddlex
     from inference.predictor import ExportedModel
     from inference.sources import find_images
 
     model = ExportedModel(arguments.model)
+    if not is_read_by_paddlex(model.transform):
+        return check_refused(python, arguments.model, list(find_images(arguments.images))[:1], len(model.class_names))
     failed = False
     print("| images | number | top-1 agrees | largest difference of a score | on |\n| --- | --- | --- | --- | --- |")
     for source in arguments.images:

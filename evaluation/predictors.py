@@ -159,7 +159,7 @@ def folder_logits(model: Evaluable, folder: str | Path) -> tuple[np.ndarray, int
     unreadable, batch, found = 0, [], [np.zeros((0, len(model.class_names)), np.float32)]
     for path in files:
         try:
-            batch.append(model.transform(read_image(path, settings.max_pixels)))
+            batch.append(model.transform(read_image(path, settings.max_pixels), settings.max_pixels))
         except ImageError:
             unreadable += 1
         if len(batch) == settings.batch_size:
@@ -172,4 +172,5 @@ def folder_logits(model: Evaluable, folder: str | Path) -> tuple[np.ndarray, int
 
 def read_images(samples: Iterable[Sample], model: Evaluable) -> np.ndarray:
     """Reads images as the network sees them: uint8 [N, 3, H, W]."""
-    return np.stack([model.transform(read_image(sample.file, model.settings.max_pixels)) for sample in samples])
+    limit = model.settings.max_pixels
+    return np.stack([model.transform(read_image(sample.file, limit), limit) for sample in samples])

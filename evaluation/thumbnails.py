@@ -22,16 +22,17 @@ class Thumbnails:
 
     def __init__(self, transform: EvalTransform, max_pixels: int):
         factor = SIDE / max(transform.height, transform.width)
-        short = None if transform.resize_short is None else max(1, round(transform.resize_short * factor))
         height, width = (max(1, round(side * factor)) for side in (transform.height, transform.width))
-        self.transform = replace(transform, height=height, width=width, resize_short=short)
+        high, wide = (max(1, round(side * factor)) for side in transform.cover or (1, 1))
+        cover = (max(high, height), max(wide, width)) if transform.cover else None
+        self.transform = replace(transform, height=height, width=width, cover=cover)
         self.max_pixels = max_pixels
         self.cropped: dict[Path, Image.Image] = {}
 
     def image(self, sample: Sample) -> Image.Image:
         """The crop of an image that the network sees, RGB."""
         if sample.file not in self.cropped:
-            pixels = self.transform(read_image(sample.file, self.max_pixels))
+            pixels = self.transform(read_image(sample.file, self.max_pixels), self.max_pixels)
             self.cropped[sample.file] = Image.fromarray(pixels.transpose(1, 2, 0))
         return self.cropped[sample.file]
 

@@ -10,25 +10,60 @@ from imaging.augmentation import Augmentation, Geometry, active
 from system.settings import Augment, Settings
 
 CHANNELS = 3
+# Where a caller names no limit: the largest image, in pixels, that a resize makes on its way to the result.
+MAX_PIXELS = 10**8
+# Pillow takes the edges of a box as float32, which cannot tell neighbouring pixels apart beyond this side.
+EXACT_SIDE = 2**22
+BILINEAR = Image.Resampling.BILINEAR
 # The short side of a training image is first reduced to so many times the larger side of the network's input, with or
 # without a cache: crops still have pixels to choose from, and both give the same bytes.
 CACHE_SCALE = 1.25
 
 
+def resize(
+    image: Image.Image,
+    size: tuple[int, int],
+    box: tuple[float, float, float, float] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Resizes an image, or a box of it, as Pillow does with BILINEAR, but in bounded memory.
+
+    Pillow resizes the width first, so that a strip 1 pixel wide and 10 million high takes gigabytes on its way to a
+    square. Where more than max_pixels would be made on the way, the height is resized first: of the same strip, less
+    than the result. A level may then differ by one.
+
+    Args:
+        size: Width and height of the result.
+        box: Left, upper, right and lower edge of the part to resize, in pixels, within the image.
+        max_pixels: Largest image that is made on the way.
+    """
+    left, top, right, bottom = box or (0, 0, *image.size)
+    if box and max(image.size) > EXACT_SIDE:
+        # The result depends on pixels one filter width around the box.
+        wide, high = 2 + int((right - left) / size[0]), 2 + int((bottom - top) / size[1])
+        x, y = max(0, int(left) - wide), max(0, int(top) - high)
+        image = image.crop((x, y, min(image.width, int(right) + wide), min(image.height, int(bottom) + high)))
+        left, top, right, bottom = box = (left - x, top - y, min(right - x, image.width), min(bottom - y, image.height))
+    if size[0] * (bottom - top) <= max(max_pixels, size[0] * size[1]):
+        return image.resize(size, BILINEAR, box=box)
+    strip = image.resize((image.width, size[1]), BILINEAR, box=(0, top, image.width, bottom))
+    return strip.resize(size, BILINEAR, box=(left, 0, right, size[1]))
+
+
 @dataclass(frozen=True)
 class EvalTransform:
-    """Preprocessing for evaluation and prediction: the steps that PaddleX's operators can express.
+    """Preprocessing for evaluation and prediction.
 
     Attributes:
         height: Of the result, in pixels.
         width: Of the result, in pixels.
-        resize_short: The short side is resized to so many pixels before a centre crop; None: resize to height and
-            width directly, without keeping the aspect ratio.
+        cover: Height and width that the image, its aspect ratio kept, is resized to cover before a centre crop; None:
+            it is resized to the result's size directly, its aspect ratio not kept.
     """
 
     height: int
     width: int
-    resize_short: int | None
+    cover: tuple[int, int] | None
 
     # Whether cached images of the result's size are used as they are.
     only_flips = True
@@ -37,13 +72,20 @@ class EvalTransform:
     def from_settings(cls, settings: Settings) -> "EvalTransform":
         """Reads size and kind of resizing from the settings."""
         _, height, width = settings.image_shape
-        short = round(max(height, width) / settings.crop_fraction) if settings.resize == "crop" else None
-        return cls(height, width, short)
+        high, wide = round(height / settings.crop_fraction), round(width / settings.crop_fraction)
+        longer = max(high, wide)
+        covers = {"crop": (high, wide), "crop_short": (longer, longer), "stretch": None}
+        return cls(height, width, covers[settings.resize])
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of the result: channels, height, width."""
         return CHANNELS, self.height, self.width
+
+    @property
+    def resize_short(self) -> int | None:
+        """Length that the short side is resized to, whatever the image; None where no one length says it."""
+        return self.cover[0] if self.cover and self.cover[0] == self.cover[1] else None
 
     @property
     def cache_key(self) -> str:
@@ -54,16 +96,25 @@ class EvalTransform:
         """Returns width and height of what a cache keeps of an image of this size."""
         return self.width, self.height
 
-    def __call__(self, image: Image.Image) -> np.ndarray:
-        """Turns an RGB image into uint8 [3, height, width], 0..255."""
-        if self.resize_short is None:
-            return to_array(image.resize((self.width, self.height), Image.Resampling.BILINEAR))
+    def __call__(self, image: Image.Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+        """Turns an RGB image into uint8 [3, height, width], 0..255.
+
+        Args:
+            max_pixels: Where the resized image would be larger, of a long strip, only the part that the crop keeps is
+                made; its levels may differ by one. Commands pass the setting.
+        """
+        if self.cover is None:
+            return to_array(resize(image, (self.width, self.height), max_pixels=max_pixels))
         # The long side is rounded as PaddleX's ResizeImage does, so that its pixels are the same.
-        scale = self.resize_short / min(image.size)
-        size = (round(image.width * scale), round(image.height * scale))
-        resized = image.resize(size, Image.Resampling.BILINEAR)
-        left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
-        return to_array(resized.crop((left, top, left + self.width, top + self.height)))
+        scale = max(self.cover[0] / image.height, self.cover[1] / image.width)
+        wide, high = round(image.width * scale), round(image.height * scale)
+        left, top = (wide - self.width) // 2, (high - self.height) // 2
+        right, bottom = left + self.width, top + self.height
+        if wide * high <= max_pixels:
+            return to_array(resize(image, (wide, high), None, max_pixels).crop((left, top, right, bottom)))
+        across, down = image.width / wide, image.height / high
+        box = (left * across, top * down, right * across, bottom * down)
+        return to_array(resize(image, (self.width, self.height), box, max_pixels))
 
 
 @dataclass(frozen=True)
@@ -111,7 +162,7 @@ class TrainTransform:
     def reduce(self, image: Image.Image) -> Image.Image:
         """The deterministic part, which a cache keeps: reduces large images, smaller ones stay as they are."""
         size = self.cached_size(image.size)
-        return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+        return image if size == image.size else image.resize(size, BILINEAR)
 
     @cached_property
     def augmentations(self) -> list[Augmentation]:
@@ -137,7 +188,7 @@ class TrainTransform:
         augment, drawn = self.augment, Geometry.draw(generator)
         box = drawn.crop_box(image.size, self.width / self.height, augment)
         if image.size != (self.width, self.height) or box != (0, 0, *image.size):
-            image = image.resize((self.width, self.height), Image.Resampling.BILINEAR, box=box)
+            image = resize(image, (self.width, self.height), box)
         if drawn.horizontal_flip < augment.horizontal_flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if drawn.vertical_flip < augment.vertical_flip:

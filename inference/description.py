@@ -64,16 +64,28 @@ def compose(reference: "Reference", top_k: int) -> dict[str, Any]:
     """
     transform, class_names = reference.transform, reference.class_names
     size = [transform.width, transform.height]
-    if transform.resize_short is None:
-        resizes: list[dict[str, Any]] = [{"ResizeImage": {"size": size} | _PIL}]
-    else:
-        short: dict[str, Any] = {"resize_short": transform.resize_short}
-        resizes = [{"ResizeImage": short | _PIL}, {"CropImage": {"size": size}}]
+    resizes: list[dict[str, Any]] = [{"ResizeImage": _resizing(transform) | _PIL}]
+    if transform.cover:
+        resizes.append({"CropImage": {"size": size}})
     return {
         "PreProcess": {"transform_ops": [*resizes, {"NormalizeImage": dict(_IDENTITY)}, {"ToCHWImage": None}]},
         "PostProcess": {"Topk": {"topk": min(top_k, len(class_names)), "label_list": list(class_names)}},
         "Calibration": {"temperature": float(reference.temperature), "threshold": reference.threshold},
     }
+
+
+def is_read_by_paddlex(transform: EvalTransform) -> bool:
+    """Returns whether PaddleX's operators can say it: resize to one size, or the short side to one length."""
+    return transform.cover is None or transform.resize_short is not None
+
+
+def _resizing(transform: EvalTransform) -> dict[str, Any]:
+    if transform.cover is None:
+        return {"size": [transform.width, transform.height]}
+    if is_read_by_paddlex(transform):
+        return {"resize_short": transform.resize_short}
+    # PaddleX has no such argument, and fails at it instead of answering otherwise.
+    return {"cover": [transform.cover[1], transform.cover[0]]}
 
 
 def seal(folder: Path, content: dict[str, Any], paddle_version: str) -> None:
@@ -204,7 +216,10 @@ def _transform(operators: list[dict[str, Any]], file: Path) -> EvalTransform:
         width, height = _pair(resize["size"])
         return EvalTransform(height, width, None)
     width, height = _pair(options["CropImage"]["size"])
-    return EvalTransform(height, width, int(resize["resize_short"]))
+    wide, high = _pair(resize["cover"] if "cover" in resize else resize["resize_short"])
+    if wide < width or high < height:
+        raise UserError(f"{file}: CropImage is larger than what ResizeImage makes; export the run again")
+    return EvalTransform(height, width, (high, wide))
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def write_example(file: Path, reference: "Reference", samples: Sequence[Sample],
 
 def _example(reference: "Reference", sample: Sample, max_pixels: int) -> dict[str, Any]:
     data = read_file(sample.file, sample.path)
-    pixels = reference.transform(read_image(data, max_pixels, sample.path))
+    pixels = reference.transform(read_image(data, max_pixels, sample.path), max_pixels)
     return {
         "picture": sample.path,
         "file_sha256": hashlib.sha256(data).hexdigest(),

@@ -39,7 +39,7 @@ def predict_images(
 
     def read(path: str) -> np.ndarray | ImageError:
         try:
-            return model.transform(read_image(path, max_pixels))
+            return model.transform(read_image(path, max_pixels), max_pixels)
         except ImageError as error:
             return error
         except MemoryError:

@@ -51,7 +51,8 @@ def calibration_images(settings: Settings, transform: EvalTransform) -> np.ndarr
     """
     samples, _ = read_split(settings, "train")
     chosen = np.unique(np.linspace(0, len(samples) - 1, CALIBRATION_IMAGES).round().astype(int))
-    return np.stack([transform(read_image(samples[i].file, settings.max_pixels)) for i in chosen.tolist()])
+    limit = settings.max_pixels
+    return np.stack([transform(read_image(samples[i].file, limit), limit) for i in chosen.tolist()])
 
 
 def quantise(folder: Path, images: np.ndarray) -> None:

@@ -182,10 +182,10 @@ def verify(
         for start in bar:
             batch = samples[start : start + settings.batch_size]
             images = [read_image(sample.file, settings.max_pixels) for sample in batch]
-            expected = reference.predict(_pixels(images, reference.transform))
+            expected = reference.predict(_pixels(images, reference.transform, settings))
             result.run.add(batch, expected, expected, reference.class_names)
             for engine, model in models.items():
-                found = model.predict(_pixels(images, model.transform))
+                found = model.predict(_pixels(images, model.transform, settings))
                 result.engines[engine].add(batch, expected, found, reference.class_names)
     result.check()
     predict = {engine: model.predict for engine, model in models.items()}
@@ -193,8 +193,8 @@ def verify(
     return result
 
 
-def _pixels(images: Sequence[Image.Image], transform: EvalTransform) -> np.ndarray:
-    return np.stack([transform(image) for image in images])
+def _pixels(images: Sequence[Image.Image], transform: EvalTransform, settings: Settings) -> np.ndarray:
+    return np.stack([transform(image, settings.max_pixels) for image in images])
 
 
 def _check_names(engine: str, exported: Sequence[str], expected: Sequence[str]) -> None:

@@ -69,7 +69,7 @@ class BatchClassifier:
             "threshold": model.threshold,
             "temperature": model.temperature,
             "image_shape": list(model.image_shape),
-            "resize_short": model.transform.resize_short,
+            "cover": model.transform.cover,
             "engine": model.engine,
             "device": self.device,
             "digest": self.digest,
@@ -94,7 +94,7 @@ class BatchClassifier:
                 request = paddlex_protocol.parse(data)
                 data, top_k, draws = request.image, request.top_k or top_k, request.visualize
             image = decoding.decode(data, task.name, self.max_pixels)
-            pixels = decoding.transform(image, self.model.transform, task.name)
+            pixels = decoding.transform(image, self.model.transform, task.name, self.max_pixels)
         except RefusalError as error:
             return error
         return _Decoded(pixels, top_k, image if draws else None, image.width * image.height > LARGE_PIXELS)

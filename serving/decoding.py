@@ -30,14 +30,14 @@ def decode(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise _out_of_memory(name) from None
 
 
-def transform(image: Image.Image, pipeline: EvalTransform, name: str) -> np.ndarray:
+def transform(image: Image.Image, pipeline: EvalTransform, name: str, max_pixels: int) -> np.ndarray:
     """Turns a decoded image into uint8 [3, H, W].
 
     Raises:
         RefusalError: Memory runs out.
     """
     try:
-        return pipeline(image)
+        return pipeline(image, max_pixels)
     except MemoryError:
         raise _out_of_memory(name) from None
 

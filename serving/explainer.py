@@ -46,7 +46,7 @@ class Explainer:
     def _explain(self, task: Task, data: bytes) -> Result:
         try:
             image = decoding.decode(data, task.name, self.max_pixels)
-            pixels = decoding.transform(image, self.model.transform, task.name)[None]
+            pixels = decoding.transform(image, self.model.transform, task.name, self.max_pixels)[None]
             names = self.model.class_names
             index = names.index(task.class_name) if task.class_name else int(self.model.predict(pixels)[0].argmax())
             heatmap = self.model.explain(pixels, [index])[0]
@@ -55,6 +55,6 @@ class Explainer:
         except UserError as error:
             return RefusalError(400, str(error))
         file = io.BytesIO()
-        crop = Image.fromarray(self.background(image).transpose(1, 2, 0))
+        crop = Image.fromarray(self.background(image, self.max_pixels).transpose(1, 2, 0))
         gradcam.overlay(crop, heatmap).save(file, "PNG")
         return HeatMap(file.getvalue())

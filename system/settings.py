@@ -135,7 +135,7 @@ class Settings(Section):
     data_dir: FilePath
     lists_dir: FilePath | None
     image_shape: tuple[int, Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
-    resize: Literal["crop", "stretch"]
+    resize: Literal["crop", "stretch", "crop_short"]
     crop_fraction: Annotated[float, Field(ge=0.01, le=1)]
     non_rgb: Literal["skip", "convert"]
     max_pixels: Annotated[int, Field(ge=1, le=10**15)]

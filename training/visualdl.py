@@ -89,10 +89,10 @@ class VisualDLWriter(paddle.callbacks.Callback):
         for index, name in enumerate(self.class_names[:CURVES]):
             self._write_curves(name, labels == index, probabilities[:, index])
         confidences = np.where(probabilities.argmax(axis=1) == labels, -1, probabilities.max(axis=1))
-        transform = EvalTransform.from_settings(self.session.settings)
+        transform, limit = EvalTransform.from_settings(self.session.settings), self.session.settings.max_pixels
         for rank, place in enumerate(np.argsort(-confidences, kind="stable")[:ERRORS], 1):
             if confidences[place] >= 0:
-                image = transform(read_image(samples[place].file, self.session.settings.max_pixels))
+                image = transform(read_image(samples[place].file, limit), limit)
                 self.writer.add_image(f"valid/surest mistake {rank}", image.transpose(1, 2, 0), self.session.epoch)
 
     def _write_curves(self, name: str, positive: np.ndarray, scores: np.ndarray) -> None:

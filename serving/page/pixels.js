@@ -19,9 +19,9 @@ export async function drawBoth(file, preview, small, model) {
 }
 
 // The server does the same with Pillow's filter; the browser's differs slightly.
-function drawForNetwork(bitmap, canvas, { image_shape: [, height, width], resize_short: short = Math.max(width, height) }) {
-  if (short === null) return draw(bitmap, canvas, width, height);
-  const scale = short / Math.min(bitmap.width, bitmap.height);
+function drawForNetwork(bitmap, canvas, { image_shape: [, height, width], cover }) {
+  if (cover === null) return draw(bitmap, canvas, width, height);
+  const scale = Math.max(cover[0] / bitmap.height, cover[1] / bitmap.width);
   const wide = Math.round(bitmap.width * scale), high = Math.round(bitmap.height * scale);
   draw(bitmap, canvas, width, height, [-Math.floor((wide - width) / 2), -Math.floor((high - height) / 2), wide, high]);
 }

@@ -1,11 +1,19 @@
 """Transforms: which pixels evaluation keeps of an image, and what augmentation may do to a training image."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import config
 from imaging.transforms import EvalTransform, TrainTransform
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -54,6 +62,83 @@ def test_crop_keeps_the_aspect_ratio_and_the_centre():
         gradient(160, 80)
     )
     assert red[20, 0] < 8 and red[20, -1] > 247
+
+
+@pytest.mark.parametrize("size, shape", [((128, 32), (32, 128)), ((32, 128), (128, 32)), ((200, 90), (40, 60))])
+def test_crop_shows_all_that_fits_of_a_shape_that_is_not_square(size, shape):
+    """Guards against the middle sixteenth of a number plate in evaluation, where training saw the whole."""
+    overrides = ["resize=crop", f"image_shape=[3,{shape[0]},{shape[1]}]"]
+    red, green, _ = EvalTransform.from_settings(config.load(None, overrides))(gradient(*size)).astype(int)
+    shown = red[shape[0] // 2, -1] - red[shape[0] // 2, 0], green[-1, shape[1] // 2] - green[0, shape[1] // 2]
+    wide, high = size
+    expected = 255 * min(1, high * shape[1] / shape[0] / wide), 255 * min(1, wide * shape[0] / shape[1] / high)
+    assert shown == pytest.approx(expected, abs=12)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 50), st.sampled_from([1.0, 0.875, 0.3]))
+def test_a_square_crop_is_what_it_always_was(width, height, side, fraction):
+    """Guards against other pixels for the shape that nearly every run has."""
+    image = noise(width, height)
+    transform = EvalTransform.from_settings(
+        config.load(None, [f"image_shape=[3,{side},{side}]", f"crop_fraction={fraction}", "resize=crop"])
+    )
+    scale = round(side / fraction) / min(image.size)
+    resized = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
+    left, top = (resized.width - side) // 2, (resized.height - side) // 2
+    assert (transform(image) == chw(resized.crop((left, top, left + side, top + side)))).all()
+
+
+SIDES = st.one_of(st.integers(1, 12), st.integers(200, 900))
+
+
+@given(SIDES, SIDES, st.integers(1, 40), st.integers(1, 40), st.sampled_from(["crop", "stretch"]), st.integers(0, 9))
+def test_a_limit_of_memory_changes_levels_by_one_at_most(width, height, high, wide, resize, seed):
+    """Guards against a strip whose crop lies elsewhere once only a part of it is resized."""
+    transform = EvalTransform.from_settings(
+        config.load(None, [f"image_shape=[3,{high},{wide}]", f"resize={resize}", "crop_fraction=0.8"])
+    )
+    image = noise(width, height, seed)
+    free, limited = transform(image, 10**9).astype(int), transform(image, 1).astype(int)
+    assert np.abs(free - limited).max() <= 1
+
+
+STRIPS = [(1, 8_000), (30_000_001, 1), (1, 30_000_001)]
+
+
+@pytest.mark.parametrize("size", STRIPS)
+def test_a_strip_takes_no_more_memory_than_an_image(size, measured):
+    """Guards against gigabytes for a long image of a few bytes, in evaluation and in training."""
+    evaluate = [[f"resize={resize}", "image_shape=[3,224,224]"] for resize in ("crop", "stretch")]
+    for overrides in evaluate:
+        assert measured(f"EvalTransform.from_settings(config.load(None, {overrides}))(image)", size) < 900
+    varied = "TrainTransform.from_settings(config.load(None, ['image_shape=[3,224,224]']))"
+    assert measured(f"{varied}(image, np.random.default_rng(0))", size) < 900
+
+
+@pytest.fixture
+def measured():
+    """Returns the memory in MB that an expression takes beyond an image of the given size, in a process of its own."""
+    resource = pytest.importorskip("resource")
+    del resource
+    code = """
+import resource, numpy as np
+from PIL import Image
+import config
+from imaging.transforms import EvalTransform, TrainTransform
+image = Image.new("RGB", {size}, (9, 99, 199))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+result = {expression}
+assert result.shape == (3, 224, 224)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+    def measure(expression: str, size: tuple[int, int]) -> int:
+        program = code.format(expression=expression, size=size)
+        ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        return int(ended.stdout)
+
+    return measure
 
 
 def test_crop_fraction_zooms_in():

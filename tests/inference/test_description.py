@@ -8,8 +8,10 @@ import paddle
 import pytest
 import yaml
 
+from imaging.transforms import EvalTransform
 from inference import description
 from inference.predictor import ExportedModel
+from inference.reference import Reference
 from system.errors import UserError
 from system.files import file_digest
 
@@ -42,8 +44,20 @@ def test_a_change_after_the_export_is_refused(copy, change):
         _load(copy)
 
 
-def _meaning(folder: Path):
+@pytest.mark.parametrize("cover", [None, (20, 20), (24, 24), (20, 31)])
+def test_each_preprocessing_is_read_as_it_was_written(cover):
+    """Guards against an export that crops otherwise than the run, and an answer of PaddleX that cannot be right."""
+    transform = EvalTransform(20, 20 if cover != (20, 31) else 31, cover)
+    reference = Reference(None, 1.0, None, transform, ["a", "b"])
+    content = description.compose(reference, 5) | {"Versions": {"paddle": ""}, "Digests": {}}
+    assert description._parse(content, Path("inference.yml")).transform == transform
+    arguments = set(content["PreProcess"]["transform_ops"][0]["ResizeImage"])
+    # Those of ResizeImage in paddlex/inference/models/image_classification/predictor.py (3.7.2).
+    known = {"resize_short", "size", "backend", "interpolation"}
+    assert (arguments <= known) == description.is_read_by_paddlex(transform) == (cover != (20, 31))
 
+
+def _meaning(folder: Path):
     described = description.read(folder)
     return described.class_names, described.transform, described.temperature, described.threshold
 
