@@ -82,7 +82,7 @@ def _annotate(settings: Settings, layout: Layout, fresh: bool, list_format: str)
         # Only now: a re-run that finds nothing new takes less time than these imports.
         from annotation import scan
         from annotation.worker_pool import Pool
-        from imaging.images import suffixes
+        from imaging.formats import suffixes
 
         refuse_loose_images(layout, suffixes())
         seen = Walk()

@@ -22,11 +22,14 @@ from system.settings import CHANGEABLE, Augment, Settings
 
 DEFAULTS = Path(__file__).with_name("config.yaml")
 # Format of the copies of the settings that runs keep. Raise it whenever a setting is added or changes its meaning.
-FORMAT = 2
+FORMAT = 3
 # The settings that each format added, with the values that reproduce runs of earlier formats.
-ADDED: dict[int, dict[str, Any]] = {2: {"loss": "cross_entropy"}}
+ADDED: dict[int, dict[str, Any]] = {
+    2: {"loss": "cross_entropy"},
+    3: {"color_profile": "ignore"},
+}
 # Before this format, `resize: crop` resized the short side to the longer one of image_shape, whatever its shape.
-CROP_COVERS_SINCE = 2
+CROP_COVERS_SINCE, CROP_BEFORE = 3, "crop_short"
 # Augmentations beyond those of system/settings.py that runs of every format have a value for.
 ALWAYS_SAVED = frozenset("shift brightness contrast saturation invert random_erasing".split())
 # Old names, still read from files, from runs and on the command line.
@@ -168,7 +171,7 @@ def _read_base(base: Path) -> dict[str, Any]:
         today = _read_base(DEFAULTS)
         values = {key: today[key] for key in CHANGEABLE} | _added_since(version) | values
         if version < CROP_COVERS_SINCE and values.get("resize") == "crop" and not _is_square(values.get("image_shape")):
-            values["resize"] = "crop_short"
+            values["resize"] = CROP_BEFORE
     if base != DEFAULTS:
         values = _neutral_augmentations() | values
     if missing := [f"{key} is missing" for key in sorted(known_keys()) if key not in values]:
@@ -192,6 +195,23 @@ def _neutral_augmentations() -> dict[str, Any]:
 
 def _added_since(version: int) -> dict[str, Any]:
     return {key: value for number, added in ADDED.items() if number > version for key, value in added.items()}
+
+
+def with_older_values(settings: Settings, run: Settings) -> Settings:
+    """Returns settings to resume a run with: what an earlier release trained with, where nothing else is asked for.
+
+    Args:
+        settings: From config.yaml and the command line.
+        run: The run's own.
+    """
+    today = load()
+    older = _added_since(0) | {"resize": CROP_BEFORE}
+    kept = {
+        key: value
+        for key, value in older.items()
+        if getattr(run, key) == value and getattr(settings, key) == getattr(today, key)
+    }
+    return settings.model_copy(update=kept)
 
 
 def _take_format(content: dict[str, Any], where: str) -> int:

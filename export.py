@@ -23,11 +23,15 @@ def main() -> None:
     arguments, overrides = parse()
     given = config.load(arguments.config, overrides)
     machine.prepare(given)
+    from imaging.transforms import EvalTransform
+    from inference.description import is_read_by_paddlex
     from models.runs import open_run
 
     run, settings = open_run(arguments.run, given.output_dir, overrides)
     extras = [extra for extra in EXTRAS.values() if getattr(arguments, extra.option)]
     folder = export(run, settings, extras)
+    if not is_read_by_paddlex(EvalTransform.from_settings(settings)):
+        print("PaddleX refuses this export: its crops are square; train with resize=stretch for one it reads")
     print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     print(f"next: python predict.py IMAGE --model {shlex.quote(str(folder))}")
 
@@ -101,8 +105,6 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = ()) -
         report = read_report(run.path / "metrics.json")
         write_card(folder, run.name, settings, report, headline(report) if report else [])
     print(verified.table())  # only now: where nobody reads it, the export is in place nevertheless
-    if not description.is_read_by_paddlex(transform):
-        print("PaddleX refuses this export: its crops are square; train with resize=stretch for one it reads")
     return target
 
 

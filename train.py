@@ -29,6 +29,7 @@ def train(settings: Settings) -> "Run":
     from training import callbacks, losses, setup, signals
     from training.running_metrics import Accuracy, MeanLoss, Recall
 
+    settings = setup.resumed_settings(settings)
     device = setup.select_device(settings)
     class_names = read_labels(settings.lists / LABELS)
     loaders = {split: setup.make_loader(settings, split, class_names, device) for split in ("train", "valid")}

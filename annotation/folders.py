@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from annotation.lists import SPLITS
+from imaging.folders import is_skipped
 from system.errors import UserError
 
 # Names of split folders, in any case.
@@ -15,7 +16,6 @@ SPLIT_NAMES = {
     "test": ("test", "testing", "holdout"),
 }
 WHOLE = "all"  # the split of a data folder that has class folders only
-SKIPPED = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "icon\r"})
 HIDDEN = "hidden or created by an operating system; rename it to use it"
 # First bytes of images whose names have no suffix. Loading a decoder would slow down re-runs.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"RIFF")
@@ -25,11 +25,6 @@ SUFFIXES = tuple(
     ".jpg .jpeg .jpe .jfif .png .gif .bmp .dib .tif .tiff .webp .avif .heic .heif .jp2 .j2k .jxl "
     ".ppm .pgm .pbm .pnm .tga .ico .mpo .psd .svg .pcx .dds .exr .hdr".split()
 )
-
-
-def is_skipped(name: str) -> bool:
-    """Returns True for hidden files and for those that operating systems create."""
-    return name.startswith(".") or name.lower() in SKIPPED
 
 
 def split_of(name: str) -> str | None:

@@ -11,13 +11,13 @@ from annotation.folders import (
     SPLIT_NAMES,
     WHOLE,
     folders_in,
-    is_skipped,
     left_out,
     split_folders,
     unpacked,
 )
 from annotation.lists import LABELS, name_fault, read_labels
 from annotation.names import written_files
+from imaging.folders import is_skipped
 from system.errors import UserError, problems
 from system.settings import Settings
 

@@ -1,6 +1,6 @@
 """The table of all files: one SQLite file beside the lists, so that a million files need little memory.
 
-It keeps verdicts between runs, by path, size and time of change. During a run, decisions about files are made in SQL.
+It keeps verdicts between runs, by path, size and times of change. During a run, decisions about files are made in SQL.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from annotation.verdicts import Verdict
 
 NAME = ".annotate.db"
-FORMAT = 3  # raise it when a column or a verdict changes its meaning: older files are then discarded
+FORMAT = 4  # raise it when a column or a verdict changes its meaning: older files are then discarded
 CACHE_KIBIBYTES = 32 * 1024
 TABLES = """
 -- JSON values by name: about (what this file belongs to), run (number of the last run), last (see rerun.py).
@@ -34,8 +34,8 @@ CREATE TABLE IF NOT EXISTS image(
     path BLOB UNIQUE NOT NULL,  -- relative to data_dir, with /, in the bytes of the file system
     folder_split TEXT,          -- split of its folder: train, valid, test; all: there are class folders only
     class TEXT,
-    size INTEGER,               -- bytes; with mtime_ns it shows whether the file has changed since its verdict
-    mtime_ns INTEGER,
+    size INTEGER,               -- bytes; with `changed` it shows whether the file has changed since its verdict
+    changed TEXT,               -- times of change; as text: SQLite has no number for those after 2262
     run INTEGER,                -- number of the run that saw the file last; rows of files that are gone are deleted
 
     -- The verdict, written by Store.add_verdicts (by Store.add_files if the file cannot be opened, or has a bad name).
@@ -111,19 +111,19 @@ class Store:
     def add_files(self, files: Iterable[Found]) -> None:
         """Adds the files of this run and deletes all others; new and changed files lose their verdict."""
         run = (self.fact("run") or 0) + 1
-        same = "size = excluded.size AND mtime_ns = excluded.mtime_ns AND excluded.reason IS NULL"
+        same = "size = excluded.size AND changed = excluded.changed AND excluded.reason IS NULL"
         keep = ", ".join(
             f"{name} = CASE WHEN {same} THEN {name} ELSE NULL END" for name in (*VERDICT_COLUMNS[2:], "pixel_digest")
         )
         self.connection.executemany(
-            f"""INSERT INTO image(path, folder_split, class, size, mtime_ns, run, reason, detail)
+            f"""INSERT INTO image(path, folder_split, class, size, changed, run, reason, detail)
             VALUES(?,?,?,?,?,?,?,?)
             ON CONFLICT(path) DO UPDATE SET {keep},
             reason = CASE WHEN {same} THEN reason ELSE excluded.reason END,
             detail = CASE WHEN {same} THEN detail ELSE excluded.detail END,
             folder_split = excluded.folder_split, class = excluded.class,
-            size = excluded.size, mtime_ns = excluded.mtime_ns, run = excluded.run""",
-            ((f.path, f.split, f.class_name, f.size, f.mtime_ns, run, f.reason or None, f.detail) for f in files),
+            size = excluded.size, changed = excluded.changed, run = excluded.run""",
+            ((f.path, f.split, f.class_name, f.size, f.changed, run, f.reason or None, f.detail) for f in files),
         )
         self.sql("DELETE FROM image WHERE run <> ?", (run,))
         self.set_fact("run", run)

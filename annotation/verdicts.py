@@ -8,7 +8,9 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from imaging.images import ImageError, open_image, read_file, suffixes, to_rgb, upright
+from imaging.colour import has_other_colours
+from imaging.formats import suffixes
+from imaging.images import ImageError, open_image, read_file, to_rgb, upright, white_level
 
 # Sides in pixels.
 HASHED = 32  # of the greyscale image that is hashed
@@ -138,6 +140,10 @@ def shrink(image: Image.Image, min_side: int = MIN_SIDE) -> Image.Image:
 
 def _remarks(path: bytes, image: Image.Image) -> list[str]:
     remarks = ["damaged"] if "damaged" in image.info else []
+    if image.mode.startswith("I;16") and np.asarray(image).max() < white_level(image) / 4:
+        remarks.append("dark")
+    if has_other_colours(image):
+        remarks.append("color_profile")
     if "exif" in image.info and upright_orientation(image) != 1:
         remarks.append("exif_rotated")
     suffix = os.path.splitext(os.fsdecode(path))[1].lower()

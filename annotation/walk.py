@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from annotation.folders import HIDDEN, WHOLE, holds_images, is_skipped
+from annotation.folders import HIDDEN, WHOLE, holds_images
 from annotation.layout import Layout
 from annotation.lists import name_fault
+from imaging.folders import HIDDEN as HIDDEN_KIND
+from imaging.folders import is_skipped
+from imaging.folders import walk as walk_files
 from system.errors import problems
 
 MAX_VANISHED = 0.01  # fraction of the files that may be deleted during a run
@@ -24,6 +27,7 @@ class Found:
     Attributes:
         path: Relative to the data folder, with `/`, in the bytes of the file system.
         split: That of its folder; WHOLE if there are no split folders.
+        changed: Its times of change, as the file system tells them: of its bytes, and of anything about it.
         reason: Code of why it is left out undecoded; "" if it is to be decoded.
     """
 
@@ -31,7 +35,7 @@ class Found:
     split: str
     class_name: str
     size: int = 0
-    mtime_ns: int = 0
+    changed: str = ""
     reason: str = ""
     detail: str = ""
 
@@ -113,34 +117,24 @@ def _count_again(data_dir: Path, folder: str, again: Walk) -> None:
 def _walk_folder(
     data_dir: Path, folder: str, split: str, class_name: str, seen: Walk, visited: set[tuple[int, int]]
 ) -> Iterator[Found]:
-    subfolders, prefix, fault = [], _bytes(folder) + b"/", name_fault(folder)
-    try:
-        status = os.stat(data_dir / folder)
-        # No folder is walked twice: a link to a folder above would never end.
-        if (status.st_dev, status.st_ino) in visited:
-            seen.skipped["linked folders seen already"] += 1
-            return
-        visited.add((status.st_dev, status.st_ino))
-        seen.folders[folder] = status.st_mtime_ns
-        with os.scandir(data_dir / folder) as entries:
-            for entry in entries:
-                if is_skipped(entry.name):
-                    seen.skipped["hidden or created by an operating system"] += 1
-                    _note_left_out(seen, data_dir, os.path.join(folder, entry.name), entry.is_dir())
-                elif entry.is_dir():
-                    subfolders.append(entry.name)
-                else:
-                    yield _count(seen, _found(prefix, entry, split, class_name, fault))
-    except OSError as error:
-        yield _count(seen, Found(_bytes(folder), split, class_name, reason="no_permission", detail=_unreadable(error)))
-    for name in sorted(subfolders):
-        yield from _walk_folder(data_dir, os.path.join(folder, name), split, class_name, seen, visited)
+    def skip(path: str, reason: str) -> None:
+        seen.skipped[reason] += 1
+        if reason == HIDDEN_KIND and os.path.isdir(data_dir / path) and holds_images(data_dir / path):
+            seen.left_out[path] = HIDDEN
+            seen.digest.update(os.fsencode(path) + b"\0")
 
+    def note(path: str, status: os.stat_result) -> None:
+        seen.folders[path] = status.st_mtime_ns
 
-def _note_left_out(seen: Walk, data_dir: Path, path: str, is_folder: bool) -> None:
-    if is_folder and holds_images(data_dir / path):
-        seen.left_out[path] = HIDDEN
-        seen.digest.update(os.fsencode(path) + b"\0")
+    here, prefix, fault = None, b"", ""
+    for parent, entry in walk_files(data_dir, folder, visited, skip, note):
+        if parent != here:
+            here, prefix, fault = parent, _bytes(parent) + b"/", name_fault(parent)
+        if isinstance(entry, OSError):
+            unreadable = Found(_bytes(parent), split, class_name, reason="no_permission", detail=_unreadable(entry))
+            yield _count(seen, unreadable)
+        else:
+            yield _count(seen, _found(prefix, entry, split, class_name, fault))
 
 
 def _unreadable(error: OSError) -> str:
@@ -155,7 +149,7 @@ def _found(prefix: bytes, entry: os.DirEntry, split: str, class_name: str, folde
     found = Found(prefix + os.fsencode(entry.name), split, class_name)
     try:
         status = entry.stat()
-        found.size, found.mtime_ns = status.st_size, status.st_mtime_ns
+        found.size, found.changed = status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns}"
         if not stat.S_ISREG(status.st_mode):
             found.reason, found.detail = "not_a_file", "this is a pipe, a socket or a device; remove it"
     except FileNotFoundError:
@@ -171,5 +165,5 @@ def _found(prefix: bytes, entry: os.DirEntry, split: str, class_name: str, folde
 def _count(seen: Walk, found: Found) -> Found:
     seen.files += 1
     seen.usable += not found.reason
-    seen.digest.update(b"%s\0%d\0%d\0" % (found.path, found.size, found.mtime_ns))
+    seen.digest.update(b"%s\0%d\0%s\0" % (found.path, found.size, found.changed.encode()))
     return found

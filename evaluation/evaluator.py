@@ -9,6 +9,7 @@ from evaluation.predictions import Predictions
 from evaluation.predictors import Evaluable, RunModel, folder_logits
 from evaluation.report import build_report
 from evaluation.scoring import open_split, predict_split, run_batches
+from inference.sources import Aside
 from system.errors import UserError
 
 ByList = dict[str, Predictions]
@@ -125,11 +126,14 @@ def _gaps(report: dict[str, Any], split: str) -> list[str]:
 
 def _rejection(model: Evaluable, predictions: Predictions, folder: str, remarks: list[str]) -> dict[str, Any]:
     """Measures how many out-of-distribution images are rejected."""
-    logits, unreadable = folder_logits(model, folder)
+    aside = Aside()
+    logits, unreadable = folder_logits(model, folder, aside)
     if not len(logits):
         raise UserError(f"{folder}: no image in this folder; name a folder of out-of-distribution images")
     if unreadable:
         remarks.append(f"{unreadable} files below {folder} could not be read and do not count")
+    if str(aside):
+        remarks.append(f"{folder}: {aside}")
     outside = metrics.probabilities(logits, predictions.temperature).max(axis=1)
     return {"folder": folder} | calibration.rejection_report(predictions.confidences, outside, predictions.threshold)
 

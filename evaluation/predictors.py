@@ -10,9 +10,10 @@ from paddle import nn
 
 from annotation.lists import Sample
 from evaluation import gradcam
-from imaging.images import ImageError, read_image, suffixes
+from imaging.images import ImageError, read_image
 from imaging.transforms import EvalTransform
 from inference.predictor import ExportedModel
+from inference.sources import Aside, find_images
 from models.checkpoint import LAST, Run
 from models.features import penultimate
 from system.settings import Settings
@@ -148,16 +149,21 @@ def open_model(run: Run | ExportedModel, settings: Settings) -> RunModel | Expor
     return ExportModel(run, settings) if isinstance(run, ExportedModel) else RunModel(run, settings)
 
 
-def folder_logits(model: Evaluable, folder: str | Path) -> tuple[np.ndarray, int]:
-    """Runs a model on every image below a folder.
+def folder_logits(model: Evaluable, folder: str, aside: Aside) -> tuple[np.ndarray, int]:
+    """Runs a model on every image below a folder, as predict.py finds them.
+
+    Args:
+        aside: Told what in the folder is left aside.
 
     Returns:
         Logits float [M, C], and the number of files that could not be read.
+
+    Raises:
+        UserError: There is no image.
     """
     settings = model.settings
-    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in suffixes() and path.is_file())
     unreadable, batch, found = 0, [], [np.zeros((0, len(model.class_names)), np.float32)]
-    for path in files:
+    for path in find_images([folder], aside):
         try:
             batch.append(model.transform(read_image(path, settings.max_pixels), settings.max_pixels))
         except ImageError:

@@ -1,13 +1,17 @@
 """Image decoding: the only reader of image files."""
 
-import functools
+import contextlib
 import io
+import math
 import os
+import stat
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from imaging.formats import formats, nested_sizes, sniff, unidentified
 from system.errors import UserError
 
 # max_pixels replaces Pillow's limits, which warn at one size and raise at another.
@@ -16,43 +20,9 @@ Image.MAX_IMAGE_PIXELS = None
 # are read in threads, where warnings.catch_warnings would undo other filters.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+# TIFF tags that tell which level is white.
+BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE, WHITE_IS_ZERO = 258, 262, 281, 0
 LFS_POINTER = b"version https://git-lfs"
-
-# First bytes of common formats: Pillow tries one reader instead of forty, and a broken image is not taken for text.
-SIGNATURES = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"\0\0\1\0", "ICO"),
-    (b"8BPS", "PSD"),
-)
-# Formats found in image folders that Pillow does not read.
-UNSUPPORTED = (
-    (b"%!PS", "EPS"),
-    (b"%PDF", "PDF"),
-    (b"<svg", "SVG"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL"),
-)
-AVIF_BRANDS = (b"avif", b"avis")
-HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1")
-
-
-@functools.cache
-def suffixes() -> dict[str, str]:
-    """Maps file name suffixes of images to formats; loads all of Pillow's readers."""
-    return {**Image.registered_extensions(), ".mpo": "MPO"}
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    # Pillow hands EPS to Ghostscript, which runs the file as a program.
-    return tuple(sorted(set(Image.OPEN) - {"EPS"}))
 
 
 class ImageError(UserError):
@@ -71,24 +41,6 @@ class ImageError(UserError):
         self.image = image
 
 
-def sniff(data: bytes) -> str:
-    """Returns the format that a file's first bytes announce, "" for none."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp" and data[8:12] in AVIF_BRANDS:
-        return "AVIF"
-    return next((name for start, name in SIGNATURES if data.startswith(start)), "")
-
-
-def _unsupported(data: bytes) -> str:
-    if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS:
-        return "HEIC"
-    text = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text.startswith(b"<?xml") and b"<svg" in data[:2048]:
-        return "SVG"
-    return next((name for start, name in UNSUPPORTED if text.startswith(start)), "")
-
-
 def read_file(source: str | os.PathLike, where: str | None = None) -> bytes:
     """Reads an image file's bytes.
 
@@ -97,6 +49,9 @@ def read_file(source: str | os.PathLike, where: str | None = None) -> bytes:
     """
     where = where or os.fsdecode(source)
     try:
+        if not stat.S_ISREG(os.stat(source).st_mode):
+            detail = "this is a folder, a pipe, a socket or a device; name an image"
+            raise ImageError(where, "not_a_file", detail)
         with open(source, "rb", buffering=0) as file:
             return file.read()
     except MemoryError:
@@ -132,17 +87,35 @@ def open_image(
 
 
 def _decode(data: bytes, max_pixels: int, where: str, least: int | None) -> Image.Image:
-    image = None
-    try:
+    nested = max(nested_sizes(data), key=math.prod, default=(0, 0))
+    if math.prod(nested) > max_pixels:
+        raise ImageError(where, "too_large", too_large(*nested))
+    with _decoding(where, data):
         image = _identify(data)
-        size = image.size
-        if size[0] * size[1] <= max_pixels:
-            if least and image.format == "JPEG" and min(size) >= 2 * least:
-                image.info["stored_size"] = size
-                image.draft(None, (least, least))
-            return _load(image)
+    size = image.size
+    if size[0] * size[1] > max_pixels:
+        raise ImageError(where, "too_large", too_large(*size), image)
+    with _decoding(where, data, image):
+        if least and image.format == "JPEG" and min(size) >= 2 * least:
+            image.info["stored_size"] = size
+            image.draft(None, (least, least))
+        return _load(image)
+
+
+@contextlib.contextmanager
+def _decoding(where: str, data: bytes = b"", image: Image.Image | None = None) -> Iterator[None]:
+    """Turns whatever a broken file makes Pillow raise into an ImageError.
+
+    Args:
+        data: The file's content.
+        image: The image as far as it was opened.
+    """
+    try:
+        yield
+    except ImageError:
+        raise
     except UnidentifiedImageError:
-        raise ImageError(where, *_unidentified(data)) from None
+        raise ImageError(where, *unidentified(data)) from None
     except MemoryError:
         detail = "decoding it needs more memory than there is; shrink it"
         raise ImageError(where, "too_much_memory", detail, image) from None
@@ -150,7 +123,6 @@ def _decode(data: bytes, max_pixels: int, where: str, least: int | None) -> Imag
     except Exception as error:
         reason = "truncated" if "truncated" in str(error).lower() or _ends_early(data) else "corrupt"
         raise ImageError(where, reason, f"the image is broken ({error}); copy it again", image) from None
-    raise ImageError(where, "too_large", too_large(image.width, image.height), image)
 
 
 def _ends_early(data: bytes) -> bool:
@@ -186,16 +158,7 @@ def _identify(data: bytes) -> Image.Image:
             return Image.open(io.BytesIO(data), formats=(announced,))
         except UnidentifiedImageError:
             pass
-    return Image.open(io.BytesIO(data), formats=_formats())
-
-
-def _unidentified(data: bytes) -> tuple[str, str]:
-    unsupported, announced = _unsupported(data), sniff(data)
-    if unsupported:
-        return "unsupported_format", f"Pillow does not read {unsupported}; save it as JPEG or PNG"
-    if announced:
-        return "corrupt", f"the file begins like {announced}, but its header is broken; copy it again"
-    return "not_a_picture", "no image format that Pillow knows; take it out"
+    return Image.open(io.BytesIO(data), formats=formats())
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -207,17 +170,45 @@ def upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Converts a decoded image to upright 8-bit RGB: EXIF applied, transparency over white, 16 bits scaled."""
-    image = upright(image)
-    if image.mode.startswith("I"):
-        # Pillow clips 16-bit grey at 255; viewers scale it.
-        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+def to_rgb(image: Image.Image, where: str = "image") -> Image.Image:
+    """Converts a decoded image to upright 8-bit RGB: EXIF applied, transparency over white, 16 bits scaled.
+
+    Args:
+        where: Name of the image in errors.
+
+    Raises:
+        ImageError: Its pixels cannot be converted, or nothing says which of their values is white.
+    """
+    with _decoding(where, image=image):
+        levels = upright(image)
+        if levels.mode == "F" or levels.mode.startswith("I"):
+            levels = _to_8_bits(levels, image, where)
+        if levels.has_transparency_data:
+            levels = levels.convert("RGBA")
+            white = Image.new("RGBA", levels.size, "white")
+            white.info = levels.info
+            levels = Image.alpha_composite(white, levels)
+        return levels.convert("RGB")
+
+
+def _to_8_bits(levels: Image.Image, image: Image.Image, where: str) -> Image.Image:
+    """Scales grey levels of more than 8 bits as viewers do; Pillow clips them at 255."""
+    if levels.mode in ("F", "I") and image.format != "PPM":
+        detail = f"nothing says which of its values ({levels.mode}: 32 bits) is white; save it with 8 or 16 bits"
+        raise ImageError(where, "no_white", detail, image)
+    scaled = (np.asarray(levels).astype(np.float64) / (white_level(image) / 255)).clip(0, 255)
+    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        scaled = 255 - scaled
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def white_level(image: Image.Image) -> int:
+    """Returns the level that is white in a 16-bit grey image: 65535, or less where a TIFF says so."""
+    tags = getattr(image, "tag_v2", {})
+    highest = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
+    stated = tags.get(MAX_SAMPLE_VALUE, highest)
+    stated = stated[0] if isinstance(stated, tuple) else stated
+    return stated if 255 < stated < highest else highest
 
 
 def read_image(source: str | os.PathLike | bytes, max_pixels: int, name: str | None = None) -> Image.Image:
@@ -234,4 +225,5 @@ def read_image(source: str | os.PathLike | bytes, max_pixels: int, name: str | N
     Raises:
         ImageError: The file cannot be read, is no image, is broken, or has more than max_pixels.
     """
-    return to_rgb(open_image(source, max_pixels, name))
+    where = name or (os.fsdecode(source) if not isinstance(source, bytes) else "image")
+    return to_rgb(open_image(source, max_pixels, name), where)

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from imaging.augmentation import Augmentation, Geometry, active
+from imaging.colour import to_srgb
 from system.settings import Augment, Settings
 
 CHANNELS = 3
@@ -59,11 +60,13 @@ class EvalTransform:
         width: Of the result, in pixels.
         cover: Height and width that the image, its aspect ratio kept, is resized to cover before a centre crop; None:
             it is resized to the result's size directly, its aspect ratio not kept.
+        color_profile: As the setting: convert (to sRGB, which costs little after the resize) or ignore.
     """
 
     height: int
     width: int
     cover: tuple[int, int] | None
+    color_profile: str = "convert"
 
     # Whether cached images of the result's size are used as they are.
     only_flips = True
@@ -75,7 +78,7 @@ class EvalTransform:
         high, wide = round(height / settings.crop_fraction), round(width / settings.crop_fraction)
         longer = max(high, wide)
         covers = {"crop": (high, wide), "crop_short": (longer, longer), "stretch": None}
-        return cls(height, width, covers[settings.resize])
+        return cls(height, width, covers[settings.resize], settings.color_profile)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -103,18 +106,21 @@ class EvalTransform:
             max_pixels: Where the resized image would be larger, of a long strip, only the part that the crop keeps is
                 made; its levels may differ by one. Commands pass the setting.
         """
+        return to_array(_in_srgb(self._fit(image, max_pixels), self.color_profile))
+
+    def _fit(self, image: Image.Image, max_pixels: int) -> Image.Image:
         if self.cover is None:
-            return to_array(resize(image, (self.width, self.height), max_pixels=max_pixels))
+            return resize(image, (self.width, self.height), max_pixels=max_pixels)
         # The long side is rounded as PaddleX's ResizeImage does, so that its pixels are the same.
         scale = max(self.cover[0] / image.height, self.cover[1] / image.width)
         wide, high = round(image.width * scale), round(image.height * scale)
         left, top = (wide - self.width) // 2, (high - self.height) // 2
         right, bottom = left + self.width, top + self.height
         if wide * high <= max_pixels:
-            return to_array(resize(image, (wide, high), None, max_pixels).crop((left, top, right, bottom)))
+            return resize(image, (wide, high), None, max_pixels).crop((left, top, right, bottom))
         across, down = image.width / wide, image.height / high
         box = (left * across, top * down, right * across, bottom * down)
-        return to_array(resize(image, (self.width, self.height), box, max_pixels))
+        return resize(image, (self.width, self.height), box, max_pixels)
 
 
 @dataclass(frozen=True)
@@ -125,11 +131,13 @@ class TrainTransform:
         height: Of the result, in pixels.
         width: Of the result, in pixels.
         augment: The settings' augment group.
+        color_profile: As the setting: convert (to sRGB, which costs little after the resize) or ignore.
     """
 
     height: int
     width: int
     augment: Augment
+    color_profile: str = "convert"
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "TrainTransform":
@@ -139,7 +147,7 @@ class TrainTransform:
             UserError: A setting of the augment group belongs to no registered function.
         """
         _, height, width = settings.image_shape
-        transform = cls(height, width, settings.augment)
+        transform = cls(height, width, settings.augment, settings.color_profile)
         # Listed now, so that the error is raised here.
         _ = transform.augmentations
         return transform
@@ -152,7 +160,7 @@ class TrainTransform:
     @property
     def cache_key(self) -> str:
         """What the pixels in a cache depend on."""
-        return f"short side {round(CACHE_SCALE * max(self.height, self.width))}"
+        return f"short side {round(CACHE_SCALE * max(self.height, self.width))}, color profile {self.color_profile}"
 
     def cached_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Returns width and height of `reduce`'s result for an image of this size."""
@@ -162,7 +170,7 @@ class TrainTransform:
     def reduce(self, image: Image.Image) -> Image.Image:
         """The deterministic part, which a cache keeps: reduces large images, smaller ones stay as they are."""
         size = self.cached_size(image.size)
-        return image if size == image.size else image.resize(size, BILINEAR)
+        return _in_srgb(image if size == image.size else image.resize(size, BILINEAR), self.color_profile)
 
     @cached_property
     def augmentations(self) -> list[Augmentation]:
@@ -200,6 +208,10 @@ class TrainTransform:
     def __call__(self, image: Image.Image, generator: np.random.Generator) -> np.ndarray:
         """Turns an RGB image into uint8 [3, height, width], 0..255."""
         return self.vary(self.reduce(image), generator)
+
+
+def _in_srgb(image: Image.Image, color_profile: str) -> Image.Image:
+    return to_srgb(image) if color_profile == "convert" else image
 
 
 def to_array(image: Image.Image) -> np.ndarray:

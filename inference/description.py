@@ -21,8 +21,8 @@ GRAPH, OLD_GRAPH, WEIGHTS = "inference.json", "inference.pdmodel", "inference.pd
 DESCRIPTION, EXAMPLE, CARD = "inference.yml", "example.json", "MODEL_CARD.md"
 
 # Of inference.yml. Raise it when a key is added or comes to mean something else.
-FORMAT = 2
-# Files that every export holds, so that format 2 has a digest of each.
+FORMAT = 3
+# Files that every export holds, so that format 2 and later have a digest of each.
 _SEALED = (GRAPH, OLD_GRAPH, WEIGHTS, EXAMPLE, "description")
 
 _PIL: dict[str, Any] = {"backend": "pil", "interpolation": "BILINEAR"}
@@ -70,6 +70,7 @@ def compose(reference: "Reference", top_k: int) -> dict[str, Any]:
     return {
         "PreProcess": {"transform_ops": [*resizes, {"NormalizeImage": dict(_IDENTITY)}, {"ToCHWImage": None}]},
         "PostProcess": {"Topk": {"topk": min(top_k, len(class_names)), "label_list": list(class_names)}},
+        "ColorProfile": transform.color_profile,
         "Calibration": {"temperature": float(reference.temperature), "threshold": reference.threshold},
     }
 
@@ -109,6 +110,8 @@ def _own_digest(content: Mapping[str, Any]) -> str:
         content["PreProcess"],
         content["PostProcess"]["Topk"]["label_list"],
         content.get("Calibration"),
+        # Since format 3.
+        *([content["ColorProfile"]] if "ColorProfile" in content else []),
     ]
     return hashlib.sha256(json.dumps(meaning, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
@@ -141,10 +144,10 @@ def read(folder: Path) -> Description:
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); check its rights") from None
     try:
-        if _format(content, file) == 1:
-            description = _parse(_with_defaults_of_format_1(content), file)
-        else:
-            description = _parse(content, file)
+        version = _format(content, file)
+        completed = _with_defaults_of_format_1(content) if version == 1 else content
+        description = _parse(completed | {"ColorProfile": "ignore"} if version < 3 else completed, file)
+        if version > 1:
             _require_digests(description.digests)
         own_digest = _own_digest(content)
     except KeyError as error:
@@ -183,7 +186,7 @@ def _parse(content: Mapping[str, Any], file: Path) -> Description:
     calibration, threshold = content["Calibration"], content["Calibration"]["threshold"]
     return Description(
         class_names=[str(name) for name in content["PostProcess"]["Topk"]["label_list"]],
-        transform=_transform(content["PreProcess"]["transform_ops"], file),
+        transform=_transform(content["PreProcess"]["transform_ops"], content["ColorProfile"], file),
         temperature=float(calibration["temperature"]),
         threshold=None if threshold is None else float(threshold),
         paddle=str(content["Versions"]["paddle"]),
@@ -205,7 +208,9 @@ def _measured(engines: Any) -> dict[str, Any]:
     return engines if is_sound else {}
 
 
-def _transform(operators: list[dict[str, Any]], file: Path) -> EvalTransform:
+def _transform(operators: list[dict[str, Any]], color_profile: str, file: Path) -> EvalTransform:
+    if color_profile not in ("convert", "ignore"):
+        raise UserError(f"{file}: ColorProfile is neither convert nor ignore; export the run again")
     options = {name: value or {} for operator in operators for name, value in operator.items()}
     resize, normalise = options["ResizeImage"], options["NormalizeImage"]
     if any(normalise[key] != _IDENTITY[key] for key in ("mean", "std", "scale")):
@@ -214,12 +219,12 @@ def _transform(operators: list[dict[str, Any]], file: Path) -> EvalTransform:
         raise UserError(f"{file}: ResizeImage is not PIL's BILINEAR; export the run again")
     if "CropImage" not in options:
         width, height = _pair(resize["size"])
-        return EvalTransform(height, width, None)
+        return EvalTransform(height, width, None, color_profile)
     width, height = _pair(options["CropImage"]["size"])
     wide, high = _pair(resize["cover"] if "cover" in resize else resize["resize_short"])
     if wide < width or high < height:
         raise UserError(f"{file}: CropImage is larger than what ResizeImage makes; export the run again")
-    return EvalTransform(height, width, (high, wide))
+    return EvalTransform(height, width, (high, wide), color_profile)
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

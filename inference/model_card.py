@@ -14,8 +14,8 @@ from system.settings import Settings
 
 # Settings that decide what the network is and saw, in the order a reader wants them.
 SETTINGS = (
-    "network image_shape resize crop_fraction mean std pretrained freeze epochs batch_size optimizer learning_rate "
-    "schedule warmup_epochs weight_decay loss label_smoothing augment seed"
+    "network image_shape resize crop_fraction color_profile mean std pretrained freeze epochs batch_size optimizer "
+    "learning_rate schedule warmup_epochs weight_decay loss label_smoothing augment seed"
 ).split()
 
 

@@ -2,19 +2,50 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from imaging.images import suffixes
+from imaging.folders import walk
+from imaging.formats import sniff, suffixes
 from system.errors import UserError
 
 LIST_SUFFIXES = (".txt", ".tsv")
+NO_IMAGE = "that are no images"
+BYTES_SNIFFED, NAMES_SHOWN = 16, 3
 
 
-def find_images(arguments: Iterable[str]) -> Iterator[str]:
+class Aside:
+    """Files and folders that were left aside while images were looked for, by reason."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.names: dict[str, list[str]] = {}
+
+    def add(self, path: str, reason: str) -> None:
+        """Counts one, and keeps the names of the first few."""
+        self.counts[reason] += 1
+        names = self.names.setdefault(reason, [])
+        if len(names) < NAMES_SHOWN:
+            names.append(path)
+
+    def __str__(self) -> str:
+        """One line, "" if nothing was left aside."""
+        parts = [
+            f"{count} {reason} ({', '.join(self.names[reason])}{', ...' if count > NAMES_SHOWN else ''})"
+            for reason, count in self.counts.items()
+        ]
+        return f"left aside: {'; '.join(parts)}" if parts else ""
+
+
+def find_images(arguments: Iterable[str], aside: Aside | None = None) -> Iterator[str]:
     """Finds image files: as named, in folders and below, by pattern, and from lists; in the same order each time.
 
-    Memory holds the names of one folder at most, so there may be any number.
+    Folders are walked as annotate.py walks them. Memory holds the names of one folder at most, so there may be any
+    number.
+
+    Args:
+        aside: Told what in the folders is left aside.
 
     Yields:
         Paths.
@@ -24,7 +55,7 @@ def find_images(arguments: Iterable[str]) -> Iterator[str]:
     """
     for argument in arguments:
         if os.path.isdir(argument):
-            yield from _in_folder(argument)
+            yield from _in_folder(argument, aside or Aside())
         elif argument.lower().endswith(LIST_SUFFIXES):
             yield from _in_list(Path(argument))
         elif os.path.lexists(argument) or not glob.has_magic(argument):
@@ -37,17 +68,30 @@ def find_images(arguments: Iterable[str]) -> Iterator[str]:
             yield from (path for path in found if os.path.isfile(path))
 
 
-def _in_folder(folder: str) -> Iterator[str]:
+def _in_folder(folder: str, aside: Aside) -> Iterator[str]:
     found = False
-    endings = tuple(suffixes())
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(endings):
-                found = True
-                yield os.path.join(parent, name)
+    for parent, entry in walk(Path(), folder, set(), aside.add, in_order=True):
+        if isinstance(entry, OSError):
+            aside.add(parent, f"folders that cannot be read: {entry.strerror}")
+        elif _is_image(entry):
+            found = True
+            yield os.path.join(parent, entry.name)
+        else:
+            aside.add(os.path.join(parent, entry.name), NO_IMAGE)
     if not found:
         raise UserError(f"{folder}: no image in this folder; name another")
+
+
+def _is_image(entry: os.DirEntry) -> bool:
+    """Tells by suffix, or by the first bytes; what is no regular file is said when its turn comes."""
+    if entry.name.lower().endswith(tuple(suffixes())) or not entry.is_file():
+        return True
+    try:
+        with open(entry.path, "rb") as file:
+            head = file.read(BYTES_SNIFFED)
+    except OSError:
+        return True
+    return bool(sniff(head)) or head.startswith(b"BM")
 
 
 def _in_list(path: Path) -> Iterator[str]:

@@ -137,6 +137,7 @@ class Settings(Section):
     image_shape: tuple[int, Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
     resize: Literal["crop", "stretch", "crop_short"]
     crop_fraction: Annotated[float, Field(ge=0.01, le=1)]
+    color_profile: Literal["convert", "ignore"]
     non_rgb: Literal["skip", "convert"]
     max_pixels: Annotated[int, Field(ge=1, le=10**15)]
     valid_fraction: Annotated[float, Field(ge=0, le=0.5)]

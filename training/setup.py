@@ -3,6 +3,7 @@
 import contextlib
 import functools
 
+import config
 from annotation.lists import read_list
 from dataset import BatchLoader, ListDataset, choose_workers
 from imaging.augmentation import mix
@@ -37,6 +38,14 @@ def select_device(settings: Settings) -> str:
         raise UserError(f"amp={settings.amp}: paddle computes in 16 bits on GPUs only; use amp=none on a CPU")
     machine.seed_all(settings.seed)
     return device
+
+
+def resumed_settings(settings: Settings) -> Settings:
+    """Returns the settings to train with: a run that is resumed keeps what an earlier release trained it with."""
+    run = Run(settings.run)
+    if not settings.resume or "step" not in run.state:
+        return settings
+    return config.with_older_values(settings, run.settings)
 
 
 def make_loader(settings: Settings, split: str, class_names: list[str], device: str) -> BatchLoader:

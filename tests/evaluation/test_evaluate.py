@@ -81,7 +81,8 @@ def test_everything_is_written_and_agrees(evaluated):
     assert rejected == [max(float(p) for p in row[4:]) < threshold for row in rows]
     assert report["foreign"]["num_pictures"] == 78
     assert len((run.path / "suspects.tsv").read_text("utf-8").splitlines()) == report["suspects"] + 1
-    assert report["remarks"] == []
+    (remark,) = report["remarks"]
+    assert "left aside: 4 that are no images" in remark and "labels.txt" in remark
 
 
 def test_page_is_one_file_that_opens_offline(evaluated):

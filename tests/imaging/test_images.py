@@ -1,12 +1,16 @@
 """Image decoding: every mode becomes upright RGB, and every broken file is refused with its reason."""
 
+import contextlib
 import io
 import random
 import struct
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from imaging.images import ImageError, open_image, read_image
@@ -151,4 +155,62 @@ def test_a_missing_file_has_another_reason_than_an_unreadable_one(tmp_path):
     assert caught.value.reason == "missing"
     with pytest.raises(ImageError) as caught:
         open_image(tmp_path, LIMIT)
-    assert caught.value.reason == "unreadable"
+    assert caught.value.reason == "not_a_file"
+
+
+def tiff(levels: np.ndarray, **tags: int) -> bytes:
+    numbers = {"white": 281, "photometric": 262}
+    return encode(Image.fromarray(levels), "TIFF", tiffinfo={numbers[name]: value for name, value in tags.items()})
+
+
+@given(st.integers(256, 65535), st.integers(0, 255))
+def test_grey_of_fewer_bits_is_as_bright_as_its_tags_say(white, shade):
+    """Guards against pictures of a 12-bit camera that turn black."""
+    levels = np.full((4, 4), shade * white // 255, np.uint16)
+    shown = read_image(tiff(levels, white=white), LIMIT).getpixel((0, 0))[0]
+    assert abs(shown - shade) <= 1
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+@pytest.mark.parametrize("highest", [1, 255, 65535])
+def test_grey_of_32_bits_is_refused_by_name(kind, highest):
+    """Guards against images of a microscope that turn black, or white, in silence."""
+    with pytest.raises(
+        ImageError, match=r"it\.tif: nothing says which of its values .* is white; save it with"
+    ) as caught:
+        read_image(tiff(np.full((4, 4), highest, kind)), LIMIT, "it.tif")
+    assert caught.value.reason == "no_white"
+
+
+def test_grey_of_32_bits_in_a_portable_graymap_is_scaled():
+    """Guards against a refusal of the one format whose reader scales 16 bits to 32 by itself."""
+    assert read_image(b"P5 2 2 4095\n" + b"\x08\0" * 4, LIMIT).getpixel((0, 0)) == (127,) * 3
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.booleans(), st.integers(1, 3000))
+def test_an_icon_is_as_large_as_what_is_in_it(width, height, bitmap, limit):
+    """Guards against an icon whose table says 16 x 16, and whose content fills the memory."""
+    form = "BMP" if bitmap else "PNG"
+    # A bitmap in an icon has no file header, and twice the height: the mask is below it.
+    nested = encode(Image.new("RGB", (width, height * (1 + bitmap))), form)[14 * bitmap :]
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 24, len(nested), 22)
+    data = b"\0\0\1\0\1\0" + entry + nested
+    if width * height > limit:
+        assert reason(data, limit) == "too_large"
+    else:
+        with contextlib.suppress(ImageError):
+            assert open_image(data, limit).size == (width, height)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def test_what_breaks_a_conversion_is_a_broken_image():
+    """Guards against a worker that dies of a palette with more transparencies than colours."""
+    header = chunk(b"IHDR", struct.pack(">II5B", 9, 9, 1, 3, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0\0\0" * 9))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"tRNS", bytes(300)) + pixels + chunk(b"IEND", b"")
+    with pytest.raises(ImageError, match=r"it\.png: the image is broken") as caught:
+        read_image(data, LIMIT, "it.png")
+    assert caught.value.reason == "corrupt"

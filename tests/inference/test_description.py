@@ -52,6 +52,9 @@ def test_each_preprocessing_is_read_as_it_was_written(cover):
     content = description.compose(reference, 5) | {"Versions": {"paddle": ""}, "Digests": {}}
     assert description._parse(content, Path("inference.yml")).transform == transform
     arguments = set(content["PreProcess"]["transform_ops"][0]["ResizeImage"])
+    content.pop("ColorProfile")
+    with pytest.raises(KeyError):
+        description._parse(content, Path("inference.yml"))
     # Those of ResizeImage in paddlex/inference/models/image_classification/predictor.py (3.7.2).
     known = {"resize_short", "size", "backend", "interpolation"}
     assert (arguments <= known) == description.is_read_by_paddlex(transform) == (cover != (20, 31))

@@ -11,9 +11,9 @@ from PIL import Image
 from shade_model import ShadeModel, write_image
 
 import config
-from imaging.images import ImageError
+from imaging.images import ImageError, read_image
 from inference.pipeline import predict_images
-from inference.sources import find_images
+from inference.sources import Aside, find_images
 from inference.terminal import print_predictions
 from system.errors import UserError
 
@@ -57,6 +57,31 @@ def test_sources_are_lists_folders_and_patterns(tmp_path, monkeypatch):
     for argument, words in (("*.nothing", "no file matches"), (str(tmp_path / "bad.tsv"), "PATH<TAB>INDEX")):
         with pytest.raises(UserError, match=words):
             list(find_images([argument]))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes")
+def test_a_folder_holds_for_predict_what_it_holds_for_annotate(command, tmp_path):
+    """Guards against images that vanish for want of a suffix, a pipe that is waited for, and silence about it."""
+    folder = tmp_path / "data" / "cat"
+    names = {"photo.png", "3fa9c1", "b.dat"}
+    for number, name in enumerate(("photo.png", "3fa9c1", "deep/er/b.dat")):
+        place = Path(write_image(tmp_path / f"{number}.png", shade=80 * number))
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        place.rename(folder / name)
+    (folder / "._photo.png").write_bytes(b"\0\5\26\7")
+    (folder / "notes.md").write_text("no image")
+    os.mkfifo(folder / "x.jpg")
+    (folder / "deep" / "again").symlink_to(folder, target_is_directory=True)
+    (folder / "gone.png").symlink_to("nowhere")
+    assert command("annotate.py", "data_dir=data", "valid_fraction=0", "test_fraction=0", cwd=tmp_path).status == 0
+    listed = {Path(line.split("\t")[0]).name for line in (tmp_path / "data/train.txt").read_text("utf-8").splitlines()}
+    aside = Aside()
+    found = list(find_images([str(folder)], aside))
+    assert listed == names and {Path(path).name for path in found} == names | {"x.jpg", "gone.png"}
+    for words in ("._photo.png", "1 that are no images", "notes.md", "1 linked folders"):
+        assert words in str(aside)
+    with pytest.raises(ImageError, match="pipe"):
+        read_image(folder / "x.jpg", 100)
 
 
 def test_several_processes_need_a_file(command, tmp_path):
