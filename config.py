@@ -17,8 +17,10 @@ from pydantic_core import ErrorDetails
 
 from system.cli import parse_overrides
 from system.errors import UserError, problems, shorten
-from system.files import read_lines, read_yaml, write_text
+from system.files import read_lines
+from system.publishing import write_text
 from system.settings import CHANGEABLE, Augment, Settings
+from system.yaml_files import read_yaml
 
 DEFAULTS = Path(__file__).with_name("config.yaml")
 # Format of the copies of the settings that runs keep. Raise it whenever a setting is added or changes its meaning.
@@ -228,8 +230,13 @@ def save(settings: Settings, path: str | os.PathLike) -> None:
     Raises:
         UserError: The folder cannot be written to.
     """
+    write_text(path, as_yaml(settings))
+
+
+def as_yaml(settings: Settings) -> str:
+    """Returns the text of such a file."""
     content = {"format": FORMAT} | settings.model_dump(mode="json")
-    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None))
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
 
 def get(path: str) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import config
 from system import cli, machine
+from system.errors import UserError
 from system.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,28 +39,30 @@ def train(settings: Settings) -> "Run":
     paddle.utils.unique_name.switch()
     network, summary = factory.build(settings, len(class_names))
 
-    run, resumed = setup.open_run(settings, class_names)
-    if resumed and run.state["epoch"] >= settings.epochs:
-        setup.print_once(f"{run.path}: all {settings.epochs} epochs are done; raise epochs to train on")
-        return run
-    setup.print_once(setup.describe(settings, device, class_names, loaders))
-    setup.print_once(summary)
-    setup.fill_caches(settings, loaders)
-    session = setup.start_session(settings, run, loaders["train"], network, resumed)
+    with setup.run_to_itself(settings):
+        run, resumed = setup.open_run(settings, class_names)
+        if resumed and run.state["epoch"] >= settings.epochs:
+            setup.print_once(f"{run.path}: all {settings.epochs} epochs are done; raise epochs to train on")
+            return run
+        setup.print_once(setup.describe(settings, device, class_names, loaders))
+        setup.print_once(summary)
+        setup.fill_caches(settings, loaders)
+        session = setup.start_session(settings, run, loaders["train"], network, resumed)
 
-    recall = Recall(len(class_names))
-    model = paddle.Model(network)
-    amp = None if settings.amp == "none" else settings.amp
-    model.prepare(session.optimizer, loss, [MeanLoss(), Accuracy(), recall], amp_configs=amp)
-    with setup.accelerated(network, settings, device), signals.deferred(session):
-        model.fit(
-            loaders["train"],
-            loaders["valid"],
-            epochs=session.epochs_left,
-            verbose=0,
-            accumulate_grad_batches=settings.accumulate,
-            callbacks=callbacks.make_callbacks(session, class_names, recall),
-        )
+        recall = Recall(len(class_names))
+        model = paddle.Model(network)
+        amp = None if settings.amp == "none" else settings.amp
+        model.prepare(session.optimizer, loss, [MeanLoss(), Accuracy(), recall], amp_configs=amp)
+        watched = callbacks.make_callbacks(session, class_names, recall, loaders["valid"].dataset.labels)
+        with setup.accelerated(network, settings, device), signals.deferred(session):
+            model.fit(
+                loaders["train"],
+                loaders["valid"],
+                epochs=session.epochs_left,
+                verbose=0,
+                accumulate_grad_batches=settings.accumulate,
+                callbacks=watched,
+            )
     return run
 
 
@@ -74,6 +77,11 @@ def main() -> None:
     if machine.rank()[0]:
         return
     state = run.state
+    if run.was_removed or not state:
+        raise UserError(
+            f"{run.path}: the folder was removed while it was trained; "
+            + ("it was made again, without the epochs before" if state else "nothing is left of it, train again")
+        )
     print(
         f"best epoch {state['best_epoch']} of {state['epoch']}: valid accuracy {state['best_accuracy']:.4f}, "
         f"loss {state['best_loss']:.4f}; {time.monotonic() - started:.0f} s"

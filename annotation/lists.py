@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from system.errors import UserError, problems, shorten
-from system.files import read_lines, write_text
+from system.files import read_lines
+from system.publishing import write_text
 from system.settings import Settings
 
 SPLITS = ("train", "valid", "test")

@@ -11,7 +11,7 @@ from annotation.store import Store
 from annotation.verdicts import Verdict
 from annotation.walk import Walk, refuse_vanished
 from annotation.worker_pool import Pool
-from system.files import publishing
+from system.publishing import publishing
 from system.settings import Settings
 
 BATCH_FILES = 64
@@ -68,14 +68,14 @@ def publish(
             the format.
     """
     refused = settings.on_leak == "error" and summary.leaks
-    with publishing(settings.lists, "set lists_dir to a folder of yours") as open_new:
+    with publishing(settings.lists, "set lists_dir to a folder of yours") as publication:
         if not refused and list_format == "paddlex":
-            outputs.write_paddlex_lists(open_new, store, layout, settings.lists)
+            outputs.write_paddlex_lists(publication.open, store, layout, settings.lists)
         elif not refused:
-            outputs.write_lists(open_new, store, layout)
-        outputs.write_left_out(open_new, store, layout)
-        outputs.write_copies(open_new, store, layout)
-        open_new(REPORT).write(page.render(store, pool, layout, settings, summary))
+            outputs.write_lists(publication.open, store, layout)
+        outputs.write_left_out(publication.open, store, layout)
+        outputs.write_copies(publication.open, store, layout)
+        publication.open(REPORT).write(page.render(store, pool, layout, settings, summary))
         # Last, so that hardly anything can happen between it and the renaming.
         refuse_vanished(layout, seen)
     if refused:

@@ -9,7 +9,7 @@ from evaluation import comparison, comparison_page, curves, label_errors, metric
 from evaluation.evaluator import Evaluation
 from evaluation.predictions import Predictions
 from system.errors import UserError
-from system.files import write_text
+from system.publishing import write_text
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, command: str) -> None:

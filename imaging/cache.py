@@ -14,8 +14,8 @@ import PIL
 from PIL import Image
 
 from system.errors import UserError
-from system.files import replacing
 from system.machine import cores
+from system.publishing import replacing
 
 # Raise it when the file's layout or the way images are reduced changes.
 LAYOUT = 1

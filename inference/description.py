@@ -12,7 +12,8 @@ import yaml
 
 from imaging.transforms import EvalTransform
 from system.errors import UserError
-from system.files import file_digest, parse_yaml
+from system.files import file_digest
+from system.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
     from inference.reference import Reference

@@ -19,7 +19,8 @@ from models.networks import construct
 from models.pretrained import load_strictly
 from models.weights_files import read_weights
 from system.errors import UserError
-from system.files import file_digest, finish_publishing, publishing, write_text
+from system.files import file_digest
+from system.publishing import finish_publishing, publishing, write_text
 from system.settings import Settings
 
 BEST, LAST = "best", "last"
@@ -33,15 +34,23 @@ class Stateful(Protocol):
         """Replaces the state."""
 
 
+def _first_files(settings: Settings, class_names: list[str]) -> dict[str, str]:
+    return {"config.yaml": config.as_yaml(settings), LABELS: "".join(f"{name}\n" for name in class_names)}
+
+
 class Run:
     """A folder `output/NAME/` that describes itself: settings, label map, weights, state and history.
 
     Attributes:
         path: The folder.
+        was_removed: True if the folder has gone during a training, and was made again.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
+        self.was_removed = False
+        # Content by name of the files that a training writes first.
+        self._first: dict[str, str] = {}
         # A training that was killed while replacing the run's files has left all the new ones on the disk.
         finish_publishing(self.path)
 
@@ -133,17 +142,20 @@ class Run:
             UserError: A run of that name has been trained already and settings.overwrite is false.
         """
         run = cls(settings.run)
-        if run.path.exists():
-            if not settings.overwrite and (run.state or any(run.path.glob("*.pdparams"))):
-                raise UserError(f"{run.path}: a run of this name exists; use another run_name=NAME, or overwrite=true")
-            # Only what a run holds is removed: output_dir=. must not cost anybody a folder.
-            run._clear()
-        try:
-            run.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{run.path}: cannot be made ({error.strerror}); choose another output_dir") from None
-        config.save(settings, run.path / "config.yaml")
-        write_text(run.path / LABELS, "".join(f"{name}\n" for name in class_names))
+        old = run._old_entries()
+        if not settings.overwrite and (run.state or any(entry.suffix == ".pdparams" for entry in old)):
+            raise UserError(f"{run.path}: a run of this name exists; use another run_name=NAME, or overwrite=true")
+        run._first = _first_files(settings, class_names)
+        # Together, so that a run killed at any moment can be resumed or overwritten.
+        with publishing(run.path, "choose another output_dir") as publication:
+            for entry in old:
+                if not entry.is_dir() or entry.is_symlink():
+                    publication.remove(entry.name)
+            for name, text in run._first.items():
+                publication.open(name).write(text)
+        for entry in old:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
         return run
 
     @classmethod
@@ -156,15 +168,27 @@ class Run:
         run = cls(settings.run)
         check_labels(run, class_names, settings.lists / LABELS)
         check_resumable(run.settings, settings, run.path)
+        run._first = _first_files(settings, class_names)
         config.save(settings, run.path / "config.yaml")
         return run
 
-    def _clear(self) -> None:
+    def _old_entries(self) -> list[Path]:
+        """Lists what is in the folder of a run that is to be overwritten; hidden files are no part of a run.
+
+        Raises:
+            UserError: The folder is no run: output_dir=. must not cost anybody a folder.
+        """
+        try:
+            entries = [entry for entry in sorted(self.path.iterdir()) if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read ({error.strerror}); choose another output_dir") from None
         # Both files, for the project's own folder holds a config.yaml too.
         is_run = all((self.path / name).is_file() for name in ("config.yaml", LABELS))
-        if not is_run and any(self.path.iterdir()):
+        if entries and not is_run:
             raise UserError(f"{self.path}: this folder is no run, so it is not overwritten; choose another run_name")
-        shutil.rmtree(self.path)
+        return entries
 
     def save(
         self,
@@ -188,14 +212,18 @@ class Run:
         """
         binary: dict[str, Mapping | None] = {f"{kind}.pdparams": content for kind, content in (weights or {}).items()}
         binary |= {"last.pdopt": optimizer, "last.pdema": average}
-        with publishing(self.path, f"free some space, or mend the rights of {self.path}") as open_new:
+        missing = {name: text for name, text in self._first.items() if not (self.path / name).is_file()}
+        self.was_removed |= bool(missing)
+        with publishing(self.path, f"free some space, or mend the rights of {self.path}") as publication:
             for name, content in binary.items():
                 if content is not None:
-                    paddle.save(content, open_new(name).name)
+                    paddle.save(content, publication.open(name).name)
             if row is not None:
-                open_new("history.csv").write(self._history_with(row))
+                publication.open("history.csv").write(self._history_with(row))
             if state is not None:
-                open_new("state.json").write(json.dumps(state, indent=2) + "\n")
+                publication.open("state.json").write(json.dumps(state, indent=2) + "\n")
+            for name, text in missing.items():
+                publication.open(name).write(text)
 
     def _history_with(self, row: Mapping[str, float]) -> str:
         file = self.path / "history.csv"

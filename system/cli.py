@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from system.errors import UserError, shorten
-from system.files import parse_yaml
+from system.yaml_files import parse_yaml
 
 
 def parser(description: str) -> argparse.ArgumentParser:

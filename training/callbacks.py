@@ -16,7 +16,9 @@ from training.session import Session
 from training.visualdl import VisualDLWriter
 
 
-def make_callbacks(session: Session, class_names: list[str], recall: Recall) -> list[paddle.callbacks.Callback]:
+def make_callbacks(
+    session: Session, class_names: list[str], recall: Recall, valid_labels: np.ndarray
+) -> list[paddle.callbacks.Callback]:
     """Lists the callbacks of a training in the order in which fit calls them.
 
     The learning rate is stepped after all that record it, and before StepCheckpoint, so that a saved learning rate is
@@ -27,7 +29,8 @@ def make_callbacks(session: Session, class_names: list[str], recall: Recall) -> 
     if session.rank:
         return [tracker, terminate, EpochCheckpoint(session), step_lr, save]
     progress = ProgressBar(session)
-    visualdl = VisualDLWriter(session, class_names, recall, overview.draw_first_batch(session, class_names))
+    images = overview.draw_first_batch(session, class_names)
+    visualdl = VisualDLWriter(session, class_names, recall, images, valid_labels)
     return [tracker, terminate, progress, visualdl, EpochCheckpoint(session, progress), step_lr, save]
 
 

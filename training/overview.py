@@ -10,7 +10,7 @@ from PIL import Image
 
 from evaluation import plots
 from models.classifier import Classifier
-from system.files import write_text
+from system.publishing import write_text
 from system.settings import Settings
 from training.session import Session
 

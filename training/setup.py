@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Iterator
 
 import config
 from annotation.lists import read_list
@@ -13,9 +14,13 @@ from models.checkpoint import Run
 from models.classifier import Classifier
 from system import machine
 from system.errors import UserError
+from system.files import locked
 from system.settings import Settings
 from training import optim, overview
 from training.session import Session
+
+# Locked while a training is at work in the folder of a run.
+LOCK = ".training"
 
 
 def print_once(message: str) -> None:
@@ -66,6 +71,27 @@ def make_loader(settings: Settings, split: str, class_names: list[str], device: 
     return loader
 
 
+@contextlib.contextmanager
+def run_to_itself(settings: Settings) -> Iterator[None]:
+    """Keeps other trainings out of the run's folder.
+
+    Raises:
+        UserError: Another one is training the run, or the folder cannot be made.
+    """
+    if machine.rank()[0]:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            settings.run.mkdir(parents=True, exist_ok=True)
+            held = stack.enter_context(locked(settings.run / LOCK))
+        except OSError as error:
+            raise UserError(f"{settings.run}: cannot be made ({error.strerror}); choose another output_dir") from None
+        if held is False:
+            raise UserError(f"{settings.run}: another train.py is at work in it; wait, or use another run_name=NAME")
+        yield
+
+
 def open_run(settings: Settings, class_names: list[str]) -> tuple[Run, bool]:
     """Creates the run folder, or reopens it if `resume` is set and there is a checkpoint.
 
@@ -82,8 +108,13 @@ def open_run(settings: Settings, class_names: list[str]) -> tuple[Run, bool]:
         return Run(settings.run), resumed
     if resumed:
         return Run.reopen(settings, class_names), True
-    # Without a checkpoint there is nothing to resume, and nothing to lose.
     started = settings.resume and not Run(settings.run).state
+    if started and any(settings.run.glob("*.pdparams")):
+        raise UserError(
+            f"{settings.run}: its weights cannot be trained further, for state.json is missing; put it back, or start "
+            "anew with overwrite=true or another run_name=NAME"
+        )
+    # Without a checkpoint there is nothing to resume, and nothing to lose.
     return Run.create(settings.model_copy(update={"overwrite": settings.overwrite or started}), class_names), False
 
 

@@ -5,16 +5,12 @@ import time
 
 import numpy as np
 import paddle
-from visualdl import LogWriter
-from visualdl.component.base_component import pr_curve_raw, roc_curve_raw
 
-from annotation.lists import read_split
 from evaluation import metrics
-from imaging.images import read_image
-from imaging.transforms import EvalTransform
 from models.classifier import main_output
 from training.running_metrics import Recall
 from training.session import Session
+from training.visualdl_log import VisualDLLog
 
 # Points of an epoch's curves: more cost time and show no more.
 POINTS = 200
@@ -23,23 +19,26 @@ CURVES, THRESHOLDS, ERRORS = 20, 50, 6
 
 
 class VisualDLWriter(paddle.callbacks.Callback):
-    """Writes the VisualDL log of a run into its folder `vdl`.
+    """Writes the VisualDL log of a run into its folder `vdl`. It reads no file: lists and images are the training's.
 
     Args:
         session: The training.
         class_names: Names of the classes.
         recall: The metric whose recalls per class are written.
         images: Augmented training images, uint8 [N, 3, H, W], of which a new run shows eight.
+        labels: Of the validation images, int64 [N], in their order.
     """
 
-    def __init__(self, session: Session, class_names: list[str], recall: Recall, images: np.ndarray):
+    def __init__(
+        self, session: Session, class_names: list[str], recall: Recall, images: np.ndarray, labels: np.ndarray
+    ):
         super().__init__()
-        self.writer = LogWriter(logdir=str(session.run.path / "vdl"))
-        self.session, self.class_names, self.recall = session, class_names, recall
+        self.log = VisualDLLog(session.run.path / "vdl")
+        self.session, self.class_names, self.recall, self.labels = session, class_names, recall, labels
         self.every = -(-session.loader.steps // POINTS)
         if session.epoch == 1 and session.step == 0:
             for index, image in enumerate(images[:8]):
-                self.writer.add_image(f"train/image {index + 1}", image.transpose(1, 2, 0), 0)
+                self.log.image(f"train/image {index + 1}", image, 0)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Called by fit; its epoch counts from 0."""
@@ -59,47 +58,47 @@ class VisualDLWriter(paddle.callbacks.Callback):
         }
         done = (session.epoch - 1) * session.loader.steps + session.step
         for name, value in values.items():
-            self.writer.add_scalar(f"train/{name}", float(value), done)
+            self.log.scalar(f"train/{name}", float(value), done)
 
     def on_eval_begin(self, logs: dict | None = None) -> None:
-        """Collects the logits of the validation, for the curves."""
-        self.logits: list[np.ndarray] = []
-        self.hook = self.model.network.register_forward_post_hook(
-            lambda network, inputs, outputs: self.logits.append(main_output(outputs).numpy())
-        )
+        """Collects the probabilities of the validation, and its most confident errors."""
+        self.probabilities: list[np.ndarray] = []
+        self.errors: list[tuple[float, int, np.ndarray]] = []
+        # Each of several processes has a part of the images only, in another order.
+        if self.session.processes == 1:
+            self.hook = self.model.network.register_forward_post_hook(self._collect)
+
+    def _collect(self, network: paddle.nn.Layer, inputs: tuple, outputs: object) -> None:
+        start = sum(map(len, self.probabilities))
+        found = metrics.probabilities(main_output(outputs).numpy())
+        self.probabilities.append(found)
+        wrong = np.flatnonzero(found.argmax(axis=1) != self.labels[start : start + len(found)])
+        surest = wrong[np.argsort(-found[wrong].max(axis=1), kind="stable")[:ERRORS]]
+        images = inputs[0].numpy() if len(surest) else ()
+        self.errors += [(float(found[i].max()), start + i, images[i].copy()) for i in surest.tolist()]
+        self.errors = sorted(self.errors, key=lambda one: (-one[0], one[1]))[:ERRORS]
 
     def on_eval_end(self, logs: dict) -> None:
         """Writes the epoch's valid metrics, curves and errors."""
-        self.hook.remove()
-        self._write_predictions(np.concatenate(self.logits))
         epoch = self.session.epoch
-        self.writer.add_scalar("valid/loss", float(logs["mean_loss"]), epoch)
-        self.writer.add_scalar("valid/accuracy", float(logs["accuracy"]), epoch)
+        if self.session.processes == 1:
+            self.hook.remove()
+            self._write_predictions(np.concatenate(self.probabilities))
+        self.log.scalar("valid/loss", float(logs["mean_loss"]), epoch)
+        self.log.scalar("valid/accuracy", float(logs["accuracy"]), epoch)
         for name, recall in zip(self.class_names, self.recall.last, strict=True):
             if not math.isnan(recall):
-                self.writer.add_scalar(f"recall/{name}", float(recall), epoch)
+                self.log.scalar(f"recall/{name}", float(recall), epoch)
 
-    def _write_predictions(self, logits: np.ndarray) -> None:
-        """Writes the curves of the first classes and the most confident errors of logits [N, C]."""
-        samples, _ = read_split(self.session.settings, "valid")
-        # Each of several processes has a part of the predictions only, in another order.
-        if len(samples) != len(logits):
-            return
-        labels, probabilities = np.array([sample.label for sample in samples]), metrics.probabilities(logits)
+    def _write_predictions(self, probabilities: np.ndarray) -> None:
+        """Writes the curves of the first classes and the most confident errors of probabilities [N, C]."""
         for index, name in enumerate(self.class_names[:CURVES]):
-            self._write_curves(name, labels == index, probabilities[:, index])
-        confidences = np.where(probabilities.argmax(axis=1) == labels, -1, probabilities.max(axis=1))
-        transform, limit = EvalTransform.from_settings(self.session.settings), self.session.settings.max_pixels
-        for rank, place in enumerate(np.argsort(-confidences, kind="stable")[:ERRORS], 1):
-            if confidences[place] >= 0:
-                image = transform(read_image(samples[place].file, limit), limit)
-                self.writer.add_image(f"valid/surest mistake {rank}", image.transpose(1, 2, 0), self.session.epoch)
+            self._write_curves(name, self.labels == index, probabilities[:, index])
+        for rank, (_, _, image) in enumerate(self.errors, 1):
+            self.log.image(f"valid/surest mistake {rank}", image, self.session.epoch)
 
     def _write_curves(self, name: str, positive: np.ndarray, scores: np.ndarray) -> None:
         """Writes the precision-recall and the ROC curve of a class.
-
-        VisualDL's own add_pr_curve and add_roc_curve (2.5.3) use a name that numpy has dropped, and the latter divides
-        the true positives by the negatives; its records take finished points.
 
         Args:
             positive: Whether the label is the class, bool [N].
@@ -112,16 +111,13 @@ class VisualDLWriter(paddle.callbacks.Callback):
         precision, recall, fpr = (
             (part / np.maximum(1, whole)).tolist() for part, whole in ((tp, tp + fp), (tp, tp + fn), (fp, fp + tn))
         )
-        when = {"step": self.session.epoch, "walltime": round(time.time() * 1000)}
-        records = self.writer._get_file_writer()
-        records.add_record(
-            pr_curve_raw(f"precision and recall/{name}", **counts, precision=precision, recall=recall, **when)
-        )
-        records.add_record(roc_curve_raw(f"ROC/{name}", **counts, tpr=recall, fpr=fpr, **when))
+        epoch = self.session.epoch
+        self.log.curve("pr_curve", f"precision and recall/{name}", epoch, **counts, precision=precision, recall=recall)
+        self.log.curve("roc_curve", f"ROC/{name}", epoch, **counts, tpr=recall, fpr=fpr)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Closes the log."""
-        self.writer.close()
+        self.log.close()
 
 
 def _count_above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

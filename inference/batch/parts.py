@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from system.errors import UserError
-from system.files import HAS_LOCKS, locked, write_text
+from system.files import locked
+from system.publishing import write_text
 
 # Bytes that are searched at once for the end of the last whole line.
 BLOCK = 65536
@@ -120,7 +121,7 @@ class Parts:
 
     def _lock(self, path: Path) -> bool:
         """Locks a file until this object lets go; returns False if another process holds it."""
-        return self._held.enter_context(locked(path)) or not HAS_LOCKS
+        return self._held.enter_context(locked(path)) is not False
 
     def _cut_torn_line(self) -> None:
         size = end = self.file.seek(0, os.SEEK_END)

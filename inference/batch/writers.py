@@ -12,7 +12,7 @@ from inference.batch.parts import Row
 from inference.ranking import NONE_OF_THESE, columns_of_classes, is_rejected
 from system import optional
 from system.errors import UserError
-from system.files import replacing
+from system.publishing import replacing
 
 SUFFIXES = (".csv", ".tsv", ".json", ".parquet")
 # Parquet is written in groups of so many rows, which bounds the memory.

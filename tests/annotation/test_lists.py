@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from annotation.lists import name_fault, read_labels, read_list, write_list
 from system.errors import UserError
-from system.files import write_text
+from system.publishing import write_text
 
 names = st.text(min_size=1, max_size=30)
 

@@ -14,7 +14,7 @@ from annotation.lists import write_list
 from models import factory
 from models.checkpoint import BEST, Run
 from system import machine
-from system.files import write_text
+from system.publishing import write_text
 
 CLASS_NAMES = ["red", "green", "blue"]
 

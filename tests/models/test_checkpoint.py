@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,79 @@ def test_a_damaged_state_file_is_named(settings):
     (run.path / "state.json").write_text('{"epoch": 1')
     with pytest.raises(UserError, match=r"state\.json"):
         run.state  # noqa: B018
+
+
+def _stepping(stop: int):
+    """Ends this process at the operation on files that has this number."""
+    left = [stop]
+
+    def counting(function):
+        def call(*names, **options):
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+            return function(*names, **options)
+
+        return call
+
+    for owner, name in ((os, "replace"), (os, "link"), (os, "fsync"), (Path, "unlink"), (Path, "mkdir")):
+        setattr(owner, name, counting(getattr(owner, name)))
+    shutil.rmtree = counting(shutil.rmtree)
+
+
+def _killed(action, stop: int) -> int:
+    child = os.fork()
+    if child == 0:
+        _stepping(stop)
+        action()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_start_that_is_killed_at_any_step_leaves_a_run_or_none(settings, network, tmp_path):
+    """Guards against a folder that is neither the old run nor a new one, and that nothing can be trained in."""
+    overwriting = settings.model_copy(update={"overwrite": True, "epochs": 77})
+    ends = []
+    for stop in range(80):
+        shutil.rmtree(settings.run, ignore_errors=True)
+        run = Run.create(settings, CLASS_NAMES)
+        run.save({BEST: network.network.state_dict()}, state={"step": 3})
+        (run.path / "vdl").mkdir()
+        before = listing(run.path)
+        status = _killed(lambda: Run.create(overwriting, CLASS_NAMES[:2]), stop)
+        found = Run(settings.run)
+        if found.state:
+            assert {name: data for name, data in listing(run.path).items() if not name.endswith(".new")} == before
+            ends.append("old")
+        else:
+            assert (found.settings.epochs, found.class_names) == (77, CLASS_NAMES[:2])
+            assert not list(run.path.glob("*.pdparams"))
+            ends.append("new")
+        Run.create(overwriting, CLASS_NAMES[:2])
+        assert sorted(listing(run.path)) == ["config.yaml", "labels.txt"]
+        if status == 0:
+            break
+    assert status == 0 and set(ends) == {"old", "new"} and ends == sorted(ends, reverse=True)
+
+
+def test_a_first_start_and_a_resume_that_are_killed_can_be_repeated(settings, network):
+    """Guards against a run that `resume=true` refuses because a file of its start is missing."""
+    for stop in range(40):
+        shutil.rmtree(settings.run, ignore_errors=True)
+        status = _killed(lambda: Run.create(settings, CLASS_NAMES), stop)
+        run = Run.create(settings, CLASS_NAMES)
+        assert sorted(listing(run.path)) == ["config.yaml", "labels.txt"]
+        if status == 0:
+            break
+    assert status == 0
+    run.save({LAST: network.network.state_dict()}, {}, None, {"step": 3})
+    longer = settings.model_copy(update={"epochs": 99})
+    for stop in range(20):
+        status = _killed(lambda: Run.reopen(longer, CLASS_NAMES), stop)
+        assert Run(settings.run).settings.epochs in (settings.epochs, 99) and Run(settings.run).state == {"step": 3}
+        if status == 0:
+            break
+    assert status == 0 and Run(settings.run).settings.epochs == 99
 
 
 def test_history_is_read_back_as_columns(settings):

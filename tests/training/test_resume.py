@@ -6,6 +6,7 @@ import os
 import pty
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import train
 from models import checkpoint
 from models.checkpoint import Run
 from system.errors import UserError
-from training import callbacks
+from training import callbacks, setup
 
 ROOT = Path(train.__file__).parent
 # Everything that has a state of its own: moments, averages, a schedule with memory, dropout, mixing, groups of steps.
@@ -310,6 +311,56 @@ def test_a_finished_run_stays_and_can_be_made_longer(drawn, tmp_path, settings_f
     train.train(settings.model_copy(update={"resume": True, "epochs": 4}))
     whole = train.train(settings.model_copy(update={"epochs": 4, "run_name": "whole"}))
     check_equal(whole, run)
+
+
+def test_resume_never_removes_weights(trained, drawn, tmp_path, arguments_for, call):
+    """Guards against a night of training removed by resume=true because its state.json was lost."""
+    shutil.copytree(trained.path, tmp_path / trained.name)
+    (tmp_path / trained.name / "state.json").unlink()
+    before = (tmp_path / trained.name / "best.pdparams").read_bytes()
+    ended = call(train, *arguments_for(drawn, output_dir=str(tmp_path), resume=True))
+    ended.refused("state.json is missing", "overwrite=true")
+    assert (tmp_path / trained.name / "best.pdparams").read_bytes() == before
+
+
+def test_a_second_training_in_one_folder_is_refused(trained, drawn, tmp_path, arguments_for, call):
+    """Guards against two trainings that write over each other and both say they are done."""
+    settings = config.load(None, arguments_for(drawn, output_dir=str(tmp_path)))
+    with setup.run_to_itself(settings):
+        call(train, *arguments_for(drawn, output_dir=str(tmp_path))).refused("another train.py is at work in it")
+    assert call(train, *arguments_for(drawn, output_dir=str(tmp_path))).status == 0
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["during", "at the end"])
+def test_a_folder_that_is_removed_during_a_training_is_said(drawn, tmp_path, arguments_for, call, monkeypatch, last):
+    """Guards against a training that says it is done while its weights have gone."""
+    original = callbacks.StepCheckpoint.on_eval_end
+
+    def remove(callback, logs=None):
+        original(callback, logs)
+        if (callback.session.epoch == 2) == last:
+            shutil.rmtree(callback.session.run.path)
+
+    monkeypatch.setattr(callbacks.StepCheckpoint, "on_eval_end", remove)
+    ended = call(train, *arguments_for(drawn, output_dir=str(tmp_path)))
+    ended.refused("the folder was removed while it was trained", "nothing is left" if last else "made again")
+    if not last:
+        run = Run(tmp_path / "short")
+        assert run.settings.epochs == 2 and run.load_network() and run.state["finished"]
+
+
+def test_what_an_earlier_release_trained_with_is_kept(drawn, tmp_path, settings_for):
+    """Guards against a run that cannot be resumed, or sees other colours, because a setting was added since."""
+    settings = settings_for(drawn, output_dir=str(tmp_path), schedule="constant", image_shape=[3, 24, 32])
+    run = train.train(settings)
+    old = config.read_yaml(run.path / "config.yaml")
+    old.pop("color_profile")
+    (run.path / "config.yaml").write_text(config.yaml.safe_dump(old | {"format": 2}))
+    for epochs in (3, 4):
+        train.train(settings.model_copy(update={"resume": True, "epochs": epochs}))
+        assert (run.settings.color_profile, run.settings.resize) == ("ignore", "crop_short")
+    with pytest.raises(UserError, match="resize was crop_short, is stretch"):
+        train.train(settings.model_copy(update={"resume": True, "epochs": 5, "resize": "stretch"}))
 
 
 def test_resume_without_a_saved_point_trains_from_the_start(drawn, tmp_path, settings_for):
