@@ -47,7 +47,7 @@ def train(settings: Settings) -> "Run":
         setup.print_once(setup.describe(settings, device, class_names, loaders))
         setup.print_once(summary)
         setup.fill_caches(settings, loaders)
-        session = setup.start_session(settings, run, loaders["train"], network, resumed)
+        session = setup.start_session(settings, run, loaders, network, resumed)
 
         recall = Recall(len(class_names))
         model = paddle.Model(network)

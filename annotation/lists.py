@@ -3,8 +3,10 @@
 A list has one `path<TAB>index` per line; labels.txt one class name per line, whose index is its line number from 0.
 """
 
+import functools
+import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,16 +79,19 @@ def read_list(path: str | os.PathLike, num_classes: int) -> list[Sample]:
         num_classes: Indices must be below it.
 
     Raises:
-        UserError: A line has no tab or a wrong index, a file is missing, or the list is empty.
+        UserError: A line has no tab or a wrong index, an image has two, a file is missing, or the list is empty.
     """
     path = Path(path)
     rows, wrong = [], []
+    labels: dict[str, int] = {}
     for number, line in enumerate(read_lines(path), 1):
         name, separator, index = line.rpartition("\t")
         if not separator or not name:
             wrong.append(f"line {number} is not PATH<TAB>INDEX")
         elif (label := _parse_index(index.strip(), num_classes)) is None:
             wrong.append(f"line {number} has index {shorten(index.strip())!r}, not 0 to {num_classes - 1}")
+        elif labels.setdefault(name, label) != label:
+            wrong.append(f"line {number} gives {shorten(name)} index {label}, an earlier line {labels[name]}")
         else:
             rows.append((name, label))
     if wrong:
@@ -134,7 +139,49 @@ def read_split(settings: Settings, split: str) -> tuple[list[Sample], list[str]]
         UserError: A file is missing or malformed.
     """
     class_names = read_labels(settings.lists / LABELS)
-    return read_list(settings.lists / f"{split}.txt", len(class_names)), class_names
+    return read_samples(settings, split, len(class_names)), class_names
+
+
+def read_samples(settings: Settings, split: str, num_classes: int) -> list[Sample]:
+    """Reads the list of one split.
+
+    Raises:
+        UserError: The file is missing or malformed; or it lies in a data folder, and its images in another one, as
+            after the folder was copied with its lists.
+    """
+    file = settings.lists / f"{split}.txt"
+    samples = read_list(file, num_classes)
+    if settings.lists_dir is None:
+        is_inside = _inside(settings.data_dir)
+        outside = [sample.file for sample in samples if not is_inside(sample.file)]
+        if outside:
+            raise UserError(
+                f"{file}: {len(outside):,} of {len(samples):,} images lie outside data_dir={settings.data_dir} "
+                f"(the first is {outside[0]}), so it was made for another folder; run `python annotate.py "
+                f"data_dir={settings.data_dir}`, or set lists_dir={settings.data_dir} to use it as it is"
+            )
+    return samples
+
+
+def _inside(folder: str) -> Callable[[Path], bool]:
+    """Returns a function that tells whether a file lies in a folder, by its path or behind links."""
+    places = {spelling: spelling(folder) for spelling in (os.path.abspath, os.path.realpath)}
+
+    @functools.cache
+    def is_inside(parent: str) -> bool:
+        return any(
+            os.path.join(spelling(parent), "").startswith(os.path.join(place, "")) for spelling, place in places.items()
+        )
+
+    return lambda file: is_inside(os.path.dirname(file))
+
+
+def list_digest(samples: Iterable[Sample]) -> str:
+    """Returns a number that changes with any path, label, or the order of a list; SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(f"{sample.path}\t{sample.label}\n".encode())
+    return digest.hexdigest()
 
 
 def write_list(path: str | os.PathLike, rows: Iterable[tuple[str, int]]) -> None:

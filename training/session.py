@@ -2,6 +2,8 @@
 
 import signal
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import paddle
 
@@ -27,6 +29,7 @@ class Session:
         best: The row of history.csv of the best epoch; empty before the first epoch has ended.
         partial_sums: Metric sums and counts of the steps of the current epoch that ran before an interruption.
         metrics: The metrics that `fit` updates.
+        lists: Digest of the list of each split.
         interrupted_by: The signal that asked for the end of the training.
     """
 
@@ -37,7 +40,9 @@ class Session:
         loader: BatchLoader,
         optimizer: paddle.optimizer.Optimizer,
         ema: ExponentialMovingAverage | None = None,
+        lists: Mapping[str, str] = MappingProxyType({}),
     ):
+        self.lists = dict(lists)
         self.settings, self.run, self.loader, self.optimizer, self.ema = settings, run, loader, optimizer, ema
         self.schedule: Schedule = optimizer._learning_rate
         self.rank, self.processes = machine.rank()
@@ -81,6 +86,7 @@ class Session:
             **best,
             "step": 0 if epoch_ended else self.step,
             **self._fixed(),
+            "lists": self.lists,
             "threads": machine.threads(self.settings),
             "sums": {} if epoch_ended else self.metric_sums(),
             "best": self.best,
@@ -125,16 +131,19 @@ class Session:
             for key, name in FIXED.items()
             if state.get(key) != fixed[key]
         ]
+        # Earlier releases kept no digests.
+        before = state.get("lists", self.lists)
+        changed += [f"{split}.txt has other rows" for split in self.lists if before.get(split) != self.lists[split]]
         if changed:
             raise UserError(
                 f"{self.run.path}: {'; '.join(changed)}; resume with the same lists, batch_size and processes"
             )
-        threads, before = machine.threads(self.settings), state.get("threads")
+        threads, earlier = machine.threads(self.settings), state.get("threads")
         # Sums are taken in another order with another number of threads.
-        if self.rank == 0 and before not in (None, threads):
+        if self.rank == 0 and earlier not in (None, threads):
             print(
-                f"{self.run.path}: trained with {before} threads, now with {threads}; weights will not be bit for bit "
-                f"those of an uninterrupted run (threads={before} restores that)",
+                f"{self.run.path}: trained with {earlier} threads, now with {threads}; weights will not be bit for bit "
+                f"those of an uninterrupted run (threads={earlier} restores that)",
                 file=sys.stderr,
             )
         self.run.restore(network, self.optimizer, self.ema)

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterator
 
 import config
-from annotation.lists import read_list
+from annotation.lists import list_digest, read_samples
 from dataset import BatchLoader, ListDataset, choose_workers
 from imaging.augmentation import mix
 from imaging.transforms import EvalTransform, TrainTransform
@@ -60,7 +60,7 @@ def make_loader(settings: Settings, split: str, class_names: list[str], device: 
         UserError: The list is missing or malformed, or was made for other classes.
     """
     training = split == "train"
-    samples = read_list(settings.lists / f"{split}.txt", len(class_names))
+    samples = read_samples(settings, split, len(class_names))
     transform = (TrainTransform if training else EvalTransform).from_settings(settings)
     dataset = ListDataset(samples, transform, settings.max_pixels, settings.seed)
     workers, (rank, processes) = choose_workers(settings, device), machine.rank()
@@ -136,7 +136,9 @@ def fill_caches(settings: Settings, loaders: dict[str, BatchLoader]) -> None:
         print_once(loader.dataset.use_cache(settings, split))
 
 
-def start_session(settings: Settings, run: Run, loader: BatchLoader, network: Classifier, resumed: bool) -> Session:
+def start_session(
+    settings: Settings, run: Run, loaders: dict[str, BatchLoader], network: Classifier, resumed: bool
+) -> Session:
     """Makes the optimizer, its schedule and the moving average, and restores them if the run is resumed.
 
     Raises:
@@ -144,9 +146,11 @@ def start_session(settings: Settings, run: Run, loader: BatchLoader, network: Cl
     """
     if machine.rank()[0] == 0:
         overview.write_summary(network, settings, run.path / "summary.txt")
+    loader = loaders["train"]
     optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, loader.steps))
     ema = optim.ExponentialMovingAverage(network.network, settings.ema) if settings.ema else None
-    session = Session(settings, run, loader, optimizer, ema)
+    lists = {split: list_digest(one.dataset.samples) for split, one in loaders.items()}
+    session = Session(settings, run, loader, optimizer, ema, lists)
     if resumed:
         session.restore(network)
         print_once(f"resumed after epoch {session.epoch - 1}, step {session.step} of the next one")

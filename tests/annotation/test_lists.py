@@ -1,12 +1,14 @@
 """Lists and labels: what is written is read back, and errors name the line."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from annotation.lists import name_fault, read_labels, read_list, write_list
+from annotation.lists import Sample, list_digest, name_fault, read_labels, read_list, read_split, write_list
 from system.errors import UserError
 from system.publishing import write_text
 
@@ -64,6 +66,7 @@ def test_a_list_of_the_public_notebook_is_read(tmp_path, monkeypatch):
         ("a.jpg\t0\na.jpg\t2\n", "line 2 has index '2', not 0 to 1"),
         ("a.jpg\t-1\n", "line 1 has index '-1'"),
         ("gone.jpg\t0\n", "gone.jpg is missing"),
+        ("a.jpg\t0\na.jpg\t0\na.jpg\t1\n", "line 3 gives a.jpg index 1, an earlier line 0"),
         ("", "no image is listed"),
     ],
 )
@@ -85,3 +88,29 @@ def test_wrong_labels_are_named(tmp_path):
     file.write_bytes(b"\xff\n")
     with pytest.raises(UserError, match="not UTF-8"):
         read_labels(file)
+
+
+def test_lists_that_were_copied_with_their_folder_are_refused(data, settings_for, monkeypatch):
+    """Guards against data_dir=B that trains on the images of A, because B is a copy of A with A's lists."""
+    assert len(read_split(settings_for("data"), "train")[0]) == 18
+    shutil.copytree("data", "B")
+    with pytest.raises(UserError, match=r"18 of 18 images lie outside data_dir=B .*python annotate.py data_dir=B"):
+        read_split(settings_for("B"), "train")
+    # Whoever names the lists gets them.
+    assert len(read_split(settings_for("B", lists_dir="B"), "train")[0]) == 18
+    # A link, another spelling and an absolute path are the same folder.
+    Path("link").symlink_to("data", target_is_directory=True)
+    for spelling in ("link", "./data/../data/", str(data.resolve())):
+        assert len(read_split(settings_for(spelling), "train")[0]) == 18
+    # So is a data folder whose classes lie elsewhere, behind links.
+    shutil.move("data/train/ox", "oxen")
+    Path("data/train/ox").symlink_to(Path("oxen").resolve(), target_is_directory=True)
+    assert len(read_split(settings_for("data"), "train")[0]) == 18
+
+
+def test_a_digest_tells_lists_apart(tmp_path):
+    """Guards against a resumed training on other labels, or in another order, of lists that are equally long."""
+    samples = [Sample(f"{number}.jpg", Path(), number % 2) for number in range(4)]
+    others = [samples[::-1], samples[:3], [*samples[:3], replace(samples[3], label=0)], [samples[0], *samples[:3]]]
+    digests = [list_digest(rows) for rows in (samples, *others)]
+    assert len(set(digests)) == len(digests) and list_digest(list(samples)) == digests[0]

@@ -290,6 +290,18 @@ def test_a_run_is_resumed_with_its_own_settings_only(trained, drawn, tmp_path, s
         train.train(settings.model_copy(update={"resume": True}))
 
 
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_run_is_not_resumed_with_other_labels(data, settings_for, split):
+    """Guards against labels exchanged between two parts of one training, in lists that stay equally long."""
+    settings = settings_for("data", epochs=1)
+    train.train(settings)
+    rows = [line.split("\t") for line in (data / f"{split}.txt").read_text().splitlines()]
+    rows[0][1] = str((int(rows[0][1]) + 1) % 3)
+    (data / f"{split}.txt").write_text("".join(f"{path}\t{label}\n" for path, label in rows))
+    with pytest.raises(UserError, match=rf"{split}\.txt has other rows; resume with the same lists"):
+        train.train(settings.model_copy(update={"resume": True, "epochs": 2}))
+
+
 def test_another_number_of_threads_is_reported(drawn, tmp_path, settings_for, capfd):
     """Guards against a resume that is believed to be bit for bit although threads add in another order."""
     settings = settings_for(drawn, output_dir=str(tmp_path), threads=1)
