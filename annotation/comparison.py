@@ -9,7 +9,7 @@ from PIL import Image
 
 from annotation.verdicts import MIN_SIDE, shrink
 from imaging.images import ImageError, open_image, read_image
-from imaging.transforms import resize
+from imaging.transforms import resize_box
 
 COMPARED = 32  # px, side of two images that are overlaid
 NO_MATCH = 9.0  # stands for the difference from an image that can no longer be decoded
@@ -53,7 +53,7 @@ WINDOWS = [(0.0, 0.0, 1.0, 1.0)] + [
 def _views(image: Image.Image) -> np.ndarray:
     size = (COMPARED, COMPARED)
     boxes = [(a * image.width, b * image.height, c * image.width, d * image.height) for a, b, c, d in WINDOWS]
-    views = b"".join(resize(image, size, box).tobytes() for box in boxes)
+    views = b"".join(resize_box(image, size, box).tobytes() for box in boxes)
     return np.frombuffer(views, np.uint8).reshape(len(WINDOWS), -1).astype(np.float64)
 
 

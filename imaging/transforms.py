@@ -21,34 +21,22 @@ BILINEAR = Image.Resampling.BILINEAR
 CACHE_SCALE = 1.25
 
 
-def resize(
-    image: Image.Image,
-    size: tuple[int, int],
-    box: tuple[float, float, float, float] | None = None,
-    max_pixels: int = MAX_PIXELS,
-) -> Image.Image:
-    """Resizes an image, or a box of it, as Pillow does with BILINEAR, but in bounded memory.
-
-    Pillow resizes the width first, so that a strip 1 pixel wide and 10 million high takes gigabytes on its way to a
-    square. Where more than max_pixels would be made on the way, the height is resized first: of the same strip, less
-    than the result. A level may then differ by one.
+def resize_box(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
+    """Resizes a box of an image as Pillow does with BILINEAR, and of very long images too.
 
     Args:
         size: Width and height of the result.
         box: Left, upper, right and lower edge of the part to resize, in pixels, within the image.
-        max_pixels: Largest image that is made on the way.
     """
-    left, top, right, bottom = box or (0, 0, *image.size)
-    if box and max(image.size) > EXACT_SIDE:
-        # The result depends on pixels one filter width around the box.
-        wide, high = 2 + int((right - left) / size[0]), 2 + int((bottom - top) / size[1])
-        x, y = max(0, int(left) - wide), max(0, int(top) - high)
-        image = image.crop((x, y, min(image.width, int(right) + wide), min(image.height, int(bottom) + high)))
-        left, top, right, bottom = box = (left - x, top - y, min(right - x, image.width), min(bottom - y, image.height))
-    if size[0] * (bottom - top) <= max(max_pixels, size[0] * size[1]):
+    if max(image.size) <= EXACT_SIDE:
         return image.resize(size, BILINEAR, box=box)
-    strip = image.resize((image.width, size[1]), BILINEAR, box=(0, top, image.width, bottom))
-    return strip.resize(size, BILINEAR, box=(left, 0, right, size[1]))
+    # The result depends on pixels one filter width around the box.
+    left, top, right, bottom = box
+    wide, high = 2 + int((right - left) / size[0]), 2 + int((bottom - top) / size[1])
+    x, y = max(0, int(left) - wide), max(0, int(top) - high)
+    part = image.crop((x, y, min(image.width, int(right) + wide), min(image.height, int(bottom) + high)))
+    box = (left - x, top - y, min(right - x, part.width), min(bottom - y, part.height))
+    return part.resize(size, BILINEAR, box=box)
 
 
 @dataclass(frozen=True)
@@ -110,17 +98,34 @@ class EvalTransform:
 
     def _fit(self, image: Image.Image, max_pixels: int) -> Image.Image:
         if self.cover is None:
-            return resize(image, (self.width, self.height), max_pixels=max_pixels)
+            return image.resize((self.width, self.height), BILINEAR)
         # The long side is rounded as PaddleX's ResizeImage does, so that its pixels are the same.
         scale = max(self.cover[0] / image.height, self.cover[1] / image.width)
-        wide, high = round(image.width * scale), round(image.height * scale)
-        left, top = (wide - self.width) // 2, (high - self.height) // 2
-        right, bottom = left + self.width, top + self.height
-        if wide * high <= max_pixels:
-            return resize(image, (wide, high), None, max_pixels).crop((left, top, right, bottom))
-        across, down = image.width / wide, image.height / high
-        box = (left * across, top * down, right * across, bottom * down)
-        return resize(image, (self.width, self.height), box, max_pixels)
+        size = round(image.width * scale), round(image.height * scale)
+        left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
+        crop = left, top, left + self.width, top + self.height
+        if size[0] * size[1] <= max_pixels:
+            return image.resize(size, BILINEAR).crop(crop)
+        return _crop_of_strip(image, size, crop)
+
+
+def _crop_of_strip(image: Image.Image, size: tuple[int, int], crop: tuple[int, int, int, int]) -> Image.Image:
+    """Crops an image that is enlarged to `size`, without making it: only the part of the long side that is kept.
+
+    The width is resized before the height, as Pillow does where both grow.
+    """
+    left, top, right, bottom = crop
+    if size[0] > size[1]:
+        start, end = left * image.width / size[0], right * image.width / size[0]
+        first = max(0, int(start) - 2)
+        part = image.crop((first, 0, min(image.width, int(end) + 3), image.height))
+        part = part.resize((right - left, part.height), BILINEAR, box=(start - first, 0, end - first, part.height))
+        return part.resize((part.width, size[1]), BILINEAR).crop((0, top, part.width, bottom))
+    start, end = top * image.height / size[1], bottom * image.height / size[1]
+    first = max(0, int(start) - 2)
+    part = image.crop((0, first, image.width, min(image.height, int(end) + 3)))
+    part = part.resize((size[0], part.height), BILINEAR).crop((left, 0, right, part.height))
+    return part.resize((part.width, bottom - top), BILINEAR, box=(0, start - first, part.width, end - first))
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,7 @@ class TrainTransform:
         augment, drawn = self.augment, Geometry.draw(generator)
         box = drawn.crop_box(image.size, self.width / self.height, augment)
         if image.size != (self.width, self.height) or box != (0, 0, *image.size):
-            image = resize(image, (self.width, self.height), box)
+            image = resize_box(image, (self.width, self.height), box)
         if drawn.horizontal_flip < augment.horizontal_flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if drawn.vertical_flip < augment.vertical_flip:

@@ -147,7 +147,7 @@ def read(folder: Path) -> Description:
     try:
         version = _format(content, file)
         completed = _with_defaults_of_format_1(content) if version == 1 else content
-        description = _parse(completed | {"ColorProfile": "ignore"} if version < 3 else completed, file)
+        description = _parse({"ColorProfile": "ignore"} | completed if version < 3 else completed, file)
         if version > 1:
             _require_digests(description.digests)
         own_digest = _own_digest(content)

@@ -220,20 +220,32 @@ def test_a_run_older_than_a_setting_takes_the_value_that_reproduces_it(tmp_path,
 
 def test_a_setting_of_a_later_format_is_not_filled_in(tmp_path, monkeypatch):
     """Guards against a format that takes a default for a setting which its runs have always had."""
-    monkeypatch.setattr(config, "FORMAT", 3)
-    monkeypatch.setattr(config, "ADDED", config.ADDED | {3: {"ema": 0.0}})
-    assert load(base=as_run(tmp_path, "ema", format=2)).ema == 0
+    monkeypatch.setattr(config, "FORMAT", 9)
+    monkeypatch.setattr(config, "ADDED", config.ADDED | {9: {"ema": 0.0}})
+    assert load(base=as_run(tmp_path, "ema", format=8)).ema == 0
     with pytest.raises(UserError, match="loss is missing"):
-        load(base=as_run(tmp_path, "loss", format=2))
+        load(base=as_run(tmp_path, "loss", format=8))
 
 
 def test_an_old_run_takes_todays_machine_but_nothing_else(tmp_path):
     """Guards against a run of format 1, cut short, that is completed with today's defaults."""
-    old = load(base=as_run(tmp_path, "format", "loss", *CHANGEABLE))
-    assert old == load(overrides=["epochs=3", "augment.hue=0.01"])
-    for key in sorted(set(config.known_keys()) - CHANGEABLE - config.ADDED[2].keys()):
+    added = {key: value for group in config.ADDED.values() for key, value in group.items()}
+    old = load(base=as_run(tmp_path, "format", *added, *CHANGEABLE))
+    assert old == load(overrides=["epochs=3", "augment.hue=0.01"]).model_copy(update=added)
+    for key in sorted(set(config.known_keys()) - CHANGEABLE - added.keys()):
         with pytest.raises(UserError, match=rf"run\.yaml: {key} is missing"):
             load(base=as_run(tmp_path, "format", key))
+
+
+@pytest.mark.parametrize(
+    "shape, resize", [([3, 32, 32], "crop"), ([3, 32, 48], "crop_short"), ([3, 48, 32], "crop_short")]
+)
+@pytest.mark.parametrize("version", [None, 2, 3])
+def test_an_old_crop_to_a_shape_that_is_not_square_is_kept(tmp_path, version, shape, resize):
+    """Guards against a run whose images are cropped otherwise than when it was trained."""
+    values = {} if version is None else {"format": version}
+    run = as_run(tmp_path, *(["format"] if version is None else []), image_shape=shape, resize="crop", **values)
+    assert load(base=run).resize == (resize if version != 3 else "crop")
 
 
 def test_a_run_older_than_an_augmentation_went_without_it(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """inference.yml: what is missing, torn, changed or unknown in an exported folder is refused in one line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def _meaning(folder: Path):
         (lambda content: content["Digests"].pop("description"), "digest of description is missing"),
         (lambda content: content["Versions"].pop("paddle"), "paddle is missing"),
         (lambda content: content["PreProcess"]["transform_ops"].pop(2), "NormalizeImage is missing"),
-        (lambda content: content["Versions"].update(format=3), r"format 3 is unknown \(1 to 2 are read\)"),
+        (lambda content: content["Versions"].update(format=4), r"format 4 is unknown \(1 to 3 are read\)"),
         (lambda content: content["Versions"].update(format=True), "format True is unknown"),
     ],
 )
@@ -91,13 +92,26 @@ def test_what_format_1_lacks_has_its_old_meaning(copy):
     """Guards against exports of earlier releases and of other tools that are refused, or calibrated by themselves."""
 
     def change(content):
-        for key in ("Versions", "Digests", "Calibration", "Engines"):
+        for key in ("Versions", "Digests", "Calibration", "Engines", "ColorProfile"):
             del content[key]
         del content["PreProcess"]["transform_ops"][2]
 
     class_names, transform, *_ = _meaning(copy)
     _edit(copy, change)
-    assert _meaning(copy) == (class_names, transform, 1.0, None)
+    assert _meaning(copy) == (class_names, replace(transform, color_profile="ignore"), 1.0, None)
+
+
+def test_format_2_knew_no_color_profiles(copy):
+    """Guards against exports of the release before that see other colours, or are refused."""
+
+    def change(content):
+        del content["ColorProfile"]
+        content["Versions"]["format"] = 2
+        content["Digests"]["description"] = description._own_digest(content)
+
+    class_names, transform, *rest = _meaning(copy)
+    _edit(copy, change)
+    assert _meaning(copy) == (class_names, replace(transform, color_profile="ignore"), *rest)
 
 
 def test_a_file_cut_off_anywhere_is_refused_or_means_the_same(copy):

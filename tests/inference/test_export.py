@@ -64,7 +64,7 @@ def test_inference_yml_and_the_card_hold_what_was_verified(exported):
     """Guards against a card without the figures of the verification, or a PaddleX pipeline that normalises twice."""
     content = yaml.safe_load((exported / "inference.yml").read_text(encoding="utf-8"))
     assert content["Checks"]["pictures"] == 12
-    assert content["Versions"]["format"] == 2
+    assert content["Versions"]["format"] == description.FORMAT
     assert {"plain", "onednn"} <= set(content["Checks"]["engines"])
     operators = {name: value for step in content["PreProcess"]["transform_ops"] for name, value in step.items()}
     assert operators["CropImage"]["size"] == [24, 40]
@@ -126,7 +126,8 @@ def _swap_classes(monkeypatch):
 
 def _change_resize(monkeypatch):
     def change(content):
-        content["PreProcess"]["transform_ops"][0]["ResizeImage"]["resize_short"] += 2
+        resize = content["PreProcess"]["transform_ops"][0]["ResizeImage"]
+        resize["cover"] = [side + 4 for side in resize["cover"]]
 
     _change_description(monkeypatch, change)
 
