@@ -16,8 +16,7 @@ import config
 from annotation.lists import read_list
 from system.cli import parse_overrides
 from system.errors import UserError
-from system.files import MAX_NESTING
-from system.yaml_files import parse_yaml
+from system.yaml_files import MAX_NESTING, parse_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 # Examples of each test in process, and through the command line; `make fuzz` raises both.
