@@ -19,7 +19,7 @@ from system.cli import parse_overrides
 from system.errors import UserError, problems, shorten
 from system.files import read_lines
 from system.publishing import write_text
-from system.settings import CHANGEABLE, Augment, Settings
+from system.settings import CHANGEABLE, Augment, Settings, is_text
 from system.yaml_files import read_yaml
 
 DEFAULTS = Path(__file__).with_name("config.yaml")
@@ -28,7 +28,7 @@ FORMAT = 3
 # The settings that each format added, with the values that reproduce runs of earlier formats.
 ADDED: dict[int, dict[str, Any]] = {
     2: {"loss": "cross_entropy"},
-    3: {"color_profile": "ignore"},
+    3: {"color_profile": "ignore", "group_by": "none"},
 }
 # Before this format, `resize: crop` resized the short side to the longer one of image_shape, whatever its shape.
 CROP_COVERS_SINCE, CROP_BEFORE = 3, "crop_short"
@@ -159,8 +159,13 @@ def load(
         values |= _flatten(content, where)
     if overrides := list(overrides):
         where = "command line"
-        values |= _flatten(parse_overrides(overrides), where)
+        values |= _flatten(parse_overrides(overrides, _texts()), where)
     return _validate(values, where)
+
+
+@functools.cache
+def _texts() -> frozenset[str]:
+    return frozenset(name for name, field in Settings.model_fields.items() if is_text(field.annotation))
 
 
 def _read_base(base: Path) -> dict[str, Any]:

@@ -120,7 +120,8 @@ def explain(outcome: str, detail: str, remarks: str, mode: str, width: int, heig
     if outcome == "too_large":
         texts.insert(0, too_large(width, height))
     elif outcome == "leak":
-        texts.insert(0, f"a copy of it is in valid or test, see {DUPLICATES}; on_leak=report keeps it")
+        found = f"a copy of it (see {DUPLICATES}), or an image of its group, is in valid or test"
+        texts.insert(0, f"{found}; on_leak=report keeps it")
     elif outcome in {*NON_RGB.values(), "other_mode"}:
         texts.insert(0, f"stored as {mode}; non_rgb=convert keeps it")
     elif outcome:
@@ -180,5 +181,9 @@ def write_copies(open_new: Opener, store: Store, layout: Layout) -> None:
 def leak_error(summary: Summary, folder: Path) -> UserError:
     """The error of on_leak=error: which images of one split have a copy in another."""
     found = [f"{count} {pair.replace(' in ', ' images have a copy in ')}" for pair, count in summary.leaks.items()]
+    found += [
+        f"{count} {pair.replace(' in ', ' images have one of their group in ')} ({', '.join(summary.divided_groups)})"
+        for pair, count in summary.divided.items()
+    ]
     remedy = "remove them, or set on_leak=drop_from_train; the lists are unchanged"
     return problems(str(folder / DUPLICATES), found, remedy)

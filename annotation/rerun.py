@@ -14,7 +14,7 @@ from annotation.walk import Walk, walk
 from system.settings import Settings
 
 # Settings that affect the result; a re-run with another value decides again, but decodes nothing.
-DECISIVE = "data_dir non_rgb max_pixels valid_fraction test_fraction duplicates on_leak seed".split()
+DECISIVE = "data_dir non_rgb max_pixels valid_fraction test_fraction duplicates group_by on_leak seed".split()
 
 
 def request(layout: Layout, settings: Settings, list_format: str) -> str:

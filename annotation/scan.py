@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from annotation import copies, outputs, page, splits
+from annotation import copies, groups, outputs, page, splits
 from annotation.layout import Layout
 from annotation.names import REPORT
 from annotation.progress import bar
@@ -49,6 +49,7 @@ def decide(store: Store, pool: Pool, layout: Layout, settings: Settings, seen: W
     """Decides for each file whether it is kept, what it is a copy of, and which split it belongs to."""
     splits.decide_kept(store, settings)
     copies.find_copies(store, pool, settings.duplicates)
+    groups.assign(store, layout, settings.group_by)
     fractions = splits.missing_splits(layout, settings)
     splits.decide_splits(store, fractions, settings.seed)
     if settings.on_leak == "drop_from_train":
@@ -67,7 +68,7 @@ def publish(
         UserError: The images have gone, a folder cannot be written to, a leak is not allowed, or a name does not fit
             the format.
     """
-    refused = settings.on_leak == "error" and summary.leaks
+    refused = settings.on_leak == "error" and (summary.leaks or summary.divided)
     with publishing(settings.lists, "set lists_dir to a folder of yours") as publication:
         if not refused and list_format == "paddlex":
             outputs.write_paddlex_lists(publication.open, store, layout, settings.lists)

@@ -1,6 +1,7 @@
 """Decisions: which files are kept, which split each belongs to, and the counts of a run."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -36,8 +37,9 @@ def missing_splits(layout: Layout, settings: Settings) -> dict[str, float]:
 def decide_splits(store: Store, fractions: dict[str, float], seed: int) -> None:
     """Moves images from train into the splits that have no folder.
 
-    In each class images are sorted by their random key, and the first ones are moved: adding an image moves at most one
-    other. Copies of each other are moved together; copies in several classes or folders stay in train.
+    Images are sorted by their random key, and the first ones of each class are moved: adding an image moves at most one
+    other. Units (copies of each other, images of one group) are moved together; copies in several classes or folders
+    stay in train.
 
     Args:
         fractions: Split -> fraction of each class's training images.
@@ -45,43 +47,68 @@ def decide_splits(store: Store, fractions: dict[str, float], seed: int) -> None:
     if not fractions:
         return
     store.add_function("random_key", lambda path: random_key(seed, path))
-    store.sql("DROP TABLE IF EXISTS temp.unit")
+    for table in ("unit", "part", "moved"):
+        store.sql(f"DROP TABLE IF EXISTS temp.{table}")
     store.sql(
-        """CREATE TEMP TABLE unit AS SELECT coalesce(copy_group, -id) AS unit, min(class) AS class, count(*) AS images,
-        min(random_key(path)) AS key, min(class) = max(class) AND min(split) = 'train' AND max(split) = 'train' AS free
+        """CREATE TEMP TABLE unit AS SELECT unit, min(random_key(path)) AS key, max(grouped IS NOT NULL) AS grouped,
+        min(split) = 'train' AND max(split) = 'train' AND max(coalesce(copy_group IN (SELECT copy_group FROM image
+        WHERE outcome = '' GROUP BY 1 HAVING min(class) < max(class)), 0)) = 0 AS free
         FROM image WHERE outcome = '' GROUP BY 1"""
     )
-    store.sql("DROP TABLE IF EXISTS temp.moved")
-    store.sql("CREATE TEMP TABLE moved(unit INTEGER PRIMARY KEY, split TEXT)")
-    sizes = dict(store.sql("SELECT class, count(*) FROM image WHERE outcome = '' AND split = 'train' GROUP BY class"))
-    for class_name, size in sizes.items():
-        store.connection.executemany("INSERT INTO moved VALUES(?, ?)", _moves(store, class_name, size, fractions))
     store.sql(
-        """UPDATE image SET split = moved.split FROM moved
-        WHERE image.outcome = '' AND coalesce(image.copy_group, -image.id) = moved.unit"""
+        """CREATE TEMP TABLE part AS SELECT unit, class, count(*) AS images, key, temp.unit.grouped FROM image
+        JOIN temp.unit USING (unit) WHERE outcome = '' AND free GROUP BY 1, 2"""
     )
+    sizes = dict(store.sql("SELECT class, count(*) FROM image WHERE outcome = '' AND split = 'train' GROUP BY class"))
+    store.sql("CREATE TEMP TABLE moved(unit INTEGER PRIMARY KEY, split TEXT)")
+    store.connection.executemany("INSERT INTO moved VALUES(?, ?)", _moves(store, sizes, fractions).items())
+    store.sql("UPDATE image SET split = moved.split FROM moved WHERE image.outcome = '' AND image.unit = moved.unit")
 
 
-def _moves(store: Store, class_name: str, size: int, fractions: dict[str, float]) -> Iterator[tuple[int, str]]:
-    if size < MIN_TO_SPLIT:
-        return
-    wanted = {split: max(1, round(fraction * size)) for split, fraction in fractions.items()}
-    rows = store.connection.cursor().execute(
-        "SELECT unit, images FROM unit WHERE free AND class = ? ORDER BY key", (class_name,)
-    )
-    for unit, images in rows:
-        # A group too large for the rest of a split goes to the next one, or stays in train.
-        split = next((split for split, left in wanted.items() if images <= left), None)
+def _moves(store: Store, sizes: dict[str, int], fractions: dict[str, float]) -> dict[int, str]:
+    """Returns the split of each unit that is moved."""
+    wanted = {
+        split: {name: max(1, round(fraction * size)) if size >= MIN_TO_SPLIT else 0 for name, size in sizes.items()}
+        for split, fraction in fractions.items()
+    }
+    moves: dict[int, str] = {}
+    filled: dict[str, set[str]] = {split: set() for split in fractions}
+    left = dict(sizes)
+
+    def move(unit: int, images: dict[str, int], split: str) -> None:
+        moves[unit] = split
+        filled[split].update(images)
+        for name, count in images.items():
+            wanted[split][name] -= count
+            left[name] -= count
+
+    for unit, images in _units(store, "TRUE", "key, unit"):
+        # A unit too large for the rest of a split goes to the next one, or stays in train.
+        split = next((one for one, rest in wanted.items() if all(n <= rest[c] for c, n in images.items())), None)
         if split:
-            wanted[split] -= images
-            yield unit, split
+            move(unit, images, split)
+    # Groups may all be larger than a split: then the smallest makes it, as long as half of each class stays.
+    by_size = "(SELECT sum(images) FROM part AS whole WHERE whole.unit = part.unit), key, unit"
+    for unit, images in _units(store, "grouped", by_size):
+        keeps = all(2 * (left[name] - count) >= sizes[name] for name, count in images.items())
+        split = next((one for one in fractions if not filled[one].issuperset(images)), None)
+        if unit not in moves and keeps and split:
+            move(unit, images, split)
+    return moves
+
+
+def _units(store: Store, condition: str, order: str) -> Iterator[tuple[int, dict[str, int]]]:
+    """Yields each unit that can be moved, with its images by class."""
+    rows = store.connection.cursor().execute(f"SELECT unit, class, images FROM part WHERE {condition} ORDER BY {order}")
+    for unit, parts in itertools.groupby(rows, lambda row: row[0]):
+        yield unit, {class_name: images for _, class_name, images in parts}
 
 
 def drop_leaks(store: Store) -> None:
-    """Leaves out training images that have a copy in valid or test."""
+    """Leaves out training images that have a copy, or an image of their group, in valid or test."""
     store.sql(
-        """UPDATE image SET outcome = 'leak' WHERE outcome = '' AND split = 'train' AND copy_group IN
-        (SELECT copy_group FROM image WHERE outcome = '' AND split <> 'train' AND copy_group IS NOT NULL)"""
+        """UPDATE image SET outcome = 'leak' WHERE outcome = '' AND split = 'train' AND unit IN
+        (SELECT unit FROM image WHERE outcome = '' AND split <> 'train' AND unit IS NOT NULL)"""
     )
 
 
@@ -101,6 +128,10 @@ class Summary:
         files: All files of the class folders.
         made: Splits without a folder -> fraction of the training images.
         folders: Folder that holds images but is not used, relative to the data folder -> why.
+        groups: Groups of `group_by`.
+        ungrouped: Images in the lists that are in no group, where there are groups.
+        divided: "test in train" and the like -> images of the first split with one of their group in the second.
+        divided_groups: Names of the first groups that lie in several splits.
     """
 
     kept: dict[str, dict[str, int]]
@@ -114,6 +145,10 @@ class Summary:
     files: int
     made: dict[str, float] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
+    groups: int = 0
+    ungrouped: int = 0
+    divided: dict[str, int] = field(default_factory=dict)
+    divided_groups: list[str] = field(default_factory=list)
 
     def total(self, split: str) -> int:
         """Counts the images of a list."""
@@ -157,16 +192,31 @@ def summarise(store: Store, made: dict[str, float], skipped: dict[str, int]) -> 
         HAVING min(class) <> max(class))"""
     ).fetchone()[0]
     files = store.sql("SELECT count(*) FROM image").fetchone()[0]
-    return Summary(kept, left_out, remarks, convertible, leaks(store), dict(kinds), conflicts, skipped, files, made)
+    leaking = leaks(store, "copy_group")
+    summary = Summary(kept, left_out, remarks, convertible, leaking, dict(kinds), conflicts, skipped, files, made)
+    summary.groups = store.sql("SELECT count(DISTINCT grouped) FROM image").fetchone()[0]
+    if summary.groups:
+        summary.ungrouped = store.sql("SELECT count(*) FROM image WHERE outcome = '' AND grouped IS NULL").fetchone()[0]
+        summary.divided = leaks(store, "grouped")
+        rows = store.sql(
+            """SELECT grouped FROM image WHERE outcome = '' AND grouped IS NOT NULL GROUP BY 1
+            HAVING min(split) < max(split) ORDER BY 1 LIMIT 5"""
+        )
+        summary.divided_groups = [name for (name,) in rows]
+    return summary
 
 
-def leaks(store: Store) -> dict[str, int]:
-    """Counts the listed images of one split that have a copy listed in another."""
+def leaks(store: Store, column: str = "copy_group") -> dict[str, int]:
+    """Counts the listed images of one split that have a copy (or one of their group) listed in another.
+
+    Args:
+        column: What they share: copy_group or grouped.
+    """
     found = {}
     for one, other in (("test", "train"), ("valid", "train"), ("test", "valid")):
         found[f"{one} in {other}"] = store.sql(
-            """SELECT count(*) FROM image WHERE outcome = '' AND split = ? AND copy_group IN
-            (SELECT copy_group FROM image WHERE outcome = '' AND split = ? AND copy_group IS NOT NULL)""",
+            f"""SELECT count(*) FROM image WHERE outcome = '' AND split = ? AND {column} IN
+            (SELECT {column} FROM image WHERE outcome = '' AND split = ? AND {column} IS NOT NULL)""",
             (one, other),
         ).fetchone()[0]
     return {pair: count for pair, count in found.items() if count}

@@ -60,6 +60,8 @@ CREATE TABLE IF NOT EXISTS image(
                                 -- non_rgb or too_large under these settings, or leak
     split TEXT,                 -- train, valid or test
     copy_group INTEGER,         -- the same number for all copies of one image; NULL: there are none
+    grouped TEXT,               -- name of its group, see groups.py; NULL: it stands alone
+    unit INTEGER,               -- the same number for all images that stay in one split: copies, and a group's images
     copy_of INTEGER,            -- id of the image that this is a copy of; NULL: no copies, or the first of its group
     kind TEXT,                  -- same_bytes, same_pixels or near_copy; NULL with copy_of
     difference REAL             -- overlay difference from copy_of, 0 to copies.MAX_DIFFERENCE; NULL with copy_of

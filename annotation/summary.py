@@ -110,7 +110,8 @@ def _about_a_class_without(split: str, summary: Summary, layout: Layout) -> str:
     names = ", ".join(without[:10]) + (f" and {len(without) - 10} more" if len(without) > 10 else "")
     return (
         f"no {split} image of {names}: a class of fewer than {MIN_TO_SPLIT} images is not divided, nor are copies of "
-        f"each other, such as the frames of one clip; put other images of it into a folder {split}/"
+        f"each other, such as the frames of one clip, or a group; put other images of it into a folder {split}/ "
+        "(several clips are kept apart by group_by)"
     )
 
 
@@ -124,6 +125,18 @@ def _about_copies(summary: Summary, settings: Settings) -> list[str]:
         fraction = count / summary.total(one)
         lines.append(
             f"leak: {count:,} of {summary.total(one):,} {one} images ({fraction:.1%}) have a copy in {other}"
+            + ("; on_leak=drop_from_train leaves those out of train" if other == "train" else "")
+        )
+    if summary.groups:
+        lines.append(
+            f"group_by={settings.group_by}: {summary.groups:,} groups"
+            + (f"; {summary.ungrouped:,} images are in none and stand alone" if summary.ungrouped else "")
+        )
+    for pair, count in summary.divided.items():
+        one, other = pair.split(" in ")
+        lines.append(
+            f"leak: {count:,} of {summary.total(one):,} {one} images have one of their group in {other} "
+            f"({', '.join(summary.divided_groups)}{', ...' if len(summary.divided_groups) == 5 else ''})"
             + ("; on_leak=drop_from_train leaves those out of train" if other == "train" else "")
         )
     if summary.conflicts:

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import yaml
@@ -25,8 +25,12 @@ def parser(description: str) -> argparse.ArgumentParser:
     return result
 
 
-def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
+def parse_overrides(arguments: Iterable[str], texts: Collection[str] = ()) -> dict[str, Any]:
     """Parses `key=value` arguments, values in YAML, into nested settings.
+
+    Args:
+        texts: Settings whose value is a text, such as a path or a pattern: it is taken as it stands, unless it is
+            quoted, or one of YAML's words for nothing, yes and no.
 
     Raises:
         UserError: An argument has no `=`, or its value is not YAML.
@@ -36,12 +40,7 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
         key, separator, text = argument.partition("=")
         if not separator:
             raise UserError(f"{shorten(argument)}: this is not a setting; write KEY=VALUE")
-        try:
-            value = parse_yaml(text)
-        except (yaml.YAMLError, ValueError):
-            raise UserError(
-                f"{shorten(argument)}: the value cannot be read; quote it, or write lists as [3,64,64]"
-            ) from None
+        value = _value(argument, text, key.lower() in texts)
         node = changes
         *groups, last = key.lower().split(".")
         for group in groups:
@@ -50,6 +49,20 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
                 raise UserError(f"{shorten(argument)}: {shorten(group)} already has a value; set it once")
         node[last] = value
     return changes
+
+
+def _value(argument: str, text: str, is_text: bool) -> Any:
+    is_quoted = text[:1] in ("'", '"')
+    try:
+        value = parse_yaml(text)
+    except (yaml.YAMLError, ValueError):
+        if is_text and not is_quoted:
+            return text
+        raise UserError(
+            f"{shorten(argument)}: the value cannot be read; quote it, or write lists as [3,64,64]"
+        ) from None
+    # In YAML ` #` begins a comment, `[` a list, and 007 is 7.
+    return text if is_text and not is_quoted and value is not None and not isinstance(value, bool) else value
 
 
 def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -1,6 +1,7 @@
 """Settings: names, types and ranges. config.yaml explains each."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -63,6 +64,21 @@ def _no_boolean(value: Any) -> Any:
 
 def _is_numeric(annotation: Any) -> bool:
     return annotation in (int, float) or any(_is_numeric(part) for part in get_args(annotation))
+
+
+def _is_pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"must be none, folder or a regular expression ({error})") from None
+    except (OverflowError, RecursionError):
+        raise ValueError("must be none, folder or a regular expression that Python can compile") from None
+    return text
+
+
+def is_text(annotation: Any) -> bool:
+    """Returns whether a setting's value may be any text."""
+    return annotation is str or any(is_text(part) for part in get_args(annotation))
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -142,6 +158,7 @@ class Settings(Section):
     max_pixels: Annotated[int, Field(ge=1, le=10**15)]
     valid_fraction: Annotated[float, Field(ge=0, le=0.5)]
     test_fraction: Annotated[float, Field(ge=0, le=0.5)]
+    group_by: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_is_pattern)]
     duplicates: Literal["near", "exact", "none"]
     on_leak: Literal["report", "drop_from_train", "error"]
     scan_workers: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]

@@ -238,6 +238,19 @@ def test_an_old_run_takes_todays_machine_but_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text", ["photos #2", "[a-z]+", "{1}", "007", "1e3", "a: b", "*.x", "!x", "- a", "%a", "@a", "中文"]
+)
+def test_a_path_or_pattern_on_the_command_line_is_taken_as_it_stands(text):
+    """Guards against data_dir="photos #2" that becomes `photos`, and patterns that YAML takes for lists."""
+    assert load(overrides=[f"data_dir={text}"]).data_dir == text
+    for quote in "\"'":
+        assert load(overrides=[f"data_dir={quote}{text}{quote}"]).data_dir == text
+    assert load(overrides=["lists_dir=null", "pretrained=true"]).lists_dir is None
+    with pytest.raises(UserError, match="cannot be read"):
+        load(overrides=["data_dir='open"])
+
+
+@pytest.mark.parametrize(
     "shape, resize", [([3, 32, 32], "crop"), ([3, 32, 48], "crop_short"), ([3, 48, 32], "crop_short")]
 )
 @pytest.mark.parametrize("version", [None, 2, 3])

@@ -161,6 +161,7 @@ def synthetic(classes: dict[str, int], groups: list[tuple[str, int, int]], folde
                 VALUES(?, ?, ?, 'train', '', ?)""",
                 (f"{name}/{number}".encode(), folder_name, name, copies),
             )
+    store.sql("UPDATE image SET unit = coalesce(copy_group, -id)")
     return store
 
 

@@ -1,0 +1,88 @@
+"""Groups: images of one patient, clip or burst stay in one split (`group_by`)."""
+
+import re
+from collections.abc import Callable, Hashable, Iterator
+
+from annotation.layout import Layout
+from annotation.store import Store
+from system.errors import UserError, shorten
+
+FOLDER, NONE = "folder", "none"
+
+
+def rule(group_by: str) -> Callable[[str, str], str | None] | None:
+    """Returns the function that names the group of an image; None if images are not grouped.
+
+    Args:
+        group_by: The setting.
+
+    Returns:
+        A function of an image's path relative to the data folder, and relative to its class folder. It returns the name
+        of the group, the same in every class and split; None for an image that stands alone.
+    """
+    if group_by == NONE:
+        return None
+    if group_by == FOLDER:
+        return lambda path, inner: inner.split("/", 1)[0] if "/" in inner else None
+    pattern = re.compile(group_by)
+
+    def search(path: str, inner: str) -> str | None:
+        found = pattern.search(path)
+        return None if found is None else next((part for part in found.groups() if part is not None), found[0])
+
+    return search
+
+
+def assign(store: Store, layout: Layout, group_by: str) -> None:
+    """Writes each kept image's group, and the unit of images that stay together: copies, and images of one group.
+
+    Raises:
+        UserError: No image is in a group.
+    """
+    store.sql("UPDATE image SET grouped = NULL WHERE grouped IS NOT NULL")
+    store.sql("UPDATE image SET unit = coalesce(copy_group, -id)")
+    name_of = rule(group_by)
+    if name_of is None:
+        return
+    store.connection.executemany("UPDATE image SET grouped = ? WHERE id = ?", _names(store, layout, name_of))
+    if not store.sql("SELECT count(*) FROM image WHERE grouped IS NOT NULL").fetchone()[0]:
+        row = store.sql("SELECT path FROM image WHERE outcome = '' ORDER BY path LIMIT 1").fetchone()
+        example = f" (the first is {row[0].decode('utf-8', 'backslashreplace')})" if row else ""
+        raise UserError(
+            f"group_by={shorten(group_by)}: no image is in a group{example}; correct it, or set group_by=none"
+        )
+    _join(store)
+
+
+def _names(store: Store, layout: Layout, name_of: Callable[[str, str], str | None]) -> Iterator[tuple[str, int]]:
+    rows = store.sql("SELECT id, path, folder_split, class FROM image WHERE outcome = ''").fetchall()
+    for image_id, path, split, class_name in rows:
+        text = path.decode("utf-8")
+        above = "/".join(part for part in (layout.folders[split].replace("\\", "/"), class_name) if part)
+        name = name_of(text, text.removeprefix(f"{above}/"))
+        if name is not None:
+            yield name, image_id
+
+
+def _join(store: Store) -> None:
+    """Makes one unit of groups that share copies."""
+    parents: dict[Hashable, Hashable] = {}
+
+    def root(node: Hashable) -> Hashable:
+        while parents.setdefault(node, node) != node:
+            node = parents[node]
+        return node
+
+    for name, copies in store.sql("SELECT DISTINCT grouped, copy_group FROM image WHERE grouped IS NOT NULL"):
+        root(name)
+        if copies is not None:
+            parents[root(copies)] = root(name)
+    units: dict[Hashable, int] = {}
+    numbers = [(node, units.setdefault(root(node), len(units) + 1)) for node in list(parents)]
+    # Beyond those of copies, which are the numbers of images.
+    start = store.sql("SELECT coalesce(max(copy_group), 0) + 1 FROM image").fetchone()[0]
+    store.sql("DROP TABLE IF EXISTS temp.joined")
+    store.sql("CREATE TEMP TABLE joined(node PRIMARY KEY, unit INTEGER) WITHOUT ROWID")
+    store.connection.executemany("INSERT INTO joined VALUES(?, ?)", ((node, start + unit) for node, unit in numbers))
+    for column in ("copy_group", "grouped"):
+        store.sql(f"UPDATE image SET unit = joined.unit FROM temp.joined WHERE image.{column} = joined.node")
