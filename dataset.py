@@ -108,7 +108,7 @@ class ListDataset(paddle.io.Dataset):
             print(f"cache: {summary} in {settings.cache_dir}", flush=True)
             file = f"{name}-{cache.key(files, self.transform.cache_key)}.pixels"
             self.cached = cache.on_disk(settings.cache_dir, file, files, self.read, size)
-            return f"cache: {name} images are mapped from {settings.cache_dir}"
+            return f"cache: {name} images are read from {settings.cache_dir}"
         if settings.cache == "auto" and size > free / 4:
             return (
                 f"cache: {summary}, too many for the {free >> 20} MB that are free; reading files (or set cache=disk)"

@@ -1,6 +1,7 @@
 """Image cache: the same bytes as from the files, and never those of another file, size or release."""
 
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 import config
 from imaging import cache
 from system.errors import UserError
+from system.files import locked
 from training.setup import make_loader
 
 
@@ -73,7 +75,9 @@ def test_a_changed_image_is_read_again(loader_of, data):
     assert len(os.listdir("kept")) == 3
 
 
-@pytest.mark.parametrize("damage", ["cut", "cut rows", "changed table", "empty", "other layout"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "cut rows", "changed table", "empty", "other layout", "blank", "one bit", "swapped"]
+)
 def test_a_damaged_cache_is_built_again(loader_of, damage):
     """Guards against noise as training images after a full disk or a killed copy."""
     first, _ = loader_of(cache="disk")
@@ -86,6 +90,9 @@ def test_a_damaged_cache_is_built_again(loader_of, damage):
         "cut rows": content[100:],
         "changed table": content[:-40] + bytes([content[-40] ^ 1]) + content[-39:],
         "empty": b"",
+        "blank": bytes(len(content) // 2) + content[len(content) // 2 :],
+        "one bit": content[:777] + bytes([content[777] ^ 16]) + content[778:],
+        "swapped": content[5760:11520] + content[:5760] + content[11520:],
         "other layout": content[:-24] + b"\x09" + content[-23:],
     }
     os.unlink(file)
@@ -112,9 +119,8 @@ def test_the_size_is_estimated(loader_of):
     """Guards against an estimate that ignores that images are reduced."""
     loader, _ = loader_of(cache="ram", image_shape=[3, 16, 16])
     dataset = loader.dataset
-    assert cache.estimate([sample.file for sample in dataset.samples], dataset.transform.cached_size) == len(
-        dataset.cached.pixels
-    )
+    files = [sample.file for sample in dataset.samples]
+    assert cache.estimate(files, dataset.transform.cached_size) == dataset.cached.size
 
 
 def test_a_failed_build_leaves_no_file(loader_of, data):
@@ -124,3 +130,47 @@ def test_a_failed_build_leaves_no_file(loader_of, data):
         loader_of(cache="disk")
     assert os.listdir("kept") == []
     assert config.load().cache == "auto"
+
+
+def test_a_file_that_is_cut_while_it_is_used_ends_in_a_line(loader_of):
+    """Guards against a bus error, which ends the training without a word."""
+    loader, _ = loader_of(cache="disk")
+    pixels(loader)
+    os.truncate(loader.dataset.cached.file, 5000)
+    with pytest.raises(UserError, match=r"\.pixels: was cut short while it was in use"):
+        pixels(loader)
+
+
+def test_bytes_replaced_at_equal_size_and_time_are_read_again(loader_of, data):
+    """Guards against a cache of the image before, where a tool kept size and time of the file."""
+    file = next((data / "train").rglob("*.jpg"))
+    status = file.stat()
+    loader_of(cache="disk")
+    content = bytearray(file.read_bytes())
+    content[-40] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    loader_of(cache="disk")
+    assert len(os.listdir("kept")) == 2
+
+
+def test_what_a_killed_build_left_is_removed(loader_of):
+    """Guards against gigabytes that no command ever removes, and against removing what another one is writing."""
+    os.mkdir("kept")
+    for name in (".train-1.pixels.123", ".train-2.pixels.124", ".notes"):
+        with open(f"kept/{name}", "wb") as handle:
+            handle.write(b"half")
+    with locked("kept/.train-2.pixels.124"):
+        loader_of(cache="disk")
+    left = sorted(name for name in os.listdir("kept") if name.startswith("."))
+    assert left == [".notes", ".train-2.pixels.124"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_worker_processes_read_the_same_file(loader_of, workers):
+    """Guards against an open file that cannot be handed to a worker."""
+    plain, _ = loader_of("valid")
+    cached, _ = loader_of("valid", cache="disk", num_workers=workers)
+    np.testing.assert_array_equal(pixels(plain), pixels(cached))
+    copy = pickle.loads(pickle.dumps(cached.dataset.cached))
+    np.testing.assert_array_equal(copy[3], cached.dataset.cached[3])
