@@ -1,5 +1,6 @@
 """Data sets over label lists, and the loader that feeds paddle.Model."""
 
+import contextlib
 import os
 import sys
 from collections import deque
@@ -25,6 +26,8 @@ ORDER_STREAM, IMAGE_STREAM, MIX_STREAM = 0, 1, 2
 PADDING = -1
 # What workers send where there was no error; paddle refuses empty arrays.
 NO_ERROR = b"\0"
+# What paddle says when a worker process has died, depending on what the main thread does at that moment.
+DEATHS = ("DataLoader", "Blocking queue is killed")
 # Batches prepared while the network works on another one.
 AHEAD = 2
 
@@ -234,6 +237,25 @@ class BatchLoader:
             if text != NO_ERROR:
                 raise UserError(text.decode())
             yield images.numpy(), labels.numpy()
+
+
+@contextlib.contextmanager
+def dead_workers_said() -> Iterator[None]:
+    """Makes a UserError of the death of a worker process, which paddle raises wherever the main thread is at work.
+
+    Raises:
+        UserError: A worker was killed, by the system for want of memory for example.
+    """
+    try:
+        yield
+    except (SystemError, RuntimeError) as error:
+        if not any(words in str(error) for words in DEATHS):
+            raise
+        text = " ".join(str(error).split()).partition(" (at ")[0]
+        raise UserError(
+            f"num_workers: a process that reads images has ended ({text}), perhaps for want of memory; lower "
+            "num_workers or batch_size, or set num_workers=0"
+        ) from None
 
 
 class _Batches(paddle.io.Dataset):

@@ -27,8 +27,7 @@ def train(settings: Settings) -> "Run":
 
     from annotation.lists import LABELS, read_labels
     from models import factory
-    from training import callbacks, losses, setup, signals
-    from training.running_metrics import Accuracy, MeanLoss, Recall
+    from training import fitting, losses, setup
 
     settings = setup.resumed_settings(settings)
     device = setup.select_device(settings)
@@ -48,21 +47,7 @@ def train(settings: Settings) -> "Run":
         setup.print_once(summary)
         setup.fill_caches(settings, loaders)
         session = setup.start_session(settings, run, loaders, network, resumed)
-
-        recall = Recall(len(class_names))
-        model = paddle.Model(network)
-        amp = None if settings.amp == "none" else settings.amp
-        model.prepare(session.optimizer, loss, [MeanLoss(), Accuracy(), recall], amp_configs=amp)
-        watched = callbacks.make_callbacks(session, class_names, recall, loaders["valid"].dataset.labels)
-        with setup.accelerated(network, settings, device), signals.deferred(session):
-            model.fit(
-                loaders["train"],
-                loaders["valid"],
-                epochs=session.epochs_left,
-                verbose=0,
-                accumulate_grad_batches=settings.accumulate,
-                callbacks=watched,
-            )
+        fitting.fit(session, network, loss, loaders, class_names, device)
     return run
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import config
+import train
 from annotation.lists import read_split
 from dataset import BatchLoader, ListDataset, choose_workers
 from imaging.images import read_image
@@ -148,6 +150,40 @@ def test_a_broken_image_raises_its_own_error(data, arguments_for, tmp_path, call
     ended = subprocess.run(line, capture_output=True, text=True, timeout=180)
     assert ended.returncode == 0, ended.stderr
     assert len(ended.stdout.splitlines()) == 2 and ended.stdout.count(broken.name) == 2, ended.stdout
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import config
+from system import cli, machine
+machine.prepare(config.load(None, sys.argv[3:]))
+import dataset
+original = dataset._Batches.__getitem__
+def killed(self, index):
+    if index == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, index)
+dataset._Batches.__getitem__ = killed
+import evaluate, train
+command = evaluate if sys.argv[2] == "evaluate.py" else train
+sys.argv[1:] = ["num_workers=1"] if command is evaluate else sys.argv[3:]
+cli.command(command.main)
+"""
+
+
+@pytest.mark.parametrize("command_name", ["train.py", "evaluate.py"])
+def test_a_worker_that_is_killed_is_said_in_a_line(data, arguments_for, tmp_path, command_name):
+    """Guards against a traceback of paddle's where the system ended a worker for want of memory."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    arguments = arguments_for("data", num_workers=1, batch_size=2)
+    if command_name == "evaluate.py":
+        train.train(config.load(None, arguments_for("data")))
+    line = [sys.executable, str(script), str(ROOT), command_name, *arguments]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=180)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr, ended.stderr
+    assert "num_workers: a process that reads images has ended" in ended.stderr
 
 
 def test_a_loader_can_be_left_and_used_again(loader_for):

@@ -1,0 +1,42 @@
+"""The training itself: paddle.Model with the losses, metrics and callbacks of a session."""
+
+import paddle
+
+from dataset import BatchLoader, dead_workers_said
+from models.classifier import Classifier
+from training import callbacks, setup, signals
+from training.running_metrics import Accuracy, MeanLoss, Recall
+from training.session import Session
+
+
+def fit(
+    session: Session,
+    network: Classifier,
+    loss: paddle.nn.Layer,
+    loaders: dict[str, BatchLoader],
+    class_names: list[str],
+    device: str,
+) -> None:
+    """Trains a network with paddle.Model, from the session's epoch and step on.
+
+    Args:
+        loaders: By split, train and valid.
+
+    Raises:
+        UserError: An image cannot be read, the loss is not finite, or a checkpoint cannot be written.
+    """
+    settings = session.settings
+    recall = Recall(len(class_names))
+    model = paddle.Model(network)
+    amp = None if settings.amp == "none" else settings.amp
+    model.prepare(session.optimizer, loss, [MeanLoss(), Accuracy(), recall], amp_configs=amp)
+    watching = callbacks.make_callbacks(session, class_names, recall, loaders["valid"].dataset.labels)
+    with setup.accelerated(network, settings, device), dead_workers_said(), signals.deferred(session):
+        model.fit(
+            loaders["train"],
+            loaders["valid"],
+            epochs=session.epochs_left,
+            verbose=0,
+            accumulate_grad_batches=settings.accumulate,
+            callbacks=watching,
+        )
