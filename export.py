@@ -17,6 +17,9 @@ from system.settings import Settings
 if TYPE_CHECKING:
     from models.checkpoint import Run
 
+# Weights for other tools.
+SHARED = "model.safetensors"
+
 
 def main() -> None:
     """Command line of export.py."""
@@ -29,7 +32,7 @@ def main() -> None:
 
     run, settings = open_run(arguments.run, given.output_dir, overrides)
     extras = [extra for extra in EXTRAS.values() if getattr(arguments, extra.option)]
-    folder = export(run, settings, extras)
+    folder = export(run, settings, extras, arguments.safetensors)
     if not is_read_by_paddlex(EvalTransform.from_settings(settings)):
         print("PaddleX refuses this export: its crops are square; train with resize=stretch for one it reads")
     print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
@@ -46,6 +49,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "arguments", nargs="*", metavar="RUN|KEY=VALUE", help="run folder (by default the one trained last), settings"
     )
+    parser.add_argument("--safetensors", action="store_true", help=f"also write {SHARED}, the weights for other tools")
     for extra in EXTRAS.values():
         parser.add_argument(f"--{extra.option}", action="store_true", help=extra.help)
     arguments = parser.parse_intermixed_args()
@@ -56,12 +60,13 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     return arguments, overrides
 
 
-def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = ()) -> Path:
+def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), safetensors: bool = False) -> Path:
     """Exports a run into settings.export_dir/NAME and verifies it; nothing is left there when that fails.
 
     Args:
         settings: The run's.
         extras: Optional engines whose graphs are written too.
+        safetensors: Writes the weights as .safetensors too.
 
     Returns:
         The folder.
@@ -96,6 +101,8 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = ()) -
         write_graphs(reference.network, transform.image_shape, reference.temperature, folder)
         for extra in extras:
             extra.write(folder, settings, transform)
+        if safetensors:
+            share_weights(folder / SHARED, run, settings)
         write_example(folder / description.EXAMPLE, reference, samples, settings.max_pixels)
         content = description.compose(reference, settings.top_k)
         description.seal(folder, content, paddle.__version__)
@@ -106,6 +113,14 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = ()) -
         write_card(folder, run.name, settings, report, headline(report) if report else [])
     print(verified.table())  # only now: where nobody reads it, the export is in place nevertheless
     return target
+
+
+def share_weights(file: Path, run: "Run", settings: Settings) -> None:
+    """Writes the weights of a run for other tools, with its network and classes in the header."""
+    from models.weights_files import write_safetensors
+
+    about = {"network": settings.network, "classes": json.dumps(run.class_names, ensure_ascii=False)}
+    write_safetensors(file, run.load_network().network.state_dict(), about)
 
 
 def read_report(file: Path) -> dict[str, Any]:

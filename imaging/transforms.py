@@ -98,6 +98,9 @@ class EvalTransform:
 
     def _fit(self, image: Image.Image, max_pixels: int) -> Image.Image:
         if self.cover is None:
+            if self.width * image.height > max_pixels:
+                # Pillow before 13 resizes the width first, to more pixels than there are.
+                image = image.resize((image.width, self.height), BILINEAR)
             return image.resize((self.width, self.height), BILINEAR)
         # The long side is rounded as PaddleX's ResizeImage does, so that its pixels are the same.
         scale = max(self.cover[0] / image.height, self.cover[1] / image.width)

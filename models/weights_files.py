@@ -1,17 +1,20 @@
-"""Weights files: Paddle's pickles, read without running anything that a stranger may have put into them."""
+"""Weights files: .safetensors, and Paddle's pickles, read without running what a stranger may have put into them."""
 
 import io
 import os
 import pickle
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
+import safetensors.paddle
 
 from system.errors import UserError
 
+SAFETENSORS = ".safetensors"
 # numpy's own functions for arrays and scalars, whose place differs between its releases.
 _RECONSTRUCT, _SCALAR = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
 
@@ -50,7 +53,7 @@ class _WeightsUnpickler(pickle.Unpickler):
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads a .pdparams, .pdopt or .pdema file.
+    """Reads a .pdparams, .pdopt, .pdema or .safetensors file.
 
     Returns:
         What paddle.load returns: tensors by name, and the schedule's state or counters where there are such.
@@ -62,9 +65,12 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; check the path")
     try:
         data = Path(path).read_bytes()
-        _WeightsUnpickler(io.BytesIO(data), encoding="latin1").load()
-        # The same bytes, which have just been seen to hold nothing but arrays, numbers and texts.
-        weights = paddle.load(io.BytesIO(data))
+        if Path(path).suffix == SAFETENSORS:
+            weights = safetensors.paddle.load(data)
+        else:
+            _WeightsUnpickler(io.BytesIO(data), encoding="latin1").load()
+            # The same bytes, which have just been seen to hold nothing but arrays, numbers and texts.
+            weights = paddle.load(io.BytesIO(data))
     except ForeignObjectError as error:
         raise UserError(
             f"{path}: holds {error}, which is no part of weights and might run a program; use another file"
@@ -74,5 +80,15 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise UserError(f"{path}: cannot be read as weights ({reason}); copy or train them again") from None
     if not isinstance(weights, dict) or not weights:
-        raise UserError(f"{path}: this holds no weights; name a .pdparams file")
+        raise UserError(f"{path}: this holds no weights; name a .pdparams or .safetensors file")
     return weights
+
+
+def write_safetensors(path: str | os.PathLike, weights: Mapping[str, paddle.Tensor], about: Mapping[str, str]) -> None:
+    """Writes weights in a form that every framework reads, and that can hold nothing else.
+
+    Args:
+        about: Texts for the file's header.
+    """
+    tensors = {name: weight.contiguous() for name, weight in weights.items()}
+    Path(path).write_bytes(safetensors.paddle.save(tensors, dict(about)))

@@ -19,9 +19,6 @@ from system.settings import Settings
 from training import optim, overview
 from training.session import Session
 
-# Locked while a training is at work in the folder of a run.
-LOCK = ".training"
-
 
 def print_once(message: str) -> None:
     """Prints a line, once where several processes train together."""
@@ -73,7 +70,7 @@ def make_loader(settings: Settings, split: str, class_names: list[str], device: 
 
 @contextlib.contextmanager
 def run_to_itself(settings: Settings) -> Iterator[None]:
-    """Keeps other trainings out of the run's folder.
+    """Keeps other trainings out of the run's folder, where the system has locks (not on Windows).
 
     Raises:
         UserError: Another one is training the run, or the folder cannot be made.
@@ -84,7 +81,7 @@ def run_to_itself(settings: Settings) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             settings.run.mkdir(parents=True, exist_ok=True)
-            held = stack.enter_context(locked(settings.run / LOCK))
+            held = stack.enter_context(locked(settings.run))
         except OSError as error:
             raise UserError(f"{settings.run}: cannot be made ({error.strerror}); choose another output_dir") from None
         if held is False:

@@ -14,6 +14,7 @@ import paddle
 import pytest
 import yaml
 
+import export
 from annotation.lists import Sample
 from evaluation import metrics
 from imaging.images import read_image
@@ -25,6 +26,7 @@ from inference.model_card import write_card
 from inference.predictor import ExportedModel
 from inference.verification import Tally, Verification
 from models.checkpoint import Run
+from models.weights_files import read_weights
 from system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -195,6 +197,20 @@ def test_the_card_takes_the_scores_of_the_report(made, export_to, tmp_path):
     assert "On the test list, 6 images." in card
     assert all(f"| {label} | {value} |" in card for label, value in metrics.headline(report))
     assert "| top-2 accuracy | 0.1000 |" in card
+
+
+def test_safetensors_are_written_on_demand_only(made, exported, tmp_path):
+    """Guards against weights for sharing that are another run's, or a folder that holds the weights twice unasked."""
+    run, settings = made
+    assert not (exported / export.SHARED).exists()
+    folder = export.export(run, settings.model_copy(update={"export_dir": str(tmp_path)}), safetensors=True)
+    shared = read_weights(folder / export.SHARED)
+    trained = run.load_network().network.state_dict()
+    assert shared.keys() == trained.keys()
+    assert all((shared[name].numpy() == trained[name].numpy()).all() for name in trained)
+    (folder / export.SHARED).write_bytes(b"another")
+    with pytest.raises(UserError, match=r"model\.safetensors: torn"):
+        ExportedModel(folder, engine="plain")
 
 
 def test_a_folder_of_another_kind_is_not_replaced(made, export_to, tmp_path):

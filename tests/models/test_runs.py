@@ -49,8 +49,8 @@ def test_what_a_run_lacks_is_named(settings, weights, tmp_path):
     run = Run.create(settings, CLASS_NAMES)
     with pytest.raises(UserError, match=r"no weights yet; train it with `python train\.py`"):
         run.load_network()
-    (run.path / "labels.txt").unlink()
     run.save({BEST: weights})
+    (run.path / "labels.txt").unlink()
     with pytest.raises(UserError, match=r"labels\.txt is missing"):
         run.load_network()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.checkpoint import Run
 from models.networks import construct
-from models.weights_files import read_weights
+from models.weights_files import read_weights, write_safetensors
 from system.errors import UserError
 
 NAMES = ["posix.system", "builtins.eval", "builtins.exec", "builtins.getattr", "subprocess.Popen", "functools.partial",
@@ -113,3 +113,30 @@ def test_every_file_of_a_run_is_read_with_care(trained, tmp_path, monkeypatch, n
     with pytest.raises(UserError, match=rf"{name}: holds posix.system"):
         run.load_network() if name == "best.pdparams" else run.restore(run.load_network(), Anything(), Anything())
     assert not (tmp_path / "RAN").exists()
+
+
+def test_safetensors_hold_the_same_weights(weights, tmp_path):
+    """Guards against weights that change, or lose their names, on the way to another tool and back."""
+    file = tmp_path / "model.safetensors"
+    transposed = {**weights, "turned": paddle.arange(6).reshape([2, 3]).t(), "half": paddle.ones([2], "bfloat16")}
+    write_safetensors(file, transposed, {"network": "cnn"})
+    found = read_weights(file)
+    assert found.keys() == transposed.keys()
+    for name, weight in transposed.items():
+        assert found[name].dtype == weight.dtype and found[name].shape == weight.shape
+        assert (found[name].astype("float32") == weight.astype("float32")).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"\x08\0\0\0\0\0\0\0{}      ", "cut", "pickle"])
+def test_a_safetensors_file_that_is_none_is_refused(weights, tmp_path, content):
+    """Guards against a traceback for half a download, and against a pickle under another name."""
+    file = tmp_path / "model.safetensors"
+    if content == "cut":
+        write_safetensors(file, weights, {})
+        content = file.read_bytes()[:-100]
+    elif content == "pickle":
+        content = pickle.dumps(Call("os.system", f"touch {tmp_path / 'ran'}"))
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"model\.safetensors: (cannot be read as weights|this holds no weights)"):
+        read_weights(file)
+    assert not (tmp_path / "ran").exists()
