@@ -96,8 +96,7 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
     check_labels(run, class_names, settings.lists / LABELS)
     transform = EvalTransform.from_settings(settings)
     reference = Reference(run.load_network(), run.temperature, run.threshold, transform, run.class_names)
-    target = Path(settings.export_dir) / run.name
-    with new_export(target) as folder:
+    with new_export(target := Path(settings.export_dir) / run.name) as folder:
         write_graphs(reference.network, transform.image_shape, reference.temperature, folder)
         for extra in extras:
             extra.write(folder, settings, transform)
@@ -107,8 +106,7 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
         content = description.compose(reference, settings.top_k)
         description.seal(folder, content, paddle.__version__)
         verified = verify(reference, load_engines(folder, device, threads), split, samples, settings)
-        content |= verified.as_description(threads)
-        description.seal(folder, content, paddle.__version__)
+        description.seal(folder, content | verified.as_description(threads), paddle.__version__)
         report = read_report(run.path / "metrics.json")
         write_card(folder, run.name, settings, report, headline(report) if report else [])
     print(verified.table())  # only now: where nobody reads it, the export is in place nevertheless
