@@ -77,13 +77,11 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
     import paddle
 
     from annotation.lists import LABELS
-    from evaluation.metrics import headline
     from imaging.transforms import EvalTransform
     from inference import description
     from inference.example import write_example
     from inference.export_folder import new_export
     from inference.graphs import write_graphs
-    from inference.model_card import write_card
     from inference.predictor import load_engines
     from inference.reference import Reference
     from inference.verification import read_samples, verify
@@ -96,7 +94,8 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
     check_labels(run, class_names, settings.lists / LABELS)
     transform = EvalTransform.from_settings(settings)
     reference = Reference(run.load_network(), run.temperature, run.threshold, transform, run.class_names)
-    with new_export(target := Path(settings.export_dir) / run.name) as folder:
+    target = Path(settings.export_dir) / run.name
+    with new_export(target) as folder:
         write_graphs(reference.network, transform.image_shape, reference.temperature, folder)
         for extra in extras:
             extra.write(folder, settings, transform)
@@ -107,8 +106,7 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
         description.seal(folder, content, paddle.__version__)
         verified = verify(reference, load_engines(folder, device, threads), split, samples, settings)
         description.seal(folder, content | verified.as_description(threads), paddle.__version__)
-        report = read_report(run.path / "metrics.json")
-        write_card(folder, run.name, settings, report, headline(report) if report else [])
+        describe(folder, run, settings)
     print(verified.table())  # only now: where nobody reads it, the export is in place nevertheless
     return target
 
@@ -119,6 +117,15 @@ def share_weights(file: Path, run: "Run", settings: Settings) -> None:
 
     about = {"network": settings.network, "classes": json.dumps(run.class_names, ensure_ascii=False)}
     write_safetensors(file, run.load_network().network.state_dict(), about)
+
+
+def describe(folder: Path, run: "Run", settings: Settings) -> None:
+    """Writes the model card of an export."""
+    from evaluation.metrics import headline
+    from inference.model_card import write_card
+
+    report = read_report(run.path / "metrics.json")
+    write_card(folder, run.name, settings, report, headline(report) if report else [])
 
 
 def read_report(file: Path) -> dict[str, Any]:
