@@ -68,9 +68,12 @@ class Run:
         """
         file = self.path / "state.json"
         try:
-            return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        except ValueError:
+            content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except (ValueError, RecursionError):
             raise UserError(f"{file}: this is not JSON; train the run again") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{file}: this is no state of a training; train the run again")
+        return content
 
     @property
     def calibration(self) -> dict[str, Any]:
@@ -89,7 +92,7 @@ class Run:
             content = json.loads(file.read_text(encoding="utf-8"))
             fitted_for, temperature, threshold = (content[key] for key in ("weights", "temperature", "threshold"))
             is_valid = temperature > 0 and (threshold is None or 0 <= threshold <= 1)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             is_valid = False
         if not is_valid:
             raise UserError(f"{file}: this is no calibration; run `python evaluate.py {self.path}` again") from None
@@ -249,10 +252,18 @@ class Run:
             average.set_state_dict(read_weights(self.file("last.pdema")))
 
     def history(self) -> dict[str, list[float]]:
-        """Reads history.csv: one value per epoch, by the name of the column."""
-        with open(self.file("history.csv"), encoding="utf-8", newline="") as handle:
-            rows = list(csv.DictReader(handle))
-        return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else ())}
+        """Reads history.csv: one value per epoch, by the name of the column.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        file = self.file("history.csv")
+        try:
+            with open(file, encoding="utf-8", newline="") as handle:
+                rows = list(csv.DictReader(handle))
+            return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else ())}
+        except (ValueError, TypeError, csv.Error):
+            raise UserError(f"{file}: this is no history of a training; train the run again") from None
 
     def weights_kind(self) -> str:
         """Returns which weights later commands use: best, or last where no epoch was ever validated.
