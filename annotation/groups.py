@@ -44,7 +44,10 @@ def assign(store: Store, layout: Layout, group_by: str) -> None:
     name_of = rule(group_by)
     if name_of is None:
         return
-    store.connection.executemany("UPDATE image SET grouped = ? WHERE id = ?", _names(store, layout, name_of))
+    store.sql("DROP TABLE IF EXISTS temp.named")
+    store.sql("CREATE TEMP TABLE named(image INTEGER PRIMARY KEY, name TEXT)")
+    store.connection.executemany("INSERT INTO named VALUES(?, ?)", _names(store, layout, name_of))
+    store.sql("UPDATE image SET grouped = named.name FROM named WHERE image.id = named.image")
     if not store.sql("SELECT count(*) FROM image WHERE grouped IS NOT NULL").fetchone()[0]:
         row = store.sql("SELECT path FROM image WHERE outcome = '' ORDER BY path LIMIT 1").fetchone()
         example = f" (the first is {row[0].decode('utf-8', 'backslashreplace')})" if row else ""
@@ -54,14 +57,14 @@ def assign(store: Store, layout: Layout, group_by: str) -> None:
     _join(store)
 
 
-def _names(store: Store, layout: Layout, name_of: Callable[[str, str], str | None]) -> Iterator[tuple[str, int]]:
-    rows = store.sql("SELECT id, path, folder_split, class FROM image WHERE outcome = ''").fetchall()
+def _names(store: Store, layout: Layout, name_of: Callable[[str, str], str | None]) -> Iterator[tuple[int, str]]:
+    rows = store.connection.cursor().execute("SELECT id, path, folder_split, class FROM image WHERE outcome = ''")
     for image_id, path, split, class_name in rows:
         text = path.decode("utf-8")
         above = "/".join(part for part in (layout.folders[split].replace("\\", "/"), class_name) if part)
         name = name_of(text, text.removeprefix(f"{above}/"))
         if name is not None:
-            yield name, image_id
+            yield image_id, name
 
 
 def _join(store: Store) -> None:
