@@ -178,6 +178,9 @@ class Parts:
 
         Returns:
             True if all parts are complete and this process is to merge them.
+
+        Raises:
+            UserError: The disk is full.
         """
         self._held.close()
         try:
@@ -185,6 +188,8 @@ class Parts:
             markers = [self.folder / f"part-{rank:05d}-of-{self.world:05d}.done" for rank in range(self.world)]
             return all(marker.is_file() for marker in markers) and self._lock(self.folder / "merge.lock")
         except (OSError, UserError):
+            if self.folder.is_dir():
+                raise
             # Another process has merged meanwhile and removed the folder.
             return False
 

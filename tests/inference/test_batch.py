@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 from shade_model import write_image
 
-from inference.batch import writers
+from inference.batch import parts, writers
 from inference.batch.parts import Parts, Row
 from system import optional
 from system.errors import UserError
@@ -68,6 +68,22 @@ def test_only_one_process_merges(tmp_path):
     for part in parts:
         _predict(part, ["a", "b"])
     assert [part.finish() for part in (*parts, parts[0])] == [False, True, False]
+
+
+def test_a_disk_that_is_full_at_the_end_is_said(tmp_path, monkeypatch):
+    """Guards against a job that ends well, but without a file, because its last mark could not be written."""
+
+    def full(path, text):
+        raise UserError(f"{path}: cannot be written (No space left on device); check the disk")
+
+    with Parts(tmp_path / "o.tsv", JOB, 0, 1) as job:
+        _predict(job, ["a.png"])
+        monkeypatch.setattr(parts, "write_text", full)
+        with pytest.raises(UserError, match="No space left"):
+            job.finish()
+    monkeypatch.undo()
+    with Parts(tmp_path / "o.tsv", JOB, 0, 1) as again:
+        assert _predict(again, ["a.png"]) == [] and again.finish()
 
 
 def test_a_missing_part_is_refused(tmp_path):
