@@ -1,8 +1,10 @@
 """Augmentation: each setting changes what it names, as strongly and as often as its value, and nothing else."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
 import config
 from imaging import augmentation
@@ -107,6 +109,105 @@ def test_shift_moves_by_at_most_its_fraction_of_the_sides(plain):
     assert moved.max(axis=0).min() > 5
 
 
+def dot(width: int, height: int, x: int, y: int) -> Image.Image:
+    """A white square of 3 x 3 pixels on black, its centre at x, y."""
+    image = Image.new("RGB", (width, height), "black")
+    image.paste("white", (x - 1, y - 1, x + 2, y + 2))
+    return image
+
+
+def place_of_dot(image: Image.Image) -> tuple[float, float]:
+    """Centre of the brightest pixels; what FILL covers is dark."""
+    levels = np.asarray(image.convert("L"), float)
+    levels[(np.asarray(image) == augmentation.FILL).all(axis=2)] = 0
+    levels[levels < levels.max() * 0.6] = 0
+    rows, columns = np.mgrid[: image.height, : image.width]
+    return float((columns * levels).sum() / levels.sum()), float((rows * levels).sum() / levels.sum())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("magnitude", [0.25, 1.0])
+def test_randaugment_operations_are_as_strong_as_the_paper_says(magnitude, sign, image):
+    """Guards against one of fourteen operations that is weaker, stronger or mirrored, which no training would show."""
+    (same, contrasted, equalised, rotated, solarised, posterised, coloured, contrast, brighter, sharper, sheared_x,
+     sheared_y, moved_x, moved_y) = augmentation.RANDAUGMENT_OPS  # fmt: skip
+    assert same(image, magnitude, sign) is image
+    assert contrasted(image, magnitude, sign) == ImageOps.autocontrast(image)
+    assert equalised(image, magnitude, sign) == ImageOps.equalize(image)
+    assert rotated(image, magnitude, sign) == image.rotate(
+        {1: 30, 0.25: 7.5}[magnitude] * sign, Image.Resampling.BILINEAR, fillcolor=augmentation.FILL
+    )
+    assert solarised(image, magnitude, sign) == ImageOps.solarize(image, {1: 0, 0.25: 192}[magnitude])
+    assert posterised(image, magnitude, sign) == ImageOps.posterize(image, {1: 4, 0.25: 7}[magnitude])
+    factor = 1 + sign * {1: 0.9, 0.25: 0.225}[magnitude]
+    for operation, enhancer in (
+        (coloured, "Color"),
+        (contrast, "Contrast"),
+        (brighter, "Brightness"),
+        (sharper, "Sharpness"),
+    ):
+        assert operation(image, magnitude, sign) == getattr(ImageEnhance, enhancer)(image).enhance(factor), enhancer
+    # Sheared about the centre, moved by a share of the sides: where a dot goes.
+    wide = dot(81, 61, 50, 40)
+    shear, share = 0.3 * magnitude * sign, 0.45 * magnitude * sign
+    middle_x, middle_y = 40.5, 30.5
+    for operation, expected in (
+        (sheared_x, (50 - shear * (40 - middle_y), 40)),
+        (sheared_y, (50, 40 - shear * (50 - middle_x))),
+        (moved_x, (50 + share * 81, 40)),
+        (moved_y, (50, 40 + share * 61)),
+    ):
+        if 2 < expected[0] < 78 and 2 < expected[1] < 58:
+            assert place_of_dot(operation(wide, magnitude, sign)) == pytest.approx(expected, abs=0.8)
+
+
+def test_randaugment_draws_every_operation_and_sign_equally_often(plain, monkeypatch):
+    """Guards against operations that are never drawn, and against changes that go one way only."""
+    drawn = []
+    operations = tuple(
+        lambda image, magnitude, sign, number=number: drawn.append((number, magnitude, sign)) or image
+        for number in range(14)
+    )
+    monkeypatch.setattr(augmentation, "RANDAUGMENT_OPS", operations)
+    for seed in range(400):
+        image = Image.new("RGB", (2, 2))
+        assert augmentation.randaugment(image, np.random.default_rng(seed), 3, 12) is image
+    assert len(drawn) == 1200 and {magnitude for _, magnitude, _ in drawn} == {12 / 30}
+    assert all(40 < count < 140 for count in Counter(number for number, *_ in drawn).values())
+    assert len({number for number, *_ in drawn}) == 14
+    assert 500 < sum(sign == 1 for *_, sign in drawn) < 700
+
+
+def test_a_turned_and_moved_image_keeps_its_shape(plain):
+    """Guards against a rotation that shears, zooms or mirrors, and against a shift the other way."""
+    image = dot(61, 61, 45, 30)
+    for angle, factor, right, down in ((0.5, 1.0, 0, 0), (-0.9, 1.2, 3, -4), (2.0, 0.8, -5, 6)):
+        cosine, sine = np.cos(angle) / factor, np.sin(angle) / factor
+        x, y = 45.5 - 30.5, 30.5 - 30.5
+        # Where the point goes: turned about the centre, enlarged, moved.
+        expected = (
+            30 + factor * (np.cos(angle) * x - np.sin(angle) * y) + right,
+            30 + factor * (np.sin(angle) * x + np.cos(angle) * y) + down,
+        )
+        moved = augmentation._affine(image, cosine, sine, right, down)
+        assert place_of_dot(moved) == pytest.approx(expected, abs=0.8)
+
+
+def test_affine_draws_within_its_limits_and_reaches_them(monkeypatch):
+    """Guards against an angle in one direction only, zooms that are not as likely in as out, and sides mixed up."""
+    calls = []
+    monkeypatch.setattr(augmentation, "_affine", lambda image, *values: calls.append(values) or image)
+    image = Image.new("RGB", (100, 40))
+    for seed in range(300):
+        augmentation.affine(image, np.random.default_rng(seed), 30, (0.5, 2.0), 0.1)
+    cosine, sine, right, down = np.array(calls).T
+    angle, factor = np.rad2deg(np.arctan2(sine, cosine)), 1 / np.hypot(cosine, sine)
+    assert angle.min() < -28 and angle.max() > 28 and abs(angle).max() <= 30
+    assert 0.5 <= factor.min() < 0.55 and 1.8 < factor.max() <= 2.0 and 120 < (factor > 1).sum() < 180
+    assert 9 < abs(right).max() <= 10 and 3.5 < abs(down).max() <= 4
+    assert right.min() < -8 and down.min() < -3
+
+
 def test_every_randaugment_operation_works_and_most_change_something(image):
     """Guards against an operation that fails on some image, or that does nothing at the largest magnitude."""
     changed = []
@@ -124,6 +225,12 @@ def test_erased_rectangles_have_the_size_that_was_drawn(plain):
     shares = (holes[:, 0] != 255).mean(axis=(1, 2))
     assert 0.01 < shares.min() < 0.06
     assert 0.25 < shares.max() < 0.36
+    boxes = [np.argwhere(hole[0] != 255) for hole in holes]
+    sides = np.array([box.max(axis=0) - box.min(axis=0) + 1 for box in boxes])
+    ratios = sides[:, 1] / sides[:, 0]
+    assert ratios.min() < 0.45 and ratios.max() > 2.2 and 70 < (ratios > 1).sum() < 130
+    corners = np.array([box.min(axis=0) for box in boxes])
+    assert (corners.min(axis=0) == 0).all() and (corners.max(axis=0) > 18).all()
 
 
 @pytest.mark.parametrize("method", ["mixup", "cutmix"])
@@ -144,6 +251,52 @@ def test_mixed_targets_are_the_fractions_of_the_images(plain, method):
         np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)), expected, atol=1)
         several += ((targets > 0.05).sum(axis=1) > 1).any()
     assert several > 5
+
+
+@pytest.mark.parametrize("method", ["mixup", "cutmix"])
+def test_a_larger_alpha_mixes_more_evenly(plain, method):
+    """Guards against an alpha that nothing reads: small ones keep one image nearly whole, large ones take halves."""
+    labels, images = np.arange(2), np.zeros((2, 3, 40, 40), np.uint8)
+    images[1] = 200
+
+    def smaller_shares(alpha: float) -> np.ndarray:
+        augment = make_transform(plain, **{method: alpha}).augment
+        targets = [augmentation.mix(images, labels, 2, augment, np.random.default_rng(n))[1] for n in range(300)]
+        mixed = np.stack(targets)[:, 0]
+        return mixed[mixed[:, 0] < 1].min(axis=1)
+
+    few, many = smaller_shares(0.1), smaller_shares(10.0)
+    assert np.median(few) < 0.05 and np.median(many) > 0.3
+
+
+def test_with_both_each_batch_is_mixed_in_one_of_two_ways(plain):
+    """Guards against a second method that is never taken."""
+    images = np.zeros((2, 3, 20, 20), np.uint8)
+    images[1] = 200
+    augment = make_transform(plain, mixup=1.0, cutmix=1.0).augment
+    blended = 0
+    for seed in range(200):
+        mixed, _ = augmentation.mix(images, np.arange(2), 2, augment, np.random.default_rng(seed))
+        blended += bool(set(np.unique(mixed)) - {0, 200})
+    # Half of the batches are blended, and of those half keep both images whole: a partner may be itself.
+    assert 20 < blended < 80
+
+
+def test_a_pasted_rectangle_lies_anywhere(plain):
+    """Guards against rectangles that are always at an edge, or of another size than the targets say."""
+    images = np.zeros((2, 3, 40, 40), np.uint8)
+    images[1] = 200
+    augment = make_transform(plain, cutmix=1.0).augment
+    tops = []
+    for seed in range(200):
+        mixed, targets = augmentation.mix(images, np.arange(2), 2, augment, np.random.default_rng(seed))
+        found = np.argwhere(mixed[0, 0] == 200)
+        if len(found):
+            tops.append(tuple(found.min(axis=0)))
+            sides = found.max(axis=0) - found.min(axis=0) + 1
+            assert sides.prod() == len(found) == pytest.approx(targets[0, 1] * 1600, abs=0.5)
+            assert abs(sides[0] - sides[1]) <= 1
+    assert len(set(tops)) > 30 and {top for top, _ in tops} != {left for _, left in tops[:1]}
 
 
 def flat(level: int) -> Image.Image:
