@@ -102,7 +102,7 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
     elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
         yield ast.Constant(not node.value)
     elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
-        yield ast.Constant(node.value + 1 if isinstance(node.value, int) else node.value * 1.5)
+        yield ast.Constant(node.value + 1 if isinstance(node.value, int) or not node.value else node.value * 1.5)
     elif isinstance(node, ast.Call) and len(node.args) >= 2 and not _is_plain(node):
         yield ast.Call(node.func, [node.args[1], node.args[0], *node.args[2:]], node.keywords)
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):

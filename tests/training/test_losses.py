@@ -102,6 +102,28 @@ def test_class_weights_make_rare_classes_count_as_much():
         losses.class_weights(labels, 3)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("balance", ["none", "weights", "sampling"])
+def test_the_settings_make_the_loss_they_name(settings_for, batch, balance, smoothing):
+    """Guards against smoothing that is dropped where classes are weighted, and weights where they are sampled."""
+    logits, _ = batch
+    labels = np.array([0, 0, 0, 1, 2, 3, 3])
+    settings = settings_for("data", class_balance=balance, label_smoothing=smoothing)
+    made = losses.make_loss(settings, labels, 4)
+    factors = np.array([7 / 12, 7 / 4, 7 / 4, 7 / 8])[labels] if balance == "weights" else 1
+    expected = (reference("cross_entropy", logits, labels, smoothing) * factors).mean()
+    assert float(made(paddle.to_tensor(logits), paddle.to_tensor(labels))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_share_scales_the_loss_of_a_batch(batch):
+    """Guards against batches of several processes, or of one accumulated update, that count as whole ones."""
+    logits, labels = (paddle.to_tensor(part) for part in batch)
+    loss = losses.Loss()
+    whole = float(loss(logits, labels))
+    loss.share = 0.25
+    assert float(loss(logits, labels)) == pytest.approx(whole / 4)
+
+
 def test_the_setting_selects_the_loss_that_trains(drawn, settings_for, plain, tmp_path):
     """Guards against a setting that is ignored, and against histories that mean another loss with each setting.
 

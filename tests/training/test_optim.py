@@ -44,6 +44,40 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule():
     assert cycle[-1] == pytest.approx(1 / 25 / 1e4)
 
 
+@pytest.mark.parametrize("epochs, steps", [(1, 1), (1, 2), (1, 3), (2, 5), (3, 40)])
+def test_every_schedule_ends_where_it_should_in_short_trainings(epochs, steps):
+    """Guards against a division by zero, or a last step at the highest rate, where there are few steps."""
+    total = epochs * steps
+    for schedule in ("cosine", "constant", "one_cycle"):
+        for warmup in (0, 0.5, 9):
+            rates = learning_rates(steps, epochs=epochs, schedule=schedule, warmup_epochs=warmup)
+            assert len(rates) == total and all(0 < rate <= 1 for rate in rates)
+            if schedule != "one_cycle":
+                # A warm-up leaves the last step, and rises evenly to just below the peak.
+                length = min(round(warmup * steps), total - 1)
+                assert rates[:length] == pytest.approx([(n + 1) / (length + 1) for n in range(length)])
+                assert rates[length] == 1
+    cycle = learning_rates(steps, epochs=epochs, schedule="one_cycle")
+    peak = max(1, round(0.3 * (total - 1)))
+    assert cycle[0] == pytest.approx(1 / 25)
+    if total > peak:
+        assert cycle[peak] == 1
+    if total > peak + 1:
+        assert cycle[-1] == pytest.approx(1 / 25 / 1e4)
+
+
+def test_weights_that_stay_frozen_are_no_part_of_the_optimizer():
+    """Guards against moments kept for, and a learning rate given to, weights that nothing will move."""
+    for freeze, unfreeze, expected, rate in ((True, 0, 1, 1.0), (True, 3, 2, 0.25), (False, 3, 1, 1.0)):
+        network = nn.Sequential(nn.Linear(2, 2, bias_attr=False), nn.Linear(2, 2, bias_attr=False))
+        network[0].weight.stop_gradient = True
+        chosen = settings(freeze=freeze, unfreeze_epoch=unfreeze, backbone_lr_scale=0.25)
+        optimizer = optim.make_optimizer(chosen, network, optim.Schedule(chosen, 1))
+        assert len(optimizer._parameter_list) == expected
+        assert network[0].weight.optimize_attr["learning_rate"] == rate
+        assert network[1].weight.optimize_attr["learning_rate"] == 1.0
+
+
 def test_plateau_lowers_the_learning_rate_that_weights_move_with():
     """Guards against paddle's own plateau, which shows a lower learning rate and goes on with the old one."""
     schedule = optim.Schedule(settings(learning_rate=1.0, schedule="plateau", warmup_epochs=0, decay_epochs=2), 5)
