@@ -12,7 +12,7 @@ help:
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make fuzz       odd settings, files and lists: 10,000 of each, and 200 command lines"
 	@echo "make lint       style and types: ruff, mypy"
-	@echo "make docs       docs/settings.md from config.yaml"
+	@echo "make docs       docs/settings.md from config.yaml, the table of docs/tests.md"
 	@echo "make serve      the newest exported model and its web page on http://127.0.0.1:8000"
 	@echo "make board      VisualDL over output/ on http://127.0.0.1:$(PORT)"
 	@echo "make clean      deletes output/, infer/ and log/"
@@ -45,6 +45,7 @@ lint: .venv/development
 
 docs: .venv/run-time
 	$(BIN)/python docs/settings.py
+	$(BIN)/python docs/effects.py
 
 serve: .venv/run-time
 	$(BIN)/python serve.py

@@ -194,6 +194,7 @@ def test_a_loader_can_be_left_and_used_again(loader_for):
         assert len(list(loader)) == len(loader)
 
 
+@pytest.mark.effect("num_workers")
 def test_num_workers_is_the_setting_or_follows_the_device(settings_for, drawn):
     """Guards against worker processes that fight the network for the CPU, and against none beside a GPU."""
     assert choose_workers(settings_for(drawn, num_workers=3), "cpu") == 3
@@ -218,6 +219,7 @@ def test_a_list_is_refused_with_what_is_wrong_in_it(data, settings_for):
         assert word in str(error.value) and "annotate.py" in str(error.value)
 
 
+@pytest.mark.effect("max_pixels")
 def test_max_pixels_is_read_by_the_loader(data, settings_for):
     """Guards against an image bomb that annotate would leave out, but an older list still names."""
     settings = settings_for("data", max_pixels=100)

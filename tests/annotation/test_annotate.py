@@ -85,6 +85,7 @@ def data(tmp_path) -> Path:
     return folder(tmp_path / "data", {f"{split}/{name}": 2 for split in SPLITS for name in ("ox", "dog")})
 
 
+@pytest.mark.effect("data_dir")
 def test_the_lists_are_written_as_they_are_read(tmp_path, data):
     """Guards against paths that training cannot find from the folder in which the command was started."""
     done = command("data_dir=data", cwd=tmp_path)
@@ -165,6 +166,7 @@ def test_a_folder_without_a_usable_image_is_reported(tmp_path):
     assert done.returncode == 0 and done.stderr == "" and "no training image is kept of ox" in done.stdout
 
 
+@pytest.mark.effect("non_rgb")
 def test_convert_keeps_what_can_be_converted(data):
     """Guards against an image that convert should keep and does not, and against decoding again for another setting."""
     expected = bad_files(data / "train" / "ox")
@@ -360,6 +362,7 @@ def test_a_users_mistake_is_one_line_and_an_exit_status(tmp_path):
     assert command("data_dir").returncode == 2
 
 
+@pytest.mark.effect("lists_dir")
 def test_read_only_data_needs_another_lists_folder(tmp_path, data):
     """Guards against a traceback, or a file left behind, where nothing may be written."""
     data.chmod(0o555)

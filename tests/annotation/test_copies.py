@@ -87,6 +87,7 @@ def test_a_jpeg_saved_anew_as_png_has_the_same_pixels(tmp_path, duplicates):
     assert summary.copies == {"same_pixels": 7}
 
 
+@pytest.mark.effect("on_leak")
 def test_drop_from_train_leaves_no_leak_and_error_leaves_the_lists(copied):
     """Guards against test metrics on images that were trained on."""
     annotate.annotate(settings(copied))
@@ -99,6 +100,7 @@ def test_drop_from_train_leaves_no_leak_and_error_leaves_the_lists(copied):
     assert listed(copied)["test"] == before["test"] and len(listed(copied)["train"]) == len(before["train"]) - 5
 
 
+@pytest.mark.effect("duplicates")
 def test_exact_and_none_find_less(copied):
     """Guards against a setting without effect."""
     assert set(annotate.annotate(settings(copied, duplicates="exact"))[0].copies) == {"same_bytes", "same_pixels"}

@@ -128,6 +128,7 @@ def test_groups_across_given_splits_are_a_leak(tmp_path, call):
     )
 
 
+@pytest.mark.effect("group_by")
 def test_images_in_no_group_are_said(tmp_path, call):
     """Guards against a pattern that misses half of the images without a word."""
     data = tmp_path / "data"

@@ -60,6 +60,7 @@ def test_training_images_are_cached_reduced(loader_of):
     assert cached.dataset.cached[0].shape == (16, 16, 3)
 
 
+@pytest.mark.effect("cache_dir")
 def test_a_changed_image_is_read_again(loader_of, data):
     """Guards against training on a stale cache."""
     loader_of(cache="disk")
@@ -102,6 +103,7 @@ def test_a_damaged_cache_is_built_again(loader_of, damage):
     np.testing.assert_array_equal(pixels(again), expected)
 
 
+@pytest.mark.effect("cache")
 def test_a_cache_without_room_is_refused_or_reported(loader_of, monkeypatch):
     """Guards against a machine that swaps for hours, and against a cache that is left out without a message."""
     monkeypatch.setattr(cache, "free_memory", lambda: 1000)

@@ -63,6 +63,7 @@ def expected(colour: tuple[int, int, int], primaries: tuple, exponent: float) ->
     return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
+@pytest.mark.effect("color_profile")
 def test_wide_colours_are_what_a_screen_would_show():
     """Guards against a green of Adobe RGB that trains as a dull one, and one of Display P3 as another colour."""
     for colour in ((100, 200, 50), (180, 60, 90), (20, 40, 160)):

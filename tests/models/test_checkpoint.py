@@ -48,6 +48,7 @@ def test_a_run_describes_itself(settings, network):
     assert (network(pixels).numpy() == restored(pixels).numpy()).all()
 
 
+@pytest.mark.effect("overwrite")
 def test_a_run_with_weights_is_overwritten_only_on_request(settings, network):
     """Guards against a night of training lost to the same command typed again."""
     run = Run.create(settings, CLASS_NAMES)

@@ -72,6 +72,7 @@ def test_residual_blocks_of_a_new_network_start_as_the_identity():
     assert len(scales) == 8 and not any(scale.any() for scale in scales)
 
 
+@pytest.mark.effect("pretrained")
 def test_pretrained_weights_are_loaded_except_for_the_head(weights_file):
     """Guards against pretrained weights that are silently not loaded, and a summary that says they were."""
     classifier, summary = factory.build(settings("cnn", 24, pretrained=weights_file), 3)
@@ -83,6 +84,7 @@ def test_pretrained_weights_are_loaded_except_for_the_head(weights_file):
     assert "new: nothing" in summary and str(weights_file) in summary
 
 
+@pytest.mark.effect("freeze")
 def test_freezing_trains_only_the_head():
     """Guards against a backbone that drifts: weights that still learn, and batch norm that still counts."""
     paddle.seed(0)

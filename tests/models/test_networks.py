@@ -63,6 +63,7 @@ def own_network(monkeypatch):
     return mine
 
 
+@pytest.mark.effect("network")
 def test_a_network_of_ones_own_is_one_registered_function(own_network, settings_for, tmp_path):
     """Guards against a second place that has to know a network: names, building, freezing, and loading a run."""
     assert "mine" in networks.names()

@@ -178,6 +178,22 @@ def run_tests(copy: Path, file: str, seconds: float) -> str:
         process.wait()
 
 
+def ignored_settings(copy: Path) -> list[str]:
+    """Ignores each setting in turn; returns those that their own tests (docs/tests.md) do not miss."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    page = __import__("tests")
+    missed = []
+    for setting, names in page.effects().items():
+        tests = [f"tests/{name}" for name in names]
+        command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
+        environment = os.environ | {"IGNORED_SETTING": setting, "OMP_NUM_THREADS": "1"}
+        ended = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=300, check=False)
+        if ended.returncode == 0:
+            missed.append(setting)
+    print(f"ignored settings: {len(page.effects()) - len(missed)} of {len(page.effects())} noticed; {missed or ''}")
+    return missed
+
+
 def interval(caught: int, total: int) -> tuple[float, float]:
     """Returns the 95 % interval of a share. Source: Wilson 1927, Journal of the American Statistical Association 22."""
     z, share = 1.96, caught / total

@@ -16,6 +16,7 @@ def settings(**values) -> Settings:
     return config.load(None, [f"{key}={value}" for key, value in values.items()])
 
 
+@pytest.mark.effect("threads")
 def test_threads_follow_the_setting(monkeypatch):
     """Guards against idle cores, and against processes of one machine that compete for cores."""
     monkeypatch.setattr(machine, "cores", lambda: 8)
@@ -44,6 +45,7 @@ def test_threads_are_set_before_paddle_loads(command, tmp_path):
     assert "OMP_NUM_THREADS" not in ended.err
 
 
+@pytest.mark.effect("device")
 def test_a_missing_gpu_is_refused(monkeypatch):
     """Guards against training on the CPU without notice, and against paddle's page-long error."""
     monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: False)

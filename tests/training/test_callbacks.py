@@ -63,6 +63,7 @@ def test_ties_of_accuracy_are_broken_by_the_loss(settings_for, monitor, accuracy
     assert checkpoint._is_better() is better
 
 
+@pytest.mark.effect("learning_rate")
 def test_a_diverging_training_stops(call, data, arguments_for):
     """Guards against a night of training on NaN."""
     ended = call(

@@ -104,6 +104,7 @@ def test_class_weights_make_rare_classes_count_as_much():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("balance", ["none", "weights", "sampling"])
+@pytest.mark.effect("label_smoothing", "class_balance")
 def test_the_settings_make_the_loss_they_name(settings_for, batch, balance, smoothing):
     """Guards against smoothing that is dropped where classes are weighted, and weights where they are sampled."""
     logits, _ = batch
@@ -124,6 +125,7 @@ def test_a_share_scales_the_loss_of_a_batch(batch):
     assert float(loss(logits, labels)) == pytest.approx(whole / 4)
 
 
+@pytest.mark.effect("loss")
 def test_the_setting_selects_the_loss_that_trains(drawn, settings_for, plain, tmp_path):
     """Guards against a setting that is ignored, and against histories that mean another loss with each setting.
 

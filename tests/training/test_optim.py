@@ -27,6 +27,7 @@ def learning_rates(steps_per_epoch: int = 10, **values) -> list[float]:
     return found
 
 
+@pytest.mark.effect("schedule", "warmup_epochs", "decay_epochs", "decay_factor")
 def test_the_learning_rate_warms_up_and_follows_its_schedule():
     """Guards against a learning rate that starts at its peak, never reaches it, or is stepped by epoch."""
     cosine = learning_rates(epochs=4, schedule="cosine", warmup_epochs=1)
@@ -66,6 +67,7 @@ def test_every_schedule_ends_where_it_should_in_short_trainings(epochs, steps):
         assert cycle[-1] == pytest.approx(1 / 25 / 1e4)
 
 
+@pytest.mark.effect("backbone_lr_scale")
 def test_weights_that_stay_frozen_are_no_part_of_the_optimizer():
     """Guards against moments kept for, and a learning rate given to, weights that nothing will move."""
     for freeze, unfreeze, expected, rate in ((True, 0, 1, 1.0), (True, 3, 2, 0.25), (False, 3, 1, 1.0)):
@@ -111,6 +113,7 @@ def test_norms_and_biases_do_not_decay(name):
     assert max(moved.values()) < 1e-7
 
 
+@pytest.mark.effect("clip_norm")
 def test_clipping_bounds_the_norm_over_all_weights():
     """Guards against gradients that are clipped weight by weight, or not at all."""
     network = nn.Linear(4, 2)
@@ -149,6 +152,7 @@ def test_balanced_sampling_draws_every_class_as_often():
     assert np.concatenate(loader.batches()).tolist() != drawn.tolist()
 
 
+@pytest.mark.effect("accumulate", "batch_size")
 def test_accumulated_steps_move_weights_as_one_large_batch(drawn, settings_for, plain, tmp_path):
     """Guards against the sum of gradients, which would be a learning rate several times too high."""
     common = {"augment": plain, "epochs": 1, "optimizer": "momentum", "learning_rate": 0.05, "schedule": "constant"}
@@ -192,6 +196,7 @@ def test_the_average_forgets_at_its_decay():
     assert decay == 0.5
 
 
+@pytest.mark.effect("unfreeze_epoch")
 def test_an_unfrozen_backbone_moves_slowly_and_not_before_its_epoch(drawn, settings_for, tmp_path):
     """Guards against a backbone that stays frozen for ever, or that moves as fast as its new head."""
     common = {"network": "squeezenet1_1", "image_shape": [3, 32, 32], "freeze": True, "unfreeze_epoch": 2,
@@ -217,6 +222,7 @@ def test_unfreezing_leaves_the_statistics_of_batch_norm_alone():
     assert still == {"1._mean", "1._variance"}
 
 
+@pytest.mark.effect("amp")
 def test_mixed_precision_is_refused_on_a_cpu(call, drawn, arguments_for):
     """Guards against a setting that does nothing, silently."""
     call(train, *arguments_for(drawn, amp="O1")).refused("amp=O1", "GPUs only")

@@ -140,6 +140,7 @@ def kill_until_done(arguments: list[str], folder: Path, kills: int, number: int)
         pytest.param(5, signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.effect("save_every_minutes")
 def test_a_training_that_is_killed_at_any_moment_ends_bit_for_bit(
     drawn, tmp_path, arguments_for, settings_for, kills, number
 ):
@@ -312,6 +313,7 @@ def test_another_number_of_threads_is_reported(drawn, tmp_path, settings_for, ca
     assert "trained with 1 threads, now with 2" in capfd.readouterr().err
 
 
+@pytest.mark.effect("epochs", "resume", "run_name")
 def test_a_finished_run_stays_and_can_be_made_longer(drawn, tmp_path, settings_for, capfd):
     """Guards against a resume that trains a finished run again, or that cannot add epochs to it."""
     settings = settings_for(drawn, output_dir=str(tmp_path), schedule="constant")

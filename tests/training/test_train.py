@@ -63,6 +63,7 @@ def test_a_run_holds_what_later_commands_need(trained, drawn):
     assert "Total params" in (trained.path / "summary.txt").read_text()
 
 
+@pytest.mark.effect("seed")
 def test_the_same_seed_gives_the_same_weights_bit_by_bit(trained, drawn, settings_for, tmp_path, monkeypatch):
     """Guards against results that nobody can repeat; with another seed they must differ."""
     monkeypatch.chdir(tmp_path)
@@ -86,6 +87,7 @@ def test_a_few_images_are_learned_by_heart(data, settings_for, plain):
     assert run.state["best_accuracy"] == 1.0
 
 
+@pytest.mark.effect("monitor")
 def test_the_best_weights_are_those_of_the_best_epoch(misleading, settings_for, plain):
     """Guards against best weights saved before the epoch was validated, or the last ones under the name of the best."""
     settings = settings_for(
@@ -98,6 +100,7 @@ def test_the_best_weights_are_those_of_the_best_epoch(misleading, settings_for, 
     assert not same(weights(run, "best"), weights(run, "last"))
 
 
+@pytest.mark.effect("patience")
 def test_training_stops_early_when_nothing_gets_better(misleading, settings_for, plain, capfd):
     """Guards against patience that never ends, and against an early stop that counts as unfinished."""
     settings = settings_for(
@@ -126,6 +129,7 @@ def test_only_the_head_of_a_frozen_network_is_trained(data, settings_for):
     assert head and all((trained[key] == given[key]).all() for key in given if key not in head)
 
 
+@pytest.mark.effect("output_dir")
 def test_a_finished_run_is_not_overwritten(call, data, arguments_for):
     """Guards against the same command typed twice, which would throw a finished training away."""
     assert call(train, *arguments_for("data", epochs=1)).status == 0
