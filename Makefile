@@ -5,12 +5,13 @@ GPU ?=
 PORT ?= 8040
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow fuzz lint docs serve board clean
+.PHONY: help demo test test-slow fuzz mutants lint docs serve board clean
 help:
 	@echo "make demo       check, train, evaluate, predict and export on the images in signs/"
 	@echo "make test       the tests, and which were skipped and why"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make fuzz       odd settings, files and lists: 10,000 of each, and 200 command lines"
+	@echo "make mutants    one-line faults: which of them the tests notice (an hour)"
 	@echo "make lint       style and types: ruff, mypy"
 	@echo "make docs       docs/settings.md from config.yaml, the table of docs/tests.md"
 	@echo "make serve      the newest exported model and its web page on http://127.0.0.1:8000"
@@ -37,6 +38,9 @@ test-slow: .venv/development
 
 fuzz: .venv/development
 	FUZZ_EXAMPLES=10000 FUZZ_COMMANDS=200 $(BIN)/python -m pytest tests/fuzz
+
+mutants: .venv/development
+	$(BIN)/python tests/mutation/mutants.py
 
 lint: .venv/development
 	$(BIN)/ruff check .

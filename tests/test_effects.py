@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def page():
-    """docs/tests.py, which writes the table of effects."""
-    specification = importlib.util.spec_from_file_location("page_of_tests", ROOT / "docs" / "tests.py")
+    """docs/effects.py, which writes the table of effects."""
+    specification = importlib.util.spec_from_file_location("effects", ROOT / "docs" / "effects.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
@@ -72,7 +72,7 @@ def test_a_network_normalises_by_the_settings(settings_for):
     np.testing.assert_allclose(normalised, [(0.2 - 0.1) / 0.5, (0.4 - 0.2) / 0.25, 0.7], rtol=1e-5)
 
 
-@pytest.mark.effect("momentum")
+@pytest.mark.effect("momentum", "learning_rate")
 def test_momentum_carries_a_part_of_the_last_step(settings_for):
     """Guards against another momentum than the one that was set."""
     settings = settings_for("data", optimizer="momentum", momentum=0.5, learning_rate=0.1, weight_decay=0,

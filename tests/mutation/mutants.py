@@ -6,6 +6,7 @@ same one each time; survivors are printed with what was changed.
 
 import argparse
 import ast
+import importlib.util
 import os
 import random
 import shutil
@@ -180,8 +181,9 @@ def run_tests(copy: Path, file: str, seconds: float) -> str:
 
 def ignored_settings(copy: Path) -> list[str]:
     """Ignores each setting in turn; returns those that their own tests (docs/tests.md) do not miss."""
-    sys.path.insert(0, str(ROOT / "docs"))
-    page = __import__("tests")
+    specification = importlib.util.spec_from_file_location("effects", ROOT / "docs" / "effects.py")
+    page = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(page)
     missed = []
     for setting, names in page.effects().items():
         tests = [f"tests/{name}" for name in names]
@@ -229,6 +231,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
         ready = copies(arguments.jobs, Path(folder))
         times: dict[str, float] = {}
+        missed: list[str] = []
 
         def whole(file: str) -> None:
             copy, begun = ready.get(), time.monotonic()
@@ -245,6 +248,8 @@ def main() -> int:
             ready.put(copy)
             return outcome
 
+        if not arguments.only:
+            missed = ignored_settings(Path(folder) / "0")
         list(pool.map(whole, sorted({mutant.file for mutant in drawn})))
         survivors = []
         for mutant, outcome in zip(drawn, pool.map(judge, drawn), strict=True):
@@ -257,7 +262,7 @@ def main() -> int:
         f"caught {caught} of {len(drawn)} mutants ({caught / len(drawn):.0%}; 95 % interval {low:.0%} to {high:.0%}), "
         f"seed {arguments.seed}, {(time.monotonic() - started) / 60:.0f} min"
     )
-    return int(caught < arguments.aim * len(drawn))
+    return int(caught < arguments.aim * len(drawn) or bool(missed))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ def test_a_callback_of_ones_own_can_stand_anywhere(drawn, settings_for, tmp_path
         ("loss", 0.9, 1.1, False),
     ],
 )
+@pytest.mark.effect("monitor")
 def test_ties_of_accuracy_are_broken_by_the_loss(settings_for, monitor, accuracy, loss, better):
     """Guards against the first of many epochs of equal accuracy, or a better loss that outweighs the accuracy."""
     loader = SimpleNamespace(sizes=lambda: [1], steps=1)
@@ -63,7 +64,6 @@ def test_ties_of_accuracy_are_broken_by_the_loss(settings_for, monitor, accuracy
     assert checkpoint._is_better() is better
 
 
-@pytest.mark.effect("learning_rate")
 def test_a_diverging_training_stops(call, data, arguments_for):
     """Guards against a night of training on NaN."""
     ended = call(

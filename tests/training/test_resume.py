@@ -346,6 +346,7 @@ def test_a_second_training_in_one_folder_is_refused(trained, drawn, tmp_path, ar
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["during", "at the end"])
+@pytest.mark.effect("output_dir")
 def test_a_folder_that_is_removed_during_a_training_is_said(drawn, tmp_path, arguments_for, call, monkeypatch, last):
     """Guards against a training that says it is done while its weights have gone."""
     original = callbacks.StepCheckpoint.on_eval_end

@@ -87,7 +87,6 @@ def test_a_few_images_are_learned_by_heart(data, settings_for, plain):
     assert run.state["best_accuracy"] == 1.0
 
 
-@pytest.mark.effect("monitor")
 def test_the_best_weights_are_those_of_the_best_epoch(misleading, settings_for, plain):
     """Guards against best weights saved before the epoch was validated, or the last ones under the name of the best."""
     settings = settings_for(
@@ -129,7 +128,6 @@ def test_only_the_head_of_a_frozen_network_is_trained(data, settings_for):
     assert head and all((trained[key] == given[key]).all() for key in given if key not in head)
 
 
-@pytest.mark.effect("output_dir")
 def test_a_finished_run_is_not_overwritten(call, data, arguments_for):
     """Guards against the same command typed twice, which would throw a finished training away."""
     assert call(train, *arguments_for("data", epochs=1)).status == 0
