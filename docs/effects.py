@@ -20,7 +20,7 @@ def effects() -> dict[str, list[str]]:
         for node in ast.parse(file.read_text("utf-8")).body:
             for mark in getattr(node, "decorator_list", ()):
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.effect":
-                    name = f"{file.relative_to(ROOT / 'tests').as_posix()}::{node.name}"  # type: ignore[attr-defined]
+                    name = f"{file.relative_to(ROOT).as_posix()}::{node.name}"  # type: ignore[attr-defined]
                     for argument in mark.args:
                         found.setdefault(ast.literal_eval(argument), []).append(name)
     return found

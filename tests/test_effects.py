@@ -14,6 +14,7 @@ from paddle import nn
 
 import annotate
 import config
+import export
 import predict
 import train
 from annotation import worker_pool
@@ -21,6 +22,7 @@ from evaluation import calibration
 from evaluation.predictors import RunModel
 from models import factory
 from training import optim, setup
+from training.session import Session
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -117,6 +119,16 @@ def test_best_weights_are_the_average_where_there_is_one(drawn, settings_for, tm
     assert differ == {0.0: False, 0.9: True}
 
 
+@pytest.mark.effect("save_every_minutes")
+@pytest.mark.parametrize("minutes, expected", [(1e-9, 6), (1000, 0)])
+def test_a_training_is_saved_within_an_epoch(drawn, settings_for, tmp_path, monkeypatch, minutes, expected):
+    """Guards against an hour of work that a power cut takes, and against a disk that is written to all the time."""
+    saved, original = [], Session.save
+    monkeypatch.setattr(Session, "save", lambda session, network: saved.append(1) or original(session, network))
+    train.train(settings_for(drawn, epochs=2, save_every_minutes=minutes, output_dir=str(tmp_path)))
+    assert len(saved) == expected
+
+
 @pytest.mark.effect("top_k")
 def test_as_many_classes_are_shown_as_asked_for(trained, drawn, call):
     """Guards against five classes where one was asked for."""
@@ -124,6 +136,16 @@ def test_as_many_classes_are_shown_as_asked_for(trained, drawn, call):
     for count in (1, 2):
         ended = call(predict, str(image), "--run", str(trained.path), f"top_k={count}", "device=cpu")
         assert ended.status == 0 and ended.out.count(", ") == count - 1
+
+
+@pytest.mark.effect("engine", "export_dir")
+def test_an_export_lies_and_runs_where_it_was_asked_to(trained, drawn, tmp_path, call):
+    """Guards against an export in another folder, and against any engine in the place of the one that was named."""
+    exported = export.export(trained, trained.settings.model_copy(update={"export_dir": str(tmp_path)}))
+    assert exported == tmp_path / trained.name and exported.is_dir()
+    image = str(next((drawn / "test").rglob("*.jpg")))
+    assert call(predict, image, "--model", str(exported), "engine=plain", "device=cpu").status == 0
+    call(predict, image, "--model", str(exported), "engine=int8", "device=cpu").refused("int8")
 
 
 @pytest.mark.effect("reject", "reject_target")

@@ -19,7 +19,6 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("engine", [*EXTRAS, "gpu", "tensorrt", "unheard of"])
-@pytest.mark.effect("engine")
 def test_an_unavailable_engine_is_refused_in_one_line(exported, engine):
     """Guards against a traceback, or a silent fall-back, when an engine cannot run."""
     with pytest.raises(UserError, match=f"engine={engine}: .*; (use|run|export)|is missing; export"):

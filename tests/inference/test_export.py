@@ -199,7 +199,6 @@ def test_the_card_takes_the_scores_of_the_report(made, export_to, tmp_path):
     assert "| top-2 accuracy | 0.1000 |" in card
 
 
-@pytest.mark.effect("export_dir")
 def test_safetensors_are_written_on_demand_only(made, exported, tmp_path):
     """Guards against weights for sharing that are another run's, or a folder that holds the weights twice unasked."""
     run, settings = made

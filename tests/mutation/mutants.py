@@ -186,8 +186,7 @@ def ignored_settings(copy: Path) -> list[str]:
     specification.loader.exec_module(page)
     missed = []
     for setting, names in page.effects().items():
-        tests = [f"tests/{name}" for name in names]
-        command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
+        command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *names]
         environment = os.environ | {"IGNORED_SETTING": setting, "OMP_NUM_THREADS": "1"}
         ended = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=300, check=False)
         if ended.returncode == 0:

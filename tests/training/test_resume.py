@@ -140,7 +140,6 @@ def kill_until_done(arguments: list[str], folder: Path, kills: int, number: int)
         pytest.param(5, signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.effect("save_every_minutes")
 def test_a_training_that_is_killed_at_any_moment_ends_bit_for_bit(
     drawn, tmp_path, arguments_for, settings_for, kills, number
 ):
