@@ -5,13 +5,14 @@ GPU ?=
 PORT ?= 8040
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow fuzz mutants lint docs serve board clean
+.PHONY: help demo test test-slow fuzz mutants golden lint docs serve board clean
 help:
 	@echo "make demo       check, train, evaluate, predict and export on the images in signs/"
 	@echo "make test       the tests, and which were skipped and why"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make fuzz       odd settings, files and lists: 10,000 of each, and 200 command lines"
 	@echo "make mutants    one-line faults: which of them the tests notice (an hour)"
+	@echo "make golden     keeps today's texts, helps and pages as those that the tests expect"
 	@echo "make lint       style and types: ruff, mypy"
 	@echo "make docs       docs/settings.md from config.yaml, the table of docs/tests.md"
 	@echo "make serve      the newest exported model and its web page on http://127.0.0.1:8000"
@@ -41,6 +42,9 @@ fuzz: .venv/development
 
 mutants: .venv/development
 	$(BIN)/python tests/mutation/mutants.py
+
+golden: .venv/development
+	GOLDEN=write $(BIN)/python -m pytest tests/test_golden.py
 
 lint: .venv/development
 	$(BIN)/ruff check .
