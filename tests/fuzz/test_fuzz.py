@@ -28,7 +28,7 @@ from system.yaml_files import MAX_NESTING, parse_yaml
 ROOT = Path(__file__).resolve().parents[2]
 # Examples of each test in process, and through the command line; `make fuzz` raises both.
 IN_PROCESS = int(os.environ.get("FUZZ_EXAMPLES", "100"))
-COMMANDS = int(os.environ.get("FUZZ_COMMANDS", "0"))
+COMMANDS = int(os.environ.get("FUZZ_COMMANDS", "3"))
 
 # What YAML, Python, paths and arithmetic stumble over; each stands for its kind.
 ODD = [
@@ -200,7 +200,7 @@ def run_command(folder: Path, *arguments: str | bytes) -> None:
     assert ended.returncode in (0, 1, 2), ended.stderr
 
 
-by_command = pytest.mark.skipif(not COMMANDS, reason="commands are fuzzed by `make fuzz`")
+by_command = pytest.mark.slow
 
 
 @by_command
