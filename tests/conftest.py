@@ -1,6 +1,7 @@
 """Fixtures: small data sets, settings of a short training, a trained run, and ways to run the commands."""
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("SKIPS") == "fail" and reporter and reporter.stats.get("skipped") and exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def moments() -> random.Random:
+    """Draws the moments at which a test kills; TEST_SEED repeats those of a test that failed, which prints it."""
+    seed = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"TEST_SEED={seed} kills at the same moments")
+    return random.Random(seed)
 
 
 @pytest.fixture(scope="session")

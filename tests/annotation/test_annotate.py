@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import os
-import random
 import shutil
 import signal
 import sqlite3
@@ -400,7 +399,7 @@ def test_a_damaged_or_older_store_is_begun_anew(data):
     assert annotate.annotate(settings(data))[2] == 12
 
 
-def test_kill_9_twenty_times_leaves_lists_of_one_run(tmp_path):
+def test_kill_9_twenty_times_leaves_lists_of_one_run(tmp_path, moments):
     """Guards against an image in train and test at once after a crash: old lists or new ones, never both."""
     data = folder(tmp_path / "data", {"ox": 12, "dog": 12})
     whole = {}
@@ -408,11 +407,10 @@ def test_kill_9_twenty_times_leaves_lists_of_one_run(tmp_path):
         annotate.annotate(settings(data, seed=seed))
         whole[seed] = listed(data)
     assert whole[1] != whole[2]
-    draw = random.Random(1)
     for turn in range(20):
         line = [sys.executable, str(ROOT / "annotate.py"), f"data_dir={data}", f"seed={1 + turn % 2}", "--fresh"]
         running = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(draw.uniform(0.05, 0.8))
+        time.sleep(moments.uniform(0.05, 0.8))
         running.send_signal(signal.SIGKILL)
         running.wait()
         read_labels(data / "labels.txt")

@@ -115,9 +115,8 @@ def test_dropout_and_unfrozen_weights_go_on_bit_for_bit(drawn, tmp_path, setting
     check_equal(whole, train.train(settings.model_copy(update={"resume": True})))
 
 
-def kill_until_done(arguments: list[str], folder: Path, kills: int, number: int) -> None:
+def kill_until_done(arguments: list[str], folder: Path, kills: int, number: int, moments: random.Random) -> None:
     """Runs `train.py resume=true` again and again, each time killed at a random moment after some progress."""
-    generator = random.Random(kills)
     state = folder / "output" / "short" / "state.json"
     line = [sys.executable, str(ROOT / "train.py"), *arguments, "resume=true", f"output_dir={folder / 'output'}"]
     for _ in range(kills):
@@ -125,7 +124,7 @@ def kill_until_done(arguments: list[str], folder: Path, kills: int, number: int)
         process = subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
             time.sleep(0.01)
-        time.sleep(generator.uniform(0, 0.6))
+        time.sleep(moments.uniform(0, 0.6))
         process.send_signal(number)
         errors = process.communicate(timeout=240)[1]
         assert process.returncode in (0, -number, 128 + number), errors
@@ -141,12 +140,12 @@ def kill_until_done(arguments: list[str], folder: Path, kills: int, number: int)
     ],
 )
 def test_a_training_that_is_killed_at_any_moment_ends_bit_for_bit(
-    drawn, tmp_path, arguments_for, settings_for, kills, number
+    drawn, tmp_path, arguments_for, settings_for, kills, number, moments
 ):
     """Guards against a moment, such as between two files of a point, at which a kill costs or changes something."""
     rich = RICH | {"network": "cnn", "epochs": 3 + kills, "save_every_minutes": 1e-6}
     whole = train.train(settings_for(drawn, **rich, output_dir=str(tmp_path / "whole")))
-    kill_until_done(arguments_for(drawn, **rich), tmp_path, kills, number)
+    kill_until_done(arguments_for(drawn, **rich), tmp_path, kills, number, moments)
     check_equal(whole, Run(tmp_path / "output" / "short"))
 
 
