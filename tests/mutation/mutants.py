@@ -31,7 +31,7 @@ SUBJECTS: dict[str, list[str]] = {
     "training/optim.py": ["tests/training/test_optim.py"],
     "training/running_metrics.py": ["tests/training/test_running_metrics.py"],
     "training/callbacks.py": ["tests/training/test_callbacks.py", "tests/training/test_train.py"],
-    "training/session.py": ["tests/training/test_callbacks.py", "tests/training/test_resume.py"],
+    "training/session.py": ["tests/training/test_callbacks.py", "tests/training/test_train.py"],
     "models/classifier.py": ["tests/models/test_classifier.py"],
     "models/compatibility.py": ["tests/models/test_compatibility.py"],
     "models/factory.py": ["tests/models/test_factory.py", "tests/models/test_pretrained.py"],
@@ -50,7 +50,7 @@ SUBJECTS: dict[str, list[str]] = {
     "inference/description.py": ["tests/inference/test_description.py", "tests/inference/test_export.py"],
     "inference/ranking.py": ["tests/inference/test_predict.py"],
     "serving/job_queue.py": ["tests/serving/test_worker_pool.py", "tests/serving/test_worker.py"],
-    "serving/worker_pool.py": ["tests/serving/test_worker_pool.py", "tests/serving/test_lifecycle.py"],
+    "serving/worker_pool.py": ["tests/serving/test_worker_pool.py"],
     "dataset.py": ["tests/test_dataset.py"],
 }
 COMPARISONS = {
