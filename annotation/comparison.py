@@ -9,7 +9,7 @@ from PIL import Image
 
 from annotation.verdicts import MIN_SIDE, shrink
 from imaging.images import ImageError, open_image, read_image
-from imaging.transforms import resize_box
+from imaging.resizing import resize_box
 
 COMPARED = 32  # px, side of two images that are overlaid
 NO_MATCH = 9.0  # stands for the difference from an image that can no longer be decoded

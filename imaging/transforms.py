@@ -1,4 +1,4 @@
-"""Transforms: from an image to the pixels that a network sees. The only resizes of the project are here."""
+"""Transforms: from an image to the pixels that a network sees."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,35 +8,15 @@ from PIL import Image
 
 from imaging.augmentation import Augmentation, Geometry, active
 from imaging.colour import to_srgb
+from imaging.resizing import BILINEAR, crop_of_strip, resize_box
 from system.settings import Augment, Settings
 
 CHANNELS = 3
 # Where a caller names no limit: the largest image, in pixels, that a resize makes on its way to the result.
 MAX_PIXELS = 10**8
-# Pillow takes the edges of a box as float32, which cannot tell neighbouring pixels apart beyond this side.
-EXACT_SIDE = 2**22
-BILINEAR = Image.Resampling.BILINEAR
 # The short side of a training image is first reduced to so many times the larger side of the network's input, with or
 # without a cache: crops still have pixels to choose from, and both give the same bytes.
 CACHE_SCALE = 1.25
-
-
-def resize_box(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
-    """Resizes a box of an image as Pillow does with BILINEAR, and of very long images too.
-
-    Args:
-        size: Width and height of the result.
-        box: Left, upper, right and lower edge of the part to resize, in pixels, within the image.
-    """
-    if max(image.size) <= EXACT_SIDE:
-        return image.resize(size, BILINEAR, box=box)
-    # The result depends on pixels one filter width around the box.
-    left, top, right, bottom = box
-    wide, high = 2 + int((right - left) / size[0]), 2 + int((bottom - top) / size[1])
-    x, y = max(0, int(left) - wide), max(0, int(top) - high)
-    part = image.crop((x, y, min(image.width, int(right) + wide), min(image.height, int(bottom) + high)))
-    box = (left - x, top - y, min(right - x, part.width), min(bottom - y, part.height))
-    return part.resize(size, BILINEAR, box=box)
 
 
 @dataclass(frozen=True)
@@ -109,26 +89,7 @@ class EvalTransform:
         crop = left, top, left + self.width, top + self.height
         if size[0] * size[1] <= max_pixels:
             return image.resize(size, BILINEAR).crop(crop)
-        return _crop_of_strip(image, size, crop)
-
-
-def _crop_of_strip(image: Image.Image, size: tuple[int, int], crop: tuple[int, int, int, int]) -> Image.Image:
-    """Crops an image that is enlarged to `size`, without making it: only the part of the long side that is kept.
-
-    The width is resized before the height, as Pillow does where both grow.
-    """
-    left, top, right, bottom = crop
-    if size[0] > size[1]:
-        start, end = left * image.width / size[0], right * image.width / size[0]
-        first = max(0, int(start) - 2)
-        part = image.crop((first, 0, min(image.width, int(end) + 3), image.height))
-        part = part.resize((right - left, part.height), BILINEAR, box=(start - first, 0, end - first, part.height))
-        return part.resize((part.width, size[1]), BILINEAR).crop((0, top, part.width, bottom))
-    start, end = top * image.height / size[1], bottom * image.height / size[1]
-    first = max(0, int(start) - 2)
-    part = image.crop((0, first, image.width, min(image.height, int(end) + 3)))
-    part = part.resize((size[0], part.height), BILINEAR).crop((left, 0, right, part.height))
-    return part.resize((part.width, bottom - top), BILINEAR, box=(0, start - first, part.width, end - first))
+        return crop_of_strip(image, size, crop)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUBJECTS: dict[str, list[str]] = {
     "imaging/augmentation.py": ["tests/imaging/test_augmentation.py"],
     "imaging/transforms.py": ["tests/imaging/test_transforms.py", "tests/imaging/test_colour.py"],
+    "imaging/resizing.py": ["tests/imaging/test_transforms.py"],
     "imaging/images.py": ["tests/imaging/test_images.py"],
     "imaging/cache.py": ["tests/imaging/test_cache.py"],
     "training/losses.py": ["tests/training/test_losses.py"],
