@@ -6,8 +6,8 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
-# Bytes of an ICC profile that name its colour space. Source: ICC.1:2022, section 7.2.
-SPACE = slice(16, 20)
+from imaging.formats import is_of_rgb
+
 # Profiles of more bytes have no effect: those of cameras and screens have 500 to 10,000, printers' up to 2,000,000.
 LARGEST = 4 << 20
 # Levels by which rounding alone changes colours on their way through a profile that is sRGB.
@@ -29,11 +29,6 @@ def to_srgb(image: Image.Image) -> Image.Image:
     return converted
 
 
-def has_other_colours(image: Image.Image) -> bool:
-    """Returns whether `to_srgb` changes the colours of the image, once it is RGB."""
-    return _conversion_of(image) is not None
-
-
 def _conversion_of(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
     profile = image.info.get("icc_profile")
     return _conversion(profile) if isinstance(profile, bytes) and len(profile) <= LARGEST else None
@@ -42,7 +37,7 @@ def _conversion_of(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
 @functools.lru_cache(maxsize=8)
 def _conversion(profile: bytes) -> ImageCms.ImageCmsTransform | None:
     """Returns the conversion from a profile to sRGB; None if it is sRGB itself, or none that can be applied to RGB."""
-    if profile[SPACE] != b"RGB ":
+    if not is_of_rgb(profile):
         return None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +81,7 @@ class Publication:
             os.link(target, old)
         except OSError:
             # File systems without hard links.
-            shutil.copy2(target, old)
+            old.write_bytes(target.read_bytes())
         return old.name
 
     def discard(self) -> None:
