@@ -32,7 +32,7 @@ COPY_COLUMNS = (
 REMARK_DETAILS = {
     "damaged": "a part of its data is broken and blank; check it, or copy it again",
     "dark": "no pixel is brighter than a quarter of white: if it has fewer than 16 bits, save it with 8",
-    "color_profile": "its colours are not called sRGB; color_profile=convert (the default) makes them so where it is read",
+    "color_profile": "its colours are not called sRGB; color_profile=convert (the default) makes them so",
     "exif_rotated": "has an EXIF orientation, which is applied wherever it is read",
     "wrong_suffix": "the suffix is not that of its format",
     "animation": "several frames; the first one is used",
