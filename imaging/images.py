@@ -1,17 +1,15 @@
 """Image decoding: the only reader of image files."""
 
-import contextlib
 import io
 import math
 import os
 import stat
 import warnings
-from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from imaging.formats import formats, nested_sizes, sniff, unidentified
+from imaging.formats import ICONS, formats, nested_sizes, sniff, unidentified
 from system.errors import UserError
 
 # max_pixels replaces Pillow's limits, which warn at one size and raise at another.
@@ -22,6 +20,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # TIFF tags that tell which level is white.
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE, WHITE_IS_ZERO = 258, 262, 281, 0
+# Without O_NONBLOCK a pipe would be waited for.
+OPENED = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -49,16 +49,30 @@ def read_file(source: str | os.PathLike, where: str | None = None) -> bytes:
     """
     where = where or os.fsdecode(source)
     try:
-        if not stat.S_ISREG(os.stat(source).st_mode):
-            detail = "this is a folder, a pipe, a socket or a device; name an image"
-            raise ImageError(where, "not_a_file", detail)
-        with open(source, "rb", buffering=0) as file:
-            return file.read()
+        handle = os.open(source, OPENED)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError(where, "not_a_file", "this is a folder, a pipe, a socket or a device; name an image")
+            return _read_all(handle, status.st_size)
+        finally:
+            os.close(handle)
     except MemoryError:
         raise ImageError(where, "too_much_memory", "the file is larger than the memory; take it out") from None
     except OSError as error:
         reason = {FileNotFoundError: "missing", PermissionError: "no_permission"}.get(type(error), "unreadable")
         raise ImageError(where, reason, f"cannot be read ({error.strerror}); check the path and its rights") from None
+
+
+def _read_all(handle: int, size: int) -> bytes:
+    data = os.read(handle, size + 1)
+    if len(data) == size:
+        return data
+    # Larger than one call reads, or still growing.
+    parts = [data]
+    while parts[-1]:
+        parts.append(os.read(handle, 1 << 24))
+    return b"".join(parts)
 
 
 def open_image(
@@ -87,42 +101,48 @@ def open_image(
 
 
 def _decode(data: bytes, max_pixels: int, where: str, least: int | None) -> Image.Image:
-    nested = max(nested_sizes(data), key=math.prod, default=(0, 0))
-    if math.prod(nested) > max_pixels:
-        raise ImageError(where, "too_large", too_large(*nested))
-    with _decoding(where, data):
-        image = _identify(data)
-    size = image.size
-    if size[0] * size[1] > max_pixels:
-        raise ImageError(where, "too_large", too_large(*size), image)
-    with _decoding(where, data, image):
+    if data.startswith(ICONS):
+        nested = max(nested_sizes(data), key=math.prod, default=(0, 0))
+        if math.prod(nested) > max_pixels:
+            raise ImageError(where, "too_large", too_large(*nested))
+    with _Decoding(where, data) as decoding:
+        decoding.image = image = _identify(data)
+        size = image.size
+        if size[0] * size[1] > max_pixels:
+            raise ImageError(where, "too_large", too_large(*size), image)
         if least and image.format == "JPEG" and min(size) >= 2 * least:
             image.info["stored_size"] = size
             image.draft(None, (least, least))
         return _load(image)
 
 
-@contextlib.contextmanager
-def _decoding(where: str, data: bytes = b"", image: Image.Image | None = None) -> Iterator[None]:
+class _Decoding:
     """Turns whatever a broken file makes Pillow raise into an ImageError.
 
-    Args:
+    Attributes:
         data: The file's content.
         image: The image as far as it was opened.
     """
-    try:
-        yield
-    except ImageError:
-        raise
-    except UnidentifiedImageError:
-        raise ImageError(where, *unidentified(data)) from None
-    except MemoryError:
-        detail = "decoding it needs more memory than there is; shrink it"
-        raise ImageError(where, "too_much_memory", detail, image) from None
-    # Decoders raise whatever a broken file makes them stumble over: OSError, SyntaxError, ValueError, struct.error ...
-    except Exception as error:
-        reason = "truncated" if "truncated" in str(error).lower() or _ends_early(data) else "corrupt"
-        raise ImageError(where, reason, f"the image is broken ({error}); copy it again", image) from None
+
+    __slots__ = ("data", "image", "where")
+
+    def __init__(self, where: str, data: bytes = b"", image: Image.Image | None = None):
+        self.where, self.data, self.image = where, data, image
+
+    def __enter__(self) -> "_Decoding":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        # Decoders raise whatever they stumble over: OSError, SyntaxError, ValueError, struct.error ...
+        if not isinstance(error, Exception) or isinstance(error, ImageError):
+            return
+        if isinstance(error, UnidentifiedImageError):
+            raise ImageError(self.where, *unidentified(self.data)) from None
+        if isinstance(error, MemoryError):
+            detail = "decoding it needs more memory than there is; shrink it"
+            raise ImageError(self.where, "too_much_memory", detail, self.image) from None
+        reason = "truncated" if "truncated" in str(error).lower() or _ends_early(self.data) else "corrupt"
+        raise ImageError(self.where, reason, f"the image is broken ({error}); copy it again", self.image) from None
 
 
 def _ends_early(data: bytes) -> bool:
@@ -179,7 +199,7 @@ def to_rgb(image: Image.Image, where: str = "image") -> Image.Image:
     Raises:
         ImageError: Its pixels cannot be converted, or nothing says which of their values is white.
     """
-    with _decoding(where, image=image):
+    with _Decoding(where, image=image):
         levels = upright(image)
         if levels.mode == "F" or levels.mode.startswith("I"):
             levels = _to_8_bits(levels, image, where)
