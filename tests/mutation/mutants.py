@@ -24,7 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 # What is mutated, and the tests that have to notice: files or folders, and pytest's own options.
 SUBJECTS: dict[str, list[str]] = {
     "imaging/augmentation.py": ["tests/imaging/test_augmentation.py"],
-    "imaging/transforms.py": ["tests/imaging/test_transforms.py", "tests/imaging/test_colour.py"],
+    "imaging/transforms.py": [
+        "tests/imaging/test_transforms.py",
+        "tests/imaging/test_colour.py",
+        "tests/imaging/test_augmentation.py",
+    ],
     "imaging/resizing.py": ["tests/imaging/test_transforms.py"],
     "imaging/images.py": ["tests/imaging/test_images.py"],
     "imaging/cache.py": ["tests/imaging/test_cache.py"],
