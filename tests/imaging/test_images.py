@@ -171,6 +171,13 @@ def test_grey_of_fewer_bits_is_as_bright_as_its_tags_say(white, shade):
     assert abs(shown - shade) <= 1
 
 
+def test_grey_whose_zero_is_white_is_turned_round():
+    """Guards against negatives of medical images, which store white as 0."""
+    levels = np.array([[0, 16384], [32768, 65535]], np.uint16)
+    shown = np.asarray(read_image(tiff(levels, photometric=0), LIMIT))[..., 0]
+    assert shown.tolist() == [[255, 191], [127, 0]]
+
+
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 @pytest.mark.parametrize("highest", [1, 255, 65535])
 def test_grey_of_32_bits_is_refused_by_name(kind, highest):

@@ -142,6 +142,11 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     return measure
 
 
+def test_only_covers_with_equal_sides_are_a_short_side():
+    """Guards against an export that tells PaddleX a length which holds for one side only."""
+    assert [EvalTransform(2, 3, cover).resize_short for cover in (None, (4, 4), (4, 5))] == [None, 4, None]
+
+
 @pytest.mark.effect("crop_fraction")
 def test_crop_fraction_zooms_in():
     """Guards against a crop_fraction that changes nothing."""

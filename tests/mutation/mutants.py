@@ -119,7 +119,7 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
 
 def _is_plain(call: ast.Call) -> bool:
     """Whether an exchange of the first two arguments says nothing: it fails at once, whatever the tests."""
-    names = ("isinstance", "getattr", "hasattr", "next", "open", "partial", "min", "max")
+    names = ("isinstance", "getattr", "hasattr", "next", "open", "partial", "min", "max", "np.maximum", "np.minimum")
     return ast.unparse(call.func) in names or any(isinstance(argument, ast.Starred) for argument in call.args)
 
 
