@@ -8,6 +8,7 @@ import pytest
 
 import train
 from training import callbacks
+from training.session import Session
 
 
 class Counter(paddle.callbacks.Callback):
@@ -70,3 +71,19 @@ def test_a_diverging_training_stops(call, data, arguments_for):
         train, *arguments_for("data", learning_rate=10, optimizer="momentum", std=[1e-6, 1e-6, 1e-6], epochs=5)
     )
     assert ended.status == 1 and "learning_rate" in ended.err and "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("rank, expected", [(0, ["step", "epoch"]), (1, [])])
+def test_only_the_first_process_saves(rank, expected):
+    """Guards against processes that write over each other's checkpoint, and against none that writes."""
+    saved = []
+    session = SimpleNamespace(
+        rank=rank,
+        ema=None,
+        state=lambda *_, epoch_ended, **__: {"kind": "epoch" if epoch_ended else "step"},
+        _save=lambda weights, state, row=None: saved.append(state["kind"]),
+    )
+    network = SimpleNamespace(network=SimpleNamespace(state_dict=dict))
+    Session.save(session, network)
+    Session.save_epoch(session, network, {}, True, False)
+    assert saved == expected
