@@ -40,7 +40,10 @@ SUBJECTS: dict[str, list[str]] = {
     "models/classifier.py": ["tests/models/test_classifier.py"],
     "models/compatibility.py": ["tests/models/test_compatibility.py"],
     "models/factory.py": ["tests/models/test_factory.py", "tests/models/test_pretrained.py"],
-    "models/checkpoint.py": ["tests/models/test_checkpoint.py"],
+    "models/checkpoint.py": [
+        "tests/models/test_checkpoint.py",
+        "tests/evaluation/test_evaluate.py::test_calibration_belongs_to_its_weights",
+    ],
     "models/weights_files.py": ["tests/models/test_weights_files.py"],
     "evaluation/metrics.py": ["tests/evaluation/test_metrics.py"],
     "evaluation/curves.py": ["tests/evaluation/test_metrics.py"],
