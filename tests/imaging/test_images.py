@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import random
 import struct
 import zlib
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imaging.images import ImageError, open_image, read_image
+from imaging.images import ImageError, open_image, read_file, read_image
 
 LIMIT = 10_000
 
@@ -221,3 +222,14 @@ def test_what_breaks_a_conversion_is_a_broken_image():
     with pytest.raises(ImageError, match=r"it\.png: the image is broken") as caught:
         read_image(data, LIMIT, "it.png")
     assert caught.value.reason == "corrupt"
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_to_its_end(tmp_path, monkeypatch):
+    """Guards against images cut where their file ended a moment ago, and against a loop without end."""
+    data = encode(two_colours(), "PNG")
+    (tmp_path / "a.png").write_bytes(data)
+    status = os.stat(tmp_path / "a.png")
+    for size in (0, 10, len(data) - 1, len(data), len(data) + 5):
+        told = os.stat_result((*status[:6], size, *status[7:]))
+        monkeypatch.setattr(os, "fstat", lambda handle, told=told: told)
+        assert read_file(tmp_path / "a.png") == data

@@ -21,6 +21,13 @@ from pathlib import Path
 from queue import Queue
 
 ROOT = Path(__file__).resolve().parents[2]
+RESUMING = [
+    f"tests/training/test_resume.py::{name}"
+    for name in (
+        "test_a_training_that_broke_off_goes_on_bit_for_bit", "test_a_run_is_resumed_with_its_own_settings_only",
+        "test_a_signal_saves_first_and_explains_resume", "test_a_run_is_not_resumed_with_other_labels",
+    )
+]  # fmt: skip
 # What is mutated, and the tests that have to notice: files or folders, and pytest's own options.
 SUBJECTS: dict[str, list[str]] = {
     "imaging/augmentation.py": ["tests/imaging/test_augmentation.py"],
@@ -35,8 +42,8 @@ SUBJECTS: dict[str, list[str]] = {
     "training/losses.py": ["tests/training/test_losses.py"],
     "training/optim.py": ["tests/training/test_optim.py"],
     "training/running_metrics.py": ["tests/training/test_running_metrics.py"],
-    "training/callbacks.py": ["tests/training/test_callbacks.py", "tests/training/test_train.py"],
-    "training/session.py": ["tests/training/test_callbacks.py", "tests/training/test_train.py"],
+    "training/callbacks.py": ["tests/training/test_callbacks.py", "tests/training/test_train.py", *RESUMING],
+    "training/session.py": ["tests/training/test_callbacks.py", *RESUMING],
     "models/classifier.py": ["tests/models/test_classifier.py"],
     "models/compatibility.py": ["tests/models/test_compatibility.py"],
     "models/factory.py": ["tests/models/test_factory.py", "tests/models/test_pretrained.py"],
