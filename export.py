@@ -15,6 +15,7 @@ from system.errors import UserError
 from system.settings import Settings
 
 if TYPE_CHECKING:
+    from inference.reference import Reference
     from models.checkpoint import Run
 
 # Weights for other tools.
@@ -100,7 +101,7 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
         for extra in extras:
             extra.write(folder, settings, transform)
         if safetensors:
-            share_weights(folder / SHARED, run, settings)
+            share_weights(folder / SHARED, reference, settings)
         write_example(folder / description.EXAMPLE, reference, samples, settings.max_pixels)
         content = description.compose(reference, settings.top_k)
         description.seal(folder, content, paddle.__version__)
@@ -111,12 +112,12 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
     return target
 
 
-def share_weights(file: Path, run: "Run", settings: Settings) -> None:
+def share_weights(file: Path, reference: "Reference", settings: Settings) -> None:
     """Writes the weights of a run for other tools, with its network and classes in the header."""
     from models.weights_files import write_safetensors
 
-    about = {"network": settings.network, "classes": json.dumps(run.class_names, ensure_ascii=False)}
-    write_safetensors(file, run.load_network().network.state_dict(), about)
+    about = {"network": settings.network, "classes": json.dumps(reference.class_names, ensure_ascii=False)}
+    write_safetensors(file, reference.network.network.state_dict(), about)
 
 
 def describe(folder: Path, run: "Run", settings: Settings) -> None:

@@ -1,8 +1,9 @@
 """Groups: images of one patient, clip or burst stay in one split (`group_by`)."""
 
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 
+from annotation.copies import Forest
 from annotation.layout import Layout
 from annotation.store import Store
 from system.errors import UserError, shorten
@@ -69,23 +70,21 @@ def _names(store: Store, layout: Layout, name_of: Callable[[str, str], str | Non
 
 def _join(store: Store) -> None:
     """Makes one unit of groups that share copies."""
-    parents: dict[Hashable, Hashable] = {}
-
-    def root(node: Hashable) -> Hashable:
-        while parents.setdefault(node, node) != node:
-            node = parents[node]
-        return node
-
+    numbers: dict[str | int, int] = {}
+    shared = []
     for name, copies in store.sql("SELECT DISTINCT grouped, copy_group FROM image WHERE grouped IS NOT NULL"):
-        root(name)
+        group = numbers.setdefault(name, len(numbers))
         if copies is not None:
-            parents[root(copies)] = root(name)
-    units: dict[Hashable, int] = {}
-    numbers = [(node, units.setdefault(root(node), len(units) + 1)) for node in list(parents)]
+            shared.append((group, numbers.setdefault(copies, len(numbers))))
+    forest = Forest(len(numbers))
+    for group, copies in shared:
+        forest.join(group, copies, "group", 0.0)
     # Beyond those of copies, which are the numbers of images.
     start = store.sql("SELECT coalesce(max(copy_group), 0) + 1 FROM image").fetchone()[0]
     store.sql("DROP TABLE IF EXISTS temp.joined")
     store.sql("CREATE TEMP TABLE joined(node PRIMARY KEY, unit INTEGER) WITHOUT ROWID")
-    store.connection.executemany("INSERT INTO joined VALUES(?, ?)", ((node, start + unit) for node, unit in numbers))
+    store.connection.executemany(
+        "INSERT INTO joined VALUES(?, ?)", ((node, start + forest.root(number)) for node, number in numbers.items())
+    )
     for column in ("copy_group", "grouped"):
         store.sql(f"UPDATE image SET unit = joined.unit FROM temp.joined WHERE image.{column} = joined.node")

@@ -35,14 +35,14 @@ class ImageCache:
     """Images uint8 [height, width, 3] by their index in a list.
 
     Attributes:
-        table: int64 [N, 4]: offset of each image's first byte, its height and width, CRC-32 of its bytes.
+        table: int64 [N, 3]: offset of each image's first byte, its height and width.
         size: Of all images, in bytes.
     """
 
     def __init__(self, table: np.ndarray):
         self.table = table
         self.size = int((table[:, 1] * table[:, 2] * 3).sum())
-        self._is_uniform = len(table) > 0 and bool((table[:, 1:3] == table[0, 1:3]).all())
+        self._is_uniform = len(table) > 0 and bool((table[:, 1:] == table[0, 1:]).all())
 
     def __len__(self) -> int:
         return len(self.table)
@@ -53,7 +53,7 @@ class ImageCache:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Returns one image, uint8 [height, width, 3]; read-only."""
-        offset, height, width, _ = self.table[index].tolist()
+        offset, height, width = self.table[index].tolist()
         return self._bytes(offset, height * width * 3).reshape(height, width, 3)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ class ImageCache:
 
     def has_size(self, height: int, width: int) -> bool:
         """Whether every image has this size."""
-        return self._is_uniform and self.table[0, 1:3].tolist() == [height, width]
+        return self._is_uniform and self.table[0, 1:].tolist() == [height, width]
 
 
 class MemoryCache(ImageCache):
@@ -85,7 +85,7 @@ class MemoryCache(ImageCache):
         """See ImageCache; in one step."""
         if not self._is_uniform:
             return super().take(indices)
-        height, width = self.table[0, 1:3].tolist()
+        height, width = self.table[0, 1:].tolist()
         return self.pixels.reshape(-1, height, width, 3)[indices]
 
 
@@ -112,11 +112,11 @@ class DiskCache(ImageCache):
             raise UserError(f"{self.file}: was cut short while it was in use; run the command again")
         return np.frombuffer(data, np.uint8)
 
-    def is_sound(self) -> bool:
-        """Compares every image with its checksum, with one thread per core."""
+    def is_sound(self, checksums: np.ndarray) -> bool:
+        """Compares every image with its CRC-32, with one thread per core."""
 
         def is_whole(index: int) -> bool:
-            return zlib.crc32(self[index].data) == self.table[index, 3]
+            return zlib.crc32(self[index].data) == checksums[index]
 
         with ThreadPoolExecutor(cores()) as pool:
             return all(pool.map(is_whole, range(len(self)), chunksize=64))
@@ -170,14 +170,13 @@ def build(files: Sequence[Path], read: Callable[[Path], np.ndarray]) -> ImageCac
     """
     with ThreadPoolExecutor(cores()) as pool:
         images = list(pool.map(read, files))
-    rows = _table([image.shape for image in images], [0] * len(images))
-    return MemoryCache(np.concatenate([image.reshape(-1) for image in images]), rows)
+    return MemoryCache(np.concatenate([image.reshape(-1) for image in images]), _table([i.shape for i in images]))
 
 
-def _table(shapes: Sequence[tuple[int, ...]], checksums: Sequence[int]) -> np.ndarray:
+def _table(shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
     sides = np.asarray(shapes, np.int64).reshape(len(shapes), 3)[:, :2]
     sizes = sides.prod(axis=1) * 3
-    return np.column_stack([np.cumsum(sizes) - sizes, sides, np.asarray(checksums, np.int64)])
+    return np.column_stack([np.cumsum(sizes) - sizes, sides])
 
 
 def on_disk(folder: str | os.PathLike, name: str, files: Sequence[Path], read: Callable, size: int) -> ImageCache:
@@ -235,7 +234,7 @@ def _write(file: Path, files: Sequence[Path], read: Callable[[Path], np.ndarray]
                 handle.write(data)
                 shapes.append(image.shape)
                 checksums.append(zlib.crc32(data))
-        rows = _table(shapes, checksums).astype("<i8").tobytes()
+        rows = np.column_stack([_table(shapes), checksums]).astype("<i8").tobytes()
         handle.write(rows)
         handle.write(np.array([(LAYOUT, len(shapes), zlib.crc32(rows))], FOOTER).tobytes())
 
@@ -255,5 +254,6 @@ def load(file: Path, count: int) -> ImageCache | None:
     rows, footer = end[: -FOOTER.itemsize], np.frombuffer(end[-FOOTER.itemsize :], FOOTER)[0]
     if footer["layout"] != LAYOUT or footer["count"] != count or footer["checksum"] != zlib.crc32(rows):
         return None
-    found = DiskCache(file, np.frombuffer(rows, "<i8").reshape(count, COLUMNS))
-    return found if found.size + size == whole and found.is_sound() else None
+    table = np.frombuffer(rows, "<i8").reshape(count, COLUMNS)
+    found = DiskCache(file, table[:, :3])
+    return found if found.size + size == whole and found.is_sound(table[:, 3]) else None

@@ -21,7 +21,7 @@ SIGNATURES = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
-    (b"\0\0\1\0", "ICO"),
+    (ICONS[0], "ICO"),
     (b"8BPS", "PSD"),
 )
 # Formats found in image folders that Pillow does not read.
@@ -80,9 +80,7 @@ def _unsupported(data: bytes) -> str:
 
 
 def nested_sizes(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yields the sizes of the images inside an icon; Pillow believes the icon's table, and decodes while it opens."""
-    if not data.startswith(ICONS):
-        return
+    """Yields the sizes of the images inside one of ICONS; Pillow believes its table, and decodes while it opens."""
     for matched in NESTED_PNG.finditer(data):
         yield struct.unpack(">II", matched[1])
     if data.startswith(ICONS[0]):

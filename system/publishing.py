@@ -176,14 +176,19 @@ def _replace(folder: Path, rows: list[_Row]) -> OSError | None:
     """Puts the new files of a plan in place; returns the error at the first one that cannot be."""
     for row in rows:
         try:
-            with contextlib.suppress(FileNotFoundError):
-                if row.new:
-                    os.replace(folder / row.new, folder / row.name)
-                else:
-                    (folder / row.name).unlink()
+            _put(folder, row.new, row.name)
         except OSError as error:
             return OSError(error.errno, error.strerror, str(folder / row.name))
     return None
+
+
+def _put(folder: Path, source: str, name: str) -> None:
+    """Puts a file in the place of another, or removes that one ("" as source); another process may have done so."""
+    with contextlib.suppress(FileNotFoundError):
+        if source:
+            os.replace(folder / source, folder / name)
+        else:
+            (folder / name).unlink()
 
 
 def _undo(folder: Path, rows: list[_Row], failure: OSError) -> None:
@@ -197,11 +202,7 @@ def _undo(folder: Path, rows: list[_Row], failure: OSError) -> None:
         for row in done:
             if row.old is None:
                 raise failure
-            with contextlib.suppress(FileNotFoundError):
-                if row.old:
-                    os.replace(folder / row.old, folder / row.name)
-                else:
-                    (folder / row.name).unlink()
+            _put(folder, row.old, row.name)
     except OSError as error:
         raise UserError(
             f"{failure.filename or error.filename}: cannot be replaced ({failure.strerror or error.strerror}), and "

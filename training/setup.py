@@ -42,12 +42,14 @@ def select_device(settings: Settings) -> str:
     return device
 
 
+def is_resumed(settings: Settings) -> bool:
+    """Returns whether `resume` is set and there is a checkpoint."""
+    return settings.resume and "step" in Run(settings.run).state
+
+
 def resumed_settings(settings: Settings) -> Settings:
     """Returns the settings to train with: a run that is resumed keeps what an earlier release trained it with."""
-    run = Run(settings.run)
-    if not settings.resume or "step" not in run.state:
-        return settings
-    return config.with_older_values(settings, run.settings)
+    return config.with_older_values(settings, Run(settings.run).settings) if is_resumed(settings) else settings
 
 
 def make_loader(settings: Settings, split: str, class_names: list[str], device: str) -> BatchLoader:
@@ -99,7 +101,7 @@ def open_run(settings: Settings, class_names: list[str]) -> tuple[Run, bool]:
         UserError: A run of that name exists and is not to be resumed, or was trained with other settings.
     """
     rank, _ = machine.rank()
-    resumed = settings.resume and "step" in Run(settings.run).state
+    resumed = is_resumed(settings)
     # One process writes; the others only need to know where.
     if rank:
         return Run(settings.run), resumed
