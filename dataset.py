@@ -66,10 +66,9 @@ class ListDataset(paddle.io.Dataset):
         Raises:
             ImageError: It cannot be read; a UserError that names the file.
         """
-        image = read_image(file, self.max_pixels)
         if isinstance(self.transform, TrainTransform):
-            return np.asarray(self.transform.reduce(image))
-        return self.transform(image, self.max_pixels).transpose(1, 2, 0)
+            return np.asarray(self.transform.reduce(read_image(file, self.max_pixels)))
+        return self.transform.read(file, self.max_pixels).transpose(1, 2, 0)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
         """Raises ImageError (a UserError that names the file) when the image cannot be read."""
@@ -240,7 +239,7 @@ class BatchLoader:
 
 
 @contextlib.contextmanager
-def dead_workers_said() -> Iterator[None]:
+def reporting_dead_workers() -> Iterator[None]:
     """Makes a UserError of the death of a worker process, which paddle raises wherever the main thread is at work.
 
     Raises:

@@ -38,7 +38,7 @@ def train(settings: Settings) -> "Run":
     paddle.utils.unique_name.switch()
     network, summary = factory.build(settings, len(class_names))
 
-    with setup.run_to_itself(settings):
+    with setup.lock_run(settings):
         run, resumed = setup.open_run(settings, class_names)
         if resumed and run.state["epoch"] >= settings.epochs:
             setup.print_once(f"{run.path}: all {settings.epochs} epochs are done; raise epochs to train on")

@@ -121,24 +121,22 @@ def _about_copies(summary: Summary, settings: Settings) -> list[str]:
         kinds = {kind.replace("_", " "): count for kind, count in summary.copies.items()}
         lines.append(f"copies: {_counts(kinds)} (see {settings.lists / DUPLICATES})")
     for pair, count in summary.leaks.items():
-        one, other = pair.split(" in ")
-        fraction = count / summary.total(one)
-        lines.append(
-            f"leak: {count:,} of {summary.total(one):,} {one} images ({fraction:.1%}) have a copy in {other}"
-            + ("; on_leak=drop_from_train leaves those out of train" if other == "train" else "")
-        )
+        share = f" ({count / summary.total(pair.split()[0]):.1%})"
+        lines.append(_leak(summary, pair, count, f"{share} have a copy"))
     if summary.groups:
         lines.append(
             f"group_by={settings.group_by}: {summary.groups:,} groups"
             + (f"; {summary.ungrouped:,} images are in none and stand alone" if summary.ungrouped else "")
         )
     for pair, count in summary.divided.items():
-        one, other = pair.split(" in ")
-        lines.append(
-            f"leak: {count:,} of {summary.total(one):,} {one} images have one of their group in {other} "
-            f"({', '.join(summary.divided_groups)}{', ...' if len(summary.divided_groups) == 5 else ''})"
-            + ("; on_leak=drop_from_train leaves those out of train" if other == "train" else "")
-        )
+        names = f"{', '.join(summary.divided_groups)}{', ...' if len(summary.divided_groups) == 5 else ''}"
+        lines.append(_leak(summary, pair, count, " have one of their group", f" ({names})"))
     if summary.conflicts:
         lines.append(f"label conflict: groups of copies in more than one class: {summary.conflicts:,}")
     return lines
+
+
+def _leak(summary: Summary, pair: str, count: int, what: str, named: str = "") -> str:
+    one, other = pair.split(" in ")
+    remedy = "; on_leak=drop_from_train leaves those out of train" if other == "train" else ""
+    return f"leak: {count:,} of {summary.total(one):,} {one} images{what} in {other}{named}{remedy}"

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from imaging.formats import names_other_colours, suffixes
+from imaging.formats import is_non_srgb_profile, suffixes
 from imaging.images import ImageError, open_image, read_file, to_rgb, upright, white_level
 
 # Sides in pixels.
@@ -141,7 +141,7 @@ def _remarks(path: bytes, image: Image.Image) -> list[str]:
     remarks = ["damaged"] if "damaged" in image.info else []
     if image.mode.startswith("I;16") and np.asarray(image).max() < white_level(image) / 4:
         remarks.append("dark")
-    if names_other_colours(image.info.get("icc_profile")):
+    if is_non_srgb_profile(image.info.get("icc_profile")):
         remarks.append("color_profile")
     if "exif" in image.info and upright_orientation(image) != 1:
         remarks.append("exif_rotated")

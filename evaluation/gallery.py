@@ -52,6 +52,6 @@ class Gallery:
     def _overlays(self, model: RunModel, max_pixels: int) -> Iterator[Image.Image]:
         thumbnails = Thumbnails(model.transform, max_pixels)
         for path, best, _ in self.items:
-            pixels = model.transform(read_image(path, max_pixels), max_pixels)
+            pixels = model.transform.read(path, max_pixels)
             heat = model.explain(pixels[None], [best])[0]
             yield gradcam.overlay(thumbnails.image(Sample(path, Path(path), best)), heat)

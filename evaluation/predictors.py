@@ -10,7 +10,7 @@ from paddle import nn
 
 from annotation.lists import Sample
 from evaluation import gradcam
-from imaging.images import ImageError, read_image
+from imaging.images import ImageError
 from imaging.transforms import EvalTransform
 from inference.predictor import ExportedModel
 from inference.sources import Aside, find_images
@@ -165,7 +165,7 @@ def folder_logits(model: Evaluable, folder: str, aside: Aside) -> tuple[np.ndarr
     unreadable, batch, found = 0, [], [np.zeros((0, len(model.class_names)), np.float32)]
     for path in find_images([folder], aside):
         try:
-            batch.append(model.transform(read_image(path, settings.max_pixels), settings.max_pixels))
+            batch.append(model.transform.read(path, settings.max_pixels))
         except ImageError:
             unreadable += 1
         if len(batch) == settings.batch_size:
@@ -178,5 +178,4 @@ def folder_logits(model: Evaluable, folder: str, aside: Aside) -> tuple[np.ndarr
 
 def read_images(samples: Iterable[Sample], model: Evaluable) -> np.ndarray:
     """Reads images as the network sees them: uint8 [N, 3, H, W]."""
-    limit = model.settings.max_pixels
-    return np.stack([model.transform(read_image(sample.file, limit), limit) for sample in samples])
+    return np.stack([model.transform.read(sample.file, model.settings.max_pixels) for sample in samples])

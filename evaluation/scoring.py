@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from annotation.lists import LABELS, Sample, read_split
-from dataset import BatchLoader, ListDataset, choose_workers, dead_workers_said
+from dataset import BatchLoader, ListDataset, choose_workers, reporting_dead_workers
 from evaluation.predictions import Predictions
 from evaluation.predictors import Evaluable
 from models.compatibility import check_labels
@@ -34,7 +34,7 @@ def run_batches(
         RuntimeError: The batches hold fewer or more images than are listed.
     """
     outputs, labels = [], []
-    with dead_workers_said(), tqdm(total=total, unit=" images", desc=title, leave=False, disable=None) as bar:
+    with reporting_dead_workers(), tqdm(total=total, unit=" images", desc=title, leave=False, disable=None) as bar:
         for images, batch_labels in batches:
             outputs.append(function(images))
             labels.append(batch_labels)

@@ -10,7 +10,6 @@ from PIL import Image
 
 from annotation.lists import Sample
 from evaluation.gradcam import overlay
-from imaging.images import read_image
 from imaging.transforms import EvalTransform
 
 # Longer side in pixels: sharp on a phone, a few kilobytes each.
@@ -32,7 +31,7 @@ class Thumbnails:
     def image(self, sample: Sample) -> Image.Image:
         """The crop of an image that the network sees, RGB."""
         if sample.file not in self.cropped:
-            pixels = self.transform(read_image(sample.file, self.max_pixels), self.max_pixels)
+            pixels = self.transform.read(sample.file, self.max_pixels)
             self.cropped[sample.file] = Image.fromarray(pixels.transpose(1, 2, 0))
         return self.cropped[sample.file]
 

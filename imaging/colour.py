@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
-from imaging.formats import is_of_rgb
+from imaging.formats import is_rgb_profile
 
 # Profiles of more bytes have no effect: those of cameras and screens have 500 to 10,000, printers' up to 2,000,000.
 LARGEST = 4 << 20
@@ -37,7 +37,7 @@ def _conversion_of(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
 @functools.lru_cache(maxsize=8)
 def _conversion(profile: bytes) -> ImageCms.ImageCmsTransform | None:
     """Returns the conversion from a profile to sRGB; None if it is sRGB itself, or none that can be applied to RGB."""
-    if not is_of_rgb(profile):
+    if not is_rgb_profile(profile):
         return None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

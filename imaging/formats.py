@@ -50,15 +50,19 @@ def formats() -> tuple[str, ...]:
     return tuple(sorted(set(Image.OPEN) - {"EPS", "IPTC"}))
 
 
-def is_of_rgb(icc_profile: bytes) -> bool:
+def is_rgb_profile(icc_profile: bytes) -> bool:
     """Returns whether a colour profile is of an RGB space. Source: ICC.1:2022, section 7.2."""
     return icc_profile[16:20] == b"RGB "
 
 
-def names_other_colours(icc_profile: bytes | None) -> bool:
+def is_non_srgb_profile(icc_profile: bytes | None) -> bool:
     """Returns whether a colour profile is of an RGB space that is not called sRGB; a guess that needs no decoder."""
     names = (b"sRGB", "sRGB".encode("utf-16-be"))
-    return isinstance(icc_profile, bytes) and is_of_rgb(icc_profile) and not any(name in icc_profile for name in names)
+    return (
+        isinstance(icc_profile, bytes)
+        and is_rgb_profile(icc_profile)
+        and not any(name in icc_profile for name in names)
+    )
 
 
 def sniff(data: bytes) -> str:

@@ -1,5 +1,6 @@
 """Transforms: from an image to the pixels that a network sees."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,6 +9,7 @@ from PIL import Image
 
 from imaging.augmentation import Augmentation, Geometry, active
 from imaging.colour import to_srgb
+from imaging.images import read_image
 from imaging.resizing import BILINEAR, crop_of_strip, resize_box
 from system.settings import Augment, Settings
 
@@ -75,6 +77,10 @@ class EvalTransform:
                 made; its levels may differ by one. Commands pass the setting.
         """
         return to_array(_in_srgb(self._fit(image, max_pixels), self.color_profile))
+
+    def read(self, source: str | os.PathLike | bytes, max_pixels: int, name: str | None = None) -> np.ndarray:
+        """Reads an image as every command does; arguments, errors: see images.read_image; result: see __call__."""
+        return self(read_image(source, max_pixels, name), max_pixels)
 
     def _fit(self, image: Image.Image, max_pixels: int) -> Image.Image:
         if self.cover is None:

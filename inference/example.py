@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annotation.lists import Sample
-from imaging.images import read_file, read_image
+from imaging.images import read_file
 
 if TYPE_CHECKING:
     from inference.reference import Reference
@@ -45,7 +45,7 @@ def write_example(file: Path, reference: "Reference", samples: Sequence[Sample],
 
 def _example(reference: "Reference", sample: Sample, max_pixels: int) -> dict[str, Any]:
     data = read_file(sample.file, sample.path)
-    pixels = reference.transform(read_image(data, max_pixels, sample.path), max_pixels)
+    pixels = reference.transform.read(data, max_pixels, sample.path)
     return {
         "picture": sample.path,
         "file_sha256": hashlib.sha256(data).hexdigest(),

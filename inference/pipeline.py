@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from imaging.images import ImageError, read_image
+from imaging.images import ImageError
 from inference.interfaces import Model
 from inference.sources import find_images
 from system import machine
@@ -39,7 +39,7 @@ def predict_images(
 
     def read(path: str) -> np.ndarray | ImageError:
         try:
-            return model.transform(read_image(path, max_pixels), max_pixels)
+            return model.transform.read(path, max_pixels)
         except ImageError as error:
             return error
         except MemoryError:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from annotation.lists import read_split
-from imaging.images import read_image
 from imaging.transforms import EvalTransform
 from inference.interfaces import ExtraEngine
 from system.errors import UserError
@@ -51,8 +50,7 @@ def calibration_images(settings: Settings, transform: EvalTransform) -> np.ndarr
     """
     samples, _ = read_split(settings, "train")
     chosen = np.unique(np.linspace(0, len(samples) - 1, CALIBRATION_IMAGES).round().astype(int))
-    limit = settings.max_pixels
-    return np.stack([transform(read_image(samples[i].file, limit), limit) for i in chosen.tolist()])
+    return np.stack([transform.read(samples[i].file, settings.max_pixels) for i in chosen.tolist()])
 
 
 def quantise(folder: Path, images: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 
 import paddle
 
-from dataset import BatchLoader, dead_workers_said
+from dataset import BatchLoader, reporting_dead_workers
 from models.classifier import Classifier
 from training import callbacks, setup, signals
 from training.running_metrics import Accuracy, MeanLoss, Recall
@@ -31,7 +31,7 @@ def fit(
     amp = None if settings.amp == "none" else settings.amp
     model.prepare(session.optimizer, loss, [MeanLoss(), Accuracy(), recall], amp_configs=amp)
     watching = callbacks.make_callbacks(session, class_names, recall, loaders["valid"].dataset.labels)
-    with setup.accelerated(network, settings, device), dead_workers_said(), signals.deferred(session):
+    with setup.accelerated(network, settings, device), reporting_dead_workers(), signals.deferred(session):
         model.fit(
             loaders["train"],
             loaders["valid"],

@@ -71,7 +71,7 @@ def make_loader(settings: Settings, split: str, class_names: list[str], device: 
 
 
 @contextlib.contextmanager
-def run_to_itself(settings: Settings) -> Iterator[None]:
+def lock_run(settings: Settings) -> Iterator[None]:
     """Keeps other trainings out of the run's folder, where the system has locks (not on Windows).
 
     Raises:

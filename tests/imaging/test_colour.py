@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 import config
 from imaging.colour import to_srgb
-from imaging.formats import names_other_colours
+from imaging.formats import is_non_srgb_profile
 from imaging.images import read_image
 from imaging.transforms import EvalTransform, TrainTransform
 
@@ -111,6 +111,6 @@ def test_only_other_colours_are_converted():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8))
     for content in (SRGB, SRGB.replace(b"RGB ", b"GRAY", 1), None):
         image.info["icc_profile"] = content
-        assert to_srgb(image) is image and not names_other_colours(content)
+        assert to_srgb(image) is image and not is_non_srgb_profile(content)
     image.info["icc_profile"] = profile(*DISPLAY_P3)
-    assert to_srgb(image) is not image and names_other_colours(profile(*DISPLAY_P3))
+    assert to_srgb(image) is not image and is_non_srgb_profile(profile(*DISPLAY_P3))

@@ -338,7 +338,7 @@ def test_resume_never_removes_weights(trained, drawn, tmp_path, arguments_for, c
 def test_a_second_training_in_one_folder_is_refused(trained, drawn, tmp_path, arguments_for, call):
     """Guards against two trainings that write over each other and both say they are done."""
     settings = config.load(None, arguments_for(drawn, output_dir=str(tmp_path)))
-    with setup.run_to_itself(settings):
+    with setup.lock_run(settings):
         call(train, *arguments_for(drawn, output_dir=str(tmp_path))).refused("another train.py is at work in it")
     assert call(train, *arguments_for(drawn, output_dir=str(tmp_path))).status == 0
 
