@@ -9,7 +9,7 @@ from evaluation.predictions import Predictions
 from evaluation.predictors import Evaluable, RunModel, folder_logits
 from evaluation.report import build_report
 from evaluation.scoring import open_split, predict_split, run_batches
-from inference.sources import Aside
+from inference.sources import SkippedFiles
 from system.errors import UserError
 
 ByList = dict[str, Predictions]
@@ -126,14 +126,14 @@ def _gaps(report: dict[str, Any], split: str) -> list[str]:
 
 def _rejection(model: Evaluable, predictions: Predictions, folder: str, remarks: list[str]) -> dict[str, Any]:
     """Measures how many out-of-distribution images are rejected."""
-    aside = Aside()
-    logits, unreadable = folder_logits(model, folder, aside)
+    skipped = SkippedFiles()
+    logits, unreadable = folder_logits(model, folder, skipped)
     if not len(logits):
         raise UserError(f"{folder}: no image in this folder; name a folder of out-of-distribution images")
     if unreadable:
         remarks.append(f"{unreadable} files below {folder} could not be read and do not count")
-    if str(aside):
-        remarks.append(f"{folder}: {aside}")
+    if str(skipped):
+        remarks.append(f"{folder}: {skipped}")
     outside = metrics.probabilities(logits, predictions.temperature).max(axis=1)
     return {"folder": folder} | calibration.rejection_report(predictions.confidences, outside, predictions.threshold)
 

@@ -13,7 +13,7 @@ from evaluation import gradcam
 from imaging.images import ImageError
 from imaging.transforms import EvalTransform
 from inference.predictor import ExportedModel
-from inference.sources import Aside, find_images
+from inference.sources import SkippedFiles, find_images
 from models.checkpoint import LAST, Run
 from models.features import penultimate
 from system.settings import Settings
@@ -149,11 +149,11 @@ def open_model(run: Run | ExportedModel, settings: Settings) -> RunModel | Expor
     return ExportModel(run, settings) if isinstance(run, ExportedModel) else RunModel(run, settings)
 
 
-def folder_logits(model: Evaluable, folder: str, aside: Aside) -> tuple[np.ndarray, int]:
+def folder_logits(model: Evaluable, folder: str, skipped: SkippedFiles) -> tuple[np.ndarray, int]:
     """Runs a model on every image below a folder, as predict.py finds them.
 
     Args:
-        aside: Told what in the folder is left aside.
+        skipped: Told what in the folder is skipped.
 
     Returns:
         Logits float [M, C], and the number of files that could not be read.
@@ -163,7 +163,7 @@ def folder_logits(model: Evaluable, folder: str, aside: Aside) -> tuple[np.ndarr
     """
     settings = model.settings
     unreadable, batch, found = 0, [], [np.zeros((0, len(model.class_names)), np.float32)]
-    for path in find_images([folder], aside):
+    for path in find_images([folder], skipped):
         try:
             batch.append(model.transform.read(path, settings.max_pixels))
         except ImageError:

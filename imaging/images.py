@@ -197,7 +197,7 @@ def to_rgb(image: Image.Image, where: str = "image") -> Image.Image:
         where: Name of the image in errors.
 
     Raises:
-        ImageError: Its pixels cannot be converted, or nothing says which of their values is white.
+        ImageError: Its pixels cannot be converted, or their value range is unknown.
     """
     with _Decoding(where, image=image):
         levels = upright(image)
@@ -214,8 +214,8 @@ def to_rgb(image: Image.Image, where: str = "image") -> Image.Image:
 def _to_8_bits(levels: Image.Image, image: Image.Image, where: str) -> Image.Image:
     """Scales grey levels of more than 8 bits as viewers do; Pillow clips them at 255."""
     if levels.mode in ("F", "I") and image.format != "PPM":
-        detail = f"nothing says which of its values ({levels.mode}: 32 bits) is white; save it with 8 or 16 bits"
-        raise ImageError(where, "no_white", detail, image)
+        detail = f"its value range is unknown (mode {levels.mode}, 32 bits); save it with 8 or 16 bits"
+        raise ImageError(where, "unknown_range", detail, image)
     scaled = (np.asarray(levels).astype(np.float64) / (white_level(image) / 255)).clip(0, 255)
     if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
         scaled = 255 - scaled

@@ -11,12 +11,12 @@ from imaging.formats import sniff, suffixes
 from system.errors import UserError
 
 LIST_SUFFIXES = (".txt", ".tsv")
-NO_IMAGE = "that are no images"
+NO_IMAGE = "not images"
 BYTES_SNIFFED, NAMES_SHOWN = 16, 3
 
 
-class Aside:
-    """Files and folders that were left aside while images were looked for, by reason."""
+class SkippedFiles:
+    """Files and folders that were skipped while images were looked for, by reason."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -30,22 +30,22 @@ class Aside:
             names.append(path)
 
     def __str__(self) -> str:
-        """One line, "" if nothing was left aside."""
+        """One line, "" if nothing was skipped."""
         parts = [
             f"{count} {reason} ({', '.join(self.names[reason])}{', ...' if count > NAMES_SHOWN else ''})"
             for reason, count in self.counts.items()
         ]
-        return f"left aside: {'; '.join(parts)}" if parts else ""
+        return f"skipped: {'; '.join(parts)}" if parts else ""
 
 
-def find_images(arguments: Iterable[str], aside: Aside | None = None) -> Iterator[str]:
+def find_images(arguments: Iterable[str], skipped: SkippedFiles | None = None) -> Iterator[str]:
     """Finds image files: as named, in folders and below, by pattern, and from lists; in the same order each time.
 
     Folders are walked as annotate.py walks them. Memory holds the names of one folder at most, so there may be any
     number.
 
     Args:
-        aside: Told what in the folders is left aside.
+        skipped: Told what in the folders is skipped.
 
     Yields:
         Paths.
@@ -55,7 +55,7 @@ def find_images(arguments: Iterable[str], aside: Aside | None = None) -> Iterato
     """
     for argument in arguments:
         if os.path.isdir(argument):
-            yield from _in_folder(argument, aside or Aside())
+            yield from _in_folder(argument, skipped or SkippedFiles())
         elif argument.lower().endswith(LIST_SUFFIXES):
             yield from _in_list(Path(argument))
         elif os.path.lexists(argument) or not glob.has_magic(argument):
@@ -68,16 +68,16 @@ def find_images(arguments: Iterable[str], aside: Aside | None = None) -> Iterato
             yield from (path for path in found if os.path.isfile(path))
 
 
-def _in_folder(folder: str, aside: Aside) -> Iterator[str]:
+def _in_folder(folder: str, skipped: SkippedFiles) -> Iterator[str]:
     found = False
-    for parent, entry in walk(Path(), folder, set(), aside.add, in_order=True):
+    for parent, entry in walk(Path(), folder, set(), skipped.add, in_order=True):
         if isinstance(entry, OSError):
-            aside.add(parent, f"folders that cannot be read: {entry.strerror}")
+            skipped.add(parent, f"folders that cannot be read: {entry.strerror}")
         elif _is_image(entry):
             found = True
             yield os.path.join(parent, entry.name)
         else:
-            aside.add(os.path.join(parent, entry.name), NO_IMAGE)
+            skipped.add(os.path.join(parent, entry.name), NO_IMAGE)
     if not found:
         raise UserError(f"{folder}: no image in this folder; name another")
 

@@ -9,7 +9,7 @@ from imaging.images import ImageError
 from inference.interfaces import Model
 from inference.pipeline import decoding_threads, predict_images
 from inference.ranking import NONE_OF_THESE, is_rejected, rank_classes
-from inference.sources import Aside, find_images
+from inference.sources import SkippedFiles, find_images
 from system.settings import Settings
 
 
@@ -25,8 +25,8 @@ def print_predictions(
         Number of images that could not be read.
     """
     predicted = failed = 0
-    aside = Aside()
-    items = enumerate(find_images(inputs, aside))
+    skipped = SkippedFiles()
+    items = enumerate(find_images(inputs, skipped))
     for batch in predict_images(items, model, settings.batch_size, settings.max_pixels, decoding_threads(settings)):
         for _, path, result in batch:
             print_line(path, result, model, settings.top_k)
@@ -35,8 +35,8 @@ def print_predictions(
             else:
                 predicted += 1
                 on_prediction(path, result)
-    if str(aside):
-        print(aside, file=sys.stderr)
+    if str(skipped):
+        print(skipped, file=sys.stderr)
     if failed:
         print(f"{predicted} images predicted, {failed} could not be read", file=sys.stderr)
     return failed

@@ -12,7 +12,7 @@ from inference.batch import writers
 from inference.batch.parts import Parts, Row
 from inference.interfaces import Model
 from inference.pipeline import PredictAll, decoding_threads, predict_images, progress_bar
-from inference.sources import Aside, find_images
+from inference.sources import SkippedFiles, find_images
 from inference.terminal import print_line
 from system import machine
 from system.settings import Settings
@@ -59,8 +59,8 @@ def write_predictions(
     quiet = quiet or world > 1
     with Parts(out, job, rank, world) as parts:
         failed = 0
-        aside = Aside()
-        items = parts.remaining(find_images(inputs, aside))
+        skipped = SkippedFiles()
+        items = parts.remaining(find_images(inputs, skipped))
         with progress_bar(inputs, is_shown=quiet and rank == 0) as bar:
             for batch in predict_images(
                 items, model, settings.batch_size, settings.max_pixels, decoding_threads(settings)
@@ -74,8 +74,8 @@ def write_predictions(
                         failed += 1
                     else:
                         on_prediction(path, result)
-        if str(aside) and rank == 0:
-            print(aside, file=sys.stderr)
+        if str(skipped) and rank == 0:
+            print(skipped, file=sys.stderr)
         if parts.resumed:
             print(f"{out}: {parts.resumed} images had been predicted earlier and were not repeated", file=sys.stderr)
         return _merge(parts, model) if parts.finish() else failed

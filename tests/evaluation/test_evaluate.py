@@ -82,7 +82,7 @@ def test_everything_is_written_and_agrees(evaluated):
     assert report["foreign"]["num_pictures"] == 78
     assert len((run.path / "suspects.tsv").read_text("utf-8").splitlines()) == report["suspects"] + 1
     (remark,) = report["remarks"]
-    assert "left aside: 4 that are no images" in remark and "labels.txt" in remark
+    assert "skipped: 4 not images" in remark and "labels.txt" in remark
 
 
 def test_page_is_one_file_that_opens_offline(evaluated):

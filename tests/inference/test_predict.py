@@ -13,7 +13,7 @@ from shade_model import ShadeModel, write_image
 import config
 from imaging.images import ImageError, read_image
 from inference.pipeline import predict_images
-from inference.sources import Aside, find_images
+from inference.sources import SkippedFiles, find_images
 from inference.terminal import print_predictions
 from system.errors import UserError
 
@@ -75,11 +75,11 @@ def test_a_folder_holds_for_predict_what_it_holds_for_annotate(command, tmp_path
     (folder / "gone.png").symlink_to("nowhere")
     assert command("annotate.py", "data_dir=data", "valid_fraction=0", "test_fraction=0", cwd=tmp_path).status == 0
     listed = {Path(line.split("\t")[0]).name for line in (tmp_path / "data/train.txt").read_text("utf-8").splitlines()}
-    aside = Aside()
-    found = list(find_images([str(folder)], aside))
+    skipped = SkippedFiles()
+    found = list(find_images([str(folder)], skipped))
     assert listed == names and {Path(path).name for path in found} == names | {"x.jpg", "gone.png"}
-    for words in ("._photo.png", "1 that are no images", "notes.md", "1 linked folders"):
-        assert words in str(aside)
+    for words in ("._photo.png", "1 not images", "notes.md", "1 linked folders"):
+        assert words in str(skipped)
     with pytest.raises(ImageError, match="pipe"):
         read_image(folder / "x.jpg", 100)
 

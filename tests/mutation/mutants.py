@@ -240,6 +240,10 @@ def main() -> int:
     parser.add_argument("--only", default="", help="files whose name contains this text")
     parser.add_argument("--aim", type=float, default=0.9, help="share that has to be caught")
     arguments = parser.parse_args()
+    if min(arguments.count, arguments.jobs) < 1:
+        parser.error("--count and --jobs are at least 1")
+    if not any(arguments.only in file for file in SUBJECTS):
+        parser.error(f"--only {arguments.only}: no such file; it is part of one of {', '.join(SUBJECTS)}")
     drawn = [mutant for mutant in draw(arguments.count, arguments.seed) if arguments.only in mutant.file]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
