@@ -12,9 +12,9 @@ from PIL import Image, ImageEnhance
 from test_annotate import folder, image, listed, settings, table
 
 import annotate
-from annotation import splits
+from annotation import hash_search, splits
 from annotation.comparison import overlay_difference
-from annotation.hash_search import RADIUS, near_pairs
+from annotation.hash_search import NEIGHBOURS, RADIUS, near_pairs
 from annotation.lists import SPLITS
 from annotation.store import TABLES, Store
 from annotation.verdicts import verify
@@ -206,3 +206,45 @@ def test_copies_stay_in_one_split(count, seed, length, low):
     found = store.sql("SELECT DISTINCT split FROM image WHERE copy_group IS NOT NULL").fetchall()
     assert len(found) <= 1
     assert splits.leaks(store) == {}
+
+
+def test_the_search_reports_distances_and_keeps_the_nearest():
+    """Guards against a wrong distance or order, a pair beyond the radius, and bursts whose pairs fill the memory."""
+    miniatures = np.tile(np.arange(48, dtype=np.uint8), (30, 1))
+    # Hash n has its lowest n bits set: it is |n - m| bits away from hash m.
+    hashes = np.array([(1 << number) - 1 for number in range(30)], np.uint64)
+    expected = {
+        (earlier, later, later - earlier)
+        for later in range(30)
+        for earlier in range(max(0, later - min(RADIUS, NEIGHBOURS)), later)
+    }
+    assert {tuple(row) for row in near_pairs(hashes, miniatures).tolist()} == expected
+    burst = np.array([0, *(1 << number for number in range(25))], np.uint64)
+    found = near_pairs(burst, miniatures[:26])
+    # Each is one bit from the first and two from the others; of those the earliest are kept.
+    last = [(0, 25, 1), *((earlier, 25, 2) for earlier in range(1, NEIGHBOURS))]
+    assert [tuple(row) for row in found.tolist() if row[1] == 25] == last
+    same = near_pairs(np.zeros(4, np.uint64), miniatures[:4])
+    assert same.tolist() == [[0, 1, 0], [1, 2, 0], [2, 3, 0]]
+
+
+def test_a_search_in_chunks_finds_the_same(monkeypatch):
+    """Guards against pairs lost where a chunk begins or ends, or where pairs are dropped between bands."""
+    draw = np.random.default_rng(0)
+    centres = draw.integers(0, 2**63, 9, dtype=np.uint64)
+    flips = np.bitwise_or.reduce(np.uint64(1) << draw.integers(0, 64, (4, 120), dtype=np.uint64), axis=0)
+    hashes, miniatures = centres[draw.integers(0, 9, 120)] ^ flips, np.tile(np.arange(48, dtype=np.uint8), (120, 1))
+    whole = near_pairs(hashes, miniatures).tolist()
+    assert len(whole) > 300
+    for chunk, most in ((1, 1), (7, 50), (64, 10**6)):
+        monkeypatch.setattr(hash_search, "CHUNK_PAIRS", chunk)
+        monkeypatch.setattr(hash_search, "MAX_PAIRS", most)
+        assert near_pairs(hashes, miniatures).tolist() == whole
+
+
+def test_pairs_whose_miniatures_differ_are_no_candidates():
+    """Guards against images of equal hash and other content, and against brightness that counts as content."""
+    ramp = np.arange(48, dtype=np.float64)
+    miniatures = np.stack([ramp, ramp * 2 + 30, ramp[::-1], np.full(48, 9.0), np.full(48, 200.0)]).astype(np.uint8)
+    found = near_pairs(np.arange(5, dtype=np.uint64), miniatures)
+    assert [tuple(row[:2]) for row in found.tolist()] == [(0, 1)]

@@ -114,3 +114,19 @@ def test_a_digest_tells_lists_apart(tmp_path):
     others = [samples[::-1], samples[:3], [*samples[:3], replace(samples[3], label=0)], [samples[0], *samples[:3]]]
     digests = [list_digest(rows) for rows in (samples, *others)]
     assert len(set(digests)) == len(digests) and list_digest(list(samples)) == digests[0]
+
+
+@pytest.mark.parametrize(
+    ("index", "label"),
+    [("0", 0), ("00", 0), ("007", 7), ("11", 11), ("0000000011", 11), (" 3 ", 3), ("12", None), ("", None),
+     ("+3", None), ("3.0", None), ("\u0663", 3), ("\u00b2", None), ("9" * 5000, None), ("1e1", None)],
+)  # fmt: skip
+def test_an_index_is_digits_and_a_class(tmp_path, index, label):
+    """Guards against an index of no class, and against digits that Python refuses, or takes for a number."""
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "train.txt").write_text(f"a.jpg\t{index}\n", encoding="utf-8")
+    if label is None:
+        with pytest.raises(UserError, match=r"line 1 has index .*, not 0 to 11"):
+            read_list(tmp_path / "train.txt", 12)
+    else:
+        assert read_list(tmp_path / "train.txt", 12)[0].label == label

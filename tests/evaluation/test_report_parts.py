@@ -1,6 +1,7 @@
 """Calibration, mistakes, suspected label errors and comparison, on predictions whose truth is known."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,3 +193,39 @@ def test_dollars_in_class_names_are_text(tmp_path):
     """Guards against class names that matplotlib takes for formulas, which fails for most."""
     plots.confusion([[1, 0], [0, 1]], ["$0_$50", "$50_^$100"], tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").is_file()
+
+
+@pytest.mark.parametrize("reject", ["off", "coverage", "precision"])
+def test_calibration_says_what_it_reached(reject):
+    """Guards against a coverage or precision of other images than those that the threshold accepts."""
+    logits = np.log([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.45, 0.55]])
+    found = calibration.fit(logits, np.array([0, 0, 0, 1]), SimpleNamespace(reject=reject, reject_target=0.5))
+    confidences = softmax(logits / found["temperature"], axis=1).max(axis=1)
+    if reject == "off":
+        assert (found["threshold"], found["coverage"], found["precision"]) == (None, 1.0, 0.75)
+    elif reject == "coverage":
+        assert confidences[2] < found["threshold"] < confidences[1]
+        assert (found["coverage"], found["precision"]) == (0.5, 1.0)
+    else:
+        assert (found["threshold"], found["coverage"], found["precision"]) == (0.0, 1.0, 0.75)
+    assert found["num_pictures"] == 4 and found["reject"] == reject and found["reject_target"] == 0.5
+
+
+def test_temperature_is_searched_within_its_bounds():
+    """Guards against a temperature that makes every probability uniform, or 0 and 1."""
+    logits, labels = honest(4000, 5, seed=0)
+    assert calibration.fit_temperature(logits * 15, labels) == pytest.approx(15, rel=0.1)
+    assert calibration.fit_temperature(logits * 40, labels) == pytest.approx(20, rel=1e-3)
+
+
+def test_no_threshold_turns_nothing_away():
+    """Guards against images rejected where there is no threshold."""
+    found = calibration.rejection_report(np.array([0.9, 0.0]), np.array([0.2]), None)
+    assert (found["turned_away"], found["known_turned_away"]) == (0.0, 0.0)
+
+
+def test_disagreements_begin_with_the_most_confident_mistake():
+    """Guards against mistakes that are ranked by the confidence of the run that is right."""
+    first = predictions(np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), [0, 0, 0])
+    second = predictions(np.log([[0.3, 0.7], [0.99, 0.01], [0.6, 0.4]]), [0, 0, 0])
+    assert comparison.disagreements(first, second) == [2, 0, 1]

@@ -61,11 +61,14 @@ def test_training_images_are_cached_reduced(loader_of):
 
 
 @pytest.mark.effect("cache_dir")
-def test_a_changed_image_is_read_again(loader_of, data):
-    """Guards against training on a stale cache."""
+def test_a_changed_image_is_read_again(loader_of, data, capsys):
+    """Guards against training on a stale cache, and against minutes of work without a word."""
     loader_of(cache="disk")
+    assert capsys.readouterr().out == "cache: 18 train images, about 0 MB in kept\n"
     before = set(os.listdir("kept"))
-    loader_of(cache="disk")
+    _, summary = loader_of(cache="disk")
+    assert "is up to date" in capsys.readouterr().out
+    assert summary == "cache: train images are read from kept"
     assert set(os.listdir("kept")) == before
     changed = next((data / "train").rglob("*.jpg"))
     Image.new("RGB", (48, 40), "red").save(changed)
@@ -176,3 +179,44 @@ def test_worker_processes_read_the_same_file(loader_of, workers):
     np.testing.assert_array_equal(pixels(plain), pixels(cached))
     copy = pickle.loads(pickle.dumps(cached.dataset.cached))
     np.testing.assert_array_equal(copy[3], cached.dataset.cached[3])
+
+
+def test_the_estimate_of_many_files_is_from_images_spread_over_them(tmp_path):
+    """Guards against an estimate that reads every file, or only those of the first class."""
+    for name, side in (("small", 10), ("large", 30)):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{name}.png")
+    files = [tmp_path / "small.png"] * 500 + [tmp_path / "large.png"] * 500
+    asked = []
+
+    def same(size):
+        asked.append(size)
+        return size
+
+    assert cache.estimate(files, same) == 500 * 3 * (100 + 900)
+    assert len(asked) == 200
+    assert cache.estimate([*files[:3], tmp_path / "gone.png"], same) == 3 * 300
+    assert cache.estimate([], same) == 0
+
+
+def test_memory_that_is_unknown_counts_as_4_gb(monkeypatch):
+    """Guards against no cache at all, or one without bounds, where there is no /proc/meminfo."""
+    assert 1 << 20 < cache.free_memory() < 1 << 50
+    monkeypatch.setattr(cache.Path, "read_text", lambda *_, **__: "MemTotal: 1 kB\nMemAvailable:  2048 kB\n")
+    assert cache.free_memory() == 2 << 20
+    monkeypatch.setattr(cache.Path, "read_text", lambda *_, **__: "")
+    assert cache.free_memory() == 4 * 1024**3
+
+
+def test_the_summary_tells_images_and_megabytes(loader_of, monkeypatch):
+    """Guards against a size that is off by a thousand, and a quarter of the memory that is another share."""
+    _, summary = loader_of(cache="ram")
+    assert summary == "cache: 18 train images, about 0 MB in memory"
+    monkeypatch.setattr(cache, "estimate", lambda *_: 300 << 20)
+    monkeypatch.setattr(cache, "free_memory", lambda: 1200 << 20)
+    assert loader_of(cache="auto")[1] == "cache: 18 train images, about 300 MB in memory"
+    monkeypatch.setattr(cache, "free_memory", lambda: 1199 << 20)
+    expected = "about 300 MB, too many for the 1199 MB that are free; reading files (or set cache=disk)"
+    assert loader_of(cache="auto")[1] == f"cache: 18 train images, {expected}"
+    monkeypatch.setattr(cache, "free_memory", lambda: 300 << 20)
+    assert loader_of(cache="ram")[1].endswith("in memory")
+    assert loader_of()[1] == "cache: none, train images are read from their files"

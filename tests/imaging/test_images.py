@@ -231,3 +231,13 @@ def test_a_file_that_grows_while_it_is_read_is_read_to_its_end(tmp_path, monkeyp
         told = os.stat_result((*status[:6], size, *status[7:]))
         monkeypatch.setattr(os, "fstat", lambda handle, told=told: told)
         assert read_file(tmp_path / "a.png") == data
+
+
+@pytest.mark.parametrize(("side", "reduced"), [(127, False), (128, True), (200, True)])
+def test_only_jpegs_of_twice_the_wanted_size_are_reduced(side, reduced):
+    """Guards against a check at fewer pixels than it needs, and one that reads every pixel of large photos."""
+    photo = Image.new("RGB", (side, side + 40), "red")
+    image = open_image(encode(photo, "JPEG"), 10**6, least=64)
+    assert (image.size != photo.size) == reduced and min(image.size) >= 64
+    assert ("stored_size" in image.info) == reduced
+    assert open_image(encode(photo, "PNG"), 10**6, least=8).size == photo.size

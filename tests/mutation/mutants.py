@@ -35,6 +35,7 @@ SUBJECTS: dict[str, list[str]] = {
         "tests/imaging/test_transforms.py",
         "tests/imaging/test_colour.py",
         "tests/imaging/test_augmentation.py",
+        "tests/imaging/test_cache.py",
     ],
     "imaging/resizing.py": ["tests/imaging/test_transforms.py"],
     "imaging/images.py": ["tests/imaging/test_images.py"],
@@ -64,9 +65,9 @@ SUBJECTS: dict[str, list[str]] = {
     "inference/verification.py": ["tests/inference/test_export.py"],
     "inference/description.py": ["tests/inference/test_description.py", "tests/inference/test_export.py"],
     "inference/ranking.py": ["tests/inference/test_predict.py"],
-    "serving/job_queue.py": ["tests/serving/test_worker_pool.py", "tests/serving/test_worker.py"],
+    "serving/job_queue.py": ["tests/serving/test_job_queue.py", "tests/serving/test_worker_pool.py"],
     "serving/worker_pool.py": ["tests/serving/test_worker_pool.py"],
-    "dataset.py": ["tests/test_dataset.py"],
+    "dataset.py": ["tests/test_dataset.py", "tests/imaging/test_cache.py"],
 }
 COMPARISONS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,

@@ -1,7 +1,9 @@
 """The worker pool, with fake workers: no image is lost, and none gets the result of another."""
 
 import asyncio
+import os
 import time
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -13,6 +15,7 @@ from serving.options import Options
 from serving.refusal import RefusalError
 from serving.worker_pool import WorkerPool
 from serving.worker_process import WorkerDiedError, WorkerStartError
+from system import machine
 
 PLAN = WorkerPlan("folder", None, (), threads=1, engine="auto", max_pixels=1, pin_cores=False)
 
@@ -21,6 +24,7 @@ class FakeWorker:
     """Returns each image's own bytes; b"die" kills it, b"slow" takes a while."""
 
     started: ClassVar[list] = []
+    plans: ClassVar[list] = []
     failures = 0
 
     def __init__(self):
@@ -34,6 +38,7 @@ class FakeWorker:
         if cls.failures:
             cls.failures -= 1
             raise WorkerStartError("no")
+        cls.plans.append(plan)
         return cls()
 
     async def process_batch(self, tasks, files, seconds):
@@ -59,10 +64,10 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setattr(worker_pool, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(FakeWorker, "started", [])
 
-    def run_test(test, workers=2, **options):
+    def run_test(test, workers=2, plan=PLAN, **options):
         async def whole():
             chosen = Options(tmp_path, **{"max_wait_ms": 0, "max_batch": 4} | options)
-            pool = WorkerPool(chosen, Monitor(), PLAN, workers)
+            pool = WorkerPool(chosen, Monitor(), plan, workers)
             await pool.start()
             try:
                 await asyncio.wait_for(test(pool), 20)
@@ -191,5 +196,66 @@ def test_a_new_export_that_fails_leaves_the_old_one(run):
         with pytest.raises(WorkerStartError):
             await pool.start()
         assert (await _submit(pool, b"a")[0]).image == b"a"
+
+    run(test)
+
+
+def test_each_worker_gets_cores_of_its_own(run, monkeypatch):
+    """Guards against workers that all run on the first cores, or that have fewer cores than threads."""
+    plans = []
+    monkeypatch.setattr(FakeWorker, "plans", plans)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 5, 6, 7, 8, 9}, raising=False)
+    monkeypatch.setattr(machine, "cores", lambda: 6)
+
+    async def test(pool):
+        assert [plan.cores for plan in plans] == [[4, 5], [6, 7], [8, 9]]
+        assert [plan.engine for plan in plans] == ["auto", "e", "e"]
+
+    run(test, workers=3, plan=replace(PLAN, pin_cores=True, threads=2))
+    plans.clear()
+
+    async def unpinned(pool):
+        assert [list(plan.cores) for plan in plans] == [[], []]
+
+    run(unpinned)
+
+
+def test_a_worker_that_cannot_start_is_tried_again_ever_more_rarely(run, monkeypatch):
+    """Guards against a server that fills its log, or the processor, with starts that fail."""
+    pauses, sleep = [], asyncio.sleep
+
+    async def noted(seconds):
+        if seconds:
+            pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(worker_pool, "FIRST_PAUSE", 0.5)
+
+    async def test(pool):
+        FakeWorker.failures = 8
+        monkeypatch.setattr(worker_pool.asyncio, "sleep", noted)
+        FakeWorker.started[0].exited.set_result(None)
+        while len(FakeWorker.started) < 2:
+            await sleep(0)
+        assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
+        assert pool.monitor.restarts._value.get() == 9
+        monkeypatch.setattr(worker_pool.asyncio, "sleep", sleep)
+
+    run(test, workers=1)
+
+
+def test_a_pool_that_starts_or_stops_accepts_nothing(run):
+    """Guards against images that nobody will process, and a readiness that lies to a load balancer."""
+
+    async def test(pool):
+        assert pool.ready
+        pool.is_draining = True
+        assert not pool.ready
+        with pytest.raises(RefusalError, match="starting or shutting down") as error:
+            pool.check()
+        assert (error.value.status, error.value.retry_after) == (503, 2)
+        pool.is_draining, pool.model_info = False, {}
+        with pytest.raises(RefusalError, match="starting or shutting down"):
+            _submit(pool, b"a")
 
     run(test)

@@ -8,6 +8,7 @@ import pytest
 
 import train
 from training import callbacks
+from training.running_metrics import Recall
 from training.session import Session
 
 
@@ -87,3 +88,67 @@ def test_only_the_first_process_saves(rank, expected):
     Session.save(session, network)
     Session.save_epoch(session, network, {}, True, False)
     assert saved == expected
+
+
+def test_accumulated_batches_are_weighted_by_their_images(settings_for):
+    """Guards against the last, smaller group of an epoch that counts as much as a full one."""
+    loader = SimpleNamespace(sizes=lambda: [4, 4, 4, 4, 2], steps=5)
+    for group, sums in ((1, [4, 4, 4, 4, 2]), (2, [8, 8, 8, 8, 2]), (3, [12, 12, 12, 6, 6])):
+        session = SimpleNamespace(settings=settings_for("data", accumulate=group), loader=loader)
+        assert callbacks.StepTracker(session).groups == sums
+
+
+def test_a_step_is_saved_when_it_is_due_and_complete(settings_for, monkeypatch):
+    """Guards against checkpoints at every step, never, or in the middle of an accumulated update."""
+    clock, saved = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    session = SimpleNamespace(
+        settings=settings_for("data", save_every_minutes=2), updated=True, interrupted_by=None, save=saved.append
+    )
+    checkpoint = callbacks.StepCheckpoint(session)
+    checkpoint.model = SimpleNamespace(network="network")
+    times = []
+    for clock.now, session.updated in ((119, True), (120, False), (121, True), (230, True), (241, True)):
+        before = len(saved)
+        checkpoint.on_train_batch_end(0)
+        times += [clock.now] * (len(saved) - before)
+    assert times == [121, 241]
+    clock.now = 300
+    checkpoint.on_eval_end()
+    clock.now = 400
+    checkpoint.on_train_batch_end(0)
+    assert len(saved) == 2
+    session.interrupted_by, session.updated = signal.SIGTERM, False
+    checkpoint.on_train_batch_end(0)
+    assert len(saved) == 2
+
+
+def test_speed_is_that_of_the_images_of_this_epoch(settings_for, monkeypatch):
+    """Guards against the images of an interrupted epoch that count although an earlier process trained on them."""
+    clock = SimpleNamespace(now=10.0)
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    session = SimpleNamespace(
+        settings=settings_for("data", epochs=3), loader=SimpleNamespace(sizes=lambda: [4, 4, 2]), epoch=2, step=1
+    )
+    bar = callbacks.ProgressBar(session)
+    bar.on_epoch_begin(1)
+    assert (bar.bar.total, bar.bar.n) == (10, 4)
+    clock.now = 12.0
+    bar.on_epoch_end(1)
+    assert bar.images_per_second == 3.0
+
+
+def test_recalls_are_counted_on_valid_only():
+    """Guards against recalls of training images, and against an epoch whose weights stay averaged."""
+    swaps, recall = [], Recall.__new__(Recall)
+    recall.active = False
+    session = SimpleNamespace(
+        ema=SimpleNamespace(swap=lambda: swaps.append(recall.active)), processes=1, loader=SimpleNamespace(sizes=list),
+        settings=SimpleNamespace(accumulate=1),
+    )  # fmt: skip
+    tracker = callbacks.StepTracker(session)
+    tracker.model = SimpleNamespace(_metrics=[object(), recall], _loss=SimpleNamespace(share=0.5))
+    tracker.on_eval_begin()
+    assert recall.active and tracker.model._loss.share == 1.0
+    tracker.on_eval_end()
+    assert not recall.active and swaps == [True, False]

@@ -144,3 +144,19 @@ def test_an_unknown_loss_is_refused_at_the_start(call, drawn, arguments_for, tmp
     monkeypatch.chdir(tmp_path)
     call(train, *arguments_for(drawn, loss="focl")).refused("loss=focl", "cross_entropy, focal")
     assert not Path("output").exists()
+
+
+def test_weights_of_a_padding_row_are_those_of_no_class(batch):
+    """Guards against an index out of range, or another divisor, where a weighted batch is filled up."""
+    logits, labels = batch
+    weights = np.array([0.5, 1.0, 2.0, 4.0], np.float32)
+    padded = np.where(np.arange(7) > 4, PADDING, labels)
+    expected = (reference("cross_entropy", logits, labels) * weights[labels])[:5].sum() / 7
+    made = losses.Loss(class_weights=weights)
+    assert float(made(paddle.to_tensor(logits), paddle.to_tensor(padded))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_only_the_first_missing_classes_are_named():
+    """Guards against a message of a thousand classes."""
+    with pytest.raises(UserError, match=r"no training image of class 1, 2, 3, 4, 5, 6, 7, 8, 9, 10; add some"):
+        losses.class_weights(np.array([0]), 30)

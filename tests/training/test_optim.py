@@ -226,3 +226,19 @@ def test_unfreezing_leaves_the_statistics_of_batch_norm_alone():
 def test_mixed_precision_is_refused_on_a_cpu(call, drawn, arguments_for):
     """Guards against a setting that does nothing, silently."""
     call(train, *arguments_for(drawn, amp="O1")).refused("amp=O1", "GPUs only")
+
+
+def test_plateau_waits_and_starts_to_wait_again():
+    """Guards against a rate lowered an epoch too early or late, in every epoch after the first, or after a success."""
+    schedule = optim.Schedule(
+        settings(learning_rate=1.0, schedule="plateau", decay_epochs=2, decay_factor=0.5, warmup_epochs=0, epochs=20), 4
+    )
+    rates = []
+    for improved in (True, False, False, False, True, False, False, False, False):
+        schedule.step_epoch(improved)
+        rates.append(schedule.get_lr())
+    assert rates == [1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
+    assert schedule.last_lr == 0.125
+    other = optim.Schedule(settings(learning_rate=1.0, schedule="cosine", decay_epochs=1, epochs=20), 4)
+    other.step_epoch(False)
+    assert other.reduction == 1.0
