@@ -6,6 +6,7 @@ import difflib
 import html.parser
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -92,6 +93,29 @@ class Structure(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         known = " ".join(f'{key}="{value}"' for key, value in attrs if key in self.KNOWN_BY)
         self.lines.append(f"{tag} {known}".rstrip())
+
+
+class Outline(Structure):
+    """What a filled page shows, each once: its elements, and the words of its headings."""
+
+    HEADINGS = ("title", "h1", "h2", "h3", "th", "summary", "button")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.heading = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        super().handle_starttag(tag, attrs)
+        self.heading = tag if tag in self.HEADINGS else ""
+
+    def handle_data(self, data: str) -> None:
+        if self.heading and data.strip():
+            self.lines.append(f"  {self.heading}: {re.sub('[0-9]+', 'N', data.strip())}")
+        self.heading = ""
+
+    def __str__(self) -> str:
+        return "\n".join(dict.fromkeys(self.lines)) + "\n"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -40,7 +40,7 @@ def names(batch):
 
 
 def test_the_queue_holds_as_many_as_it_says_and_says_when_to_come_again(tmp_path, clock):
-    """Guards against a queue one too long or short, and a Retry-After that ignores speed, length or workers."""
+    """Guards against a queue one too long, or full of images nobody waits for, and a Retry-After that is made up."""
 
     async def test(queue, job):
         queue.check_room(8, workers=2)
@@ -52,7 +52,13 @@ def test_the_queue_holds_as_many_as_it_says_and_says_when_to_come_again(tmp_path
         for workers, seconds in ((1, 9), (2, 5), (0, 9), (100, 1)):
             with pytest.raises(RefusalError) as error:
                 queue.check_room(1, workers)
-            assert error.value.retry_after == seconds
+            assert (error.value.status, error.value.retry_after) == (503, seconds)
+        assert len(queue._jobs) == 8
+        for abandoned in list(queue._jobs)[:3]:
+            abandoned.result.cancel()
+        queue.check_room(3, workers=2)
+        with pytest.raises(RefusalError):
+            queue.check_room(4, workers=2)
 
     in_queue(test, tmp_path)
 
@@ -81,11 +87,12 @@ def test_a_batch_goes_when_it_is_full_or_its_first_image_has_waited(tmp_path, cl
 
 
 def test_deadlines_are_those_of_their_images(tmp_path, clock):
-    """Guards against images processed after their deadline, and against refusing what can still be done."""
+    """Guards against images processed after their deadline or for nobody, and refusing what can still be done."""
 
     async def test(queue, job):
-        late, last = job("late", deadline=99.9), job("last", deadline=100.0)
-        queue.put([late, last])
+        late, abandoned, last = job("late", deadline=99.9), job("abandoned"), job("last", deadline=100.0)
+        abandoned.result.cancel()
+        queue.put([late, abandoned, last])
         assert names(await queue.next_batch()) == ["last"]
         with pytest.raises(RefusalError, match="not completed within 7 s") as error:
             await late.result

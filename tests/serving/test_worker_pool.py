@@ -135,42 +135,6 @@ def test_an_idle_worker_that_dies_is_replaced(run):
     run(test, workers=1)
 
 
-def test_the_queue_is_bounded_and_drops_abandoned_images(run):
-    """Guards against a queue that grows without bound, or stays full of images nobody waits for."""
-
-    async def test(pool):
-        first = _submit(pool, b"slow")
-        await asyncio.sleep(0.01)
-        waiting = _submit(pool, *[b"x"] * 6)
-        with pytest.raises(RefusalError) as error:
-            _submit(pool, b"y")
-        assert error.value.status == 503 and error.value.retry_after >= 1
-        for result in waiting:
-            result.cancel()
-        last = _submit(pool, b"y")
-        assert (await last[0]).image == b"y" and (await first[0]).image == b"slow"
-        assert sum(batch.count(b"x") for worker in FakeWorker.started for batch in worker.batches) == 0
-
-    run(test, workers=1, queue_size=6)
-
-
-def test_an_image_past_its_deadline_is_refused_unprocessed(run):
-    """Guards against work on images whose result comes too late, or that nobody waits for."""
-
-    async def test(pool):
-        _submit(pool, b"slow")
-        await asyncio.sleep(0.01)
-        (abandoned,) = _submit(pool, b"abandoned")
-        abandoned.cancel()
-        (late,) = _submit(pool, b"late", seconds=0.01)
-        with pytest.raises(RefusalError, match="not completed within"):
-            await late
-        batches = [batch for worker in FakeWorker.started for batch in worker.batches]
-        assert not any({b"late", b"abandoned"} & set(batch) for batch in batches)
-
-    run(test, workers=1)
-
-
 def test_new_workers_take_over_without_a_loss(run):
     """Guards against images dropped while workers are replaced, and old workers left running."""
 
