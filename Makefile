@@ -44,7 +44,7 @@ mutants: .venv/development
 	$(BIN)/python tests/mutation/mutants.py
 
 golden: .venv/development
-	GOLDEN=write $(BIN)/python -m pytest tests/test_golden.py
+	GOLDEN=write $(BIN)/python -m pytest -m golden
 
 lint: .venv/development
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ COMMANDS = [path.stem for path in sorted(ROOT.glob("*.py")) if "cli.command(" in
 PAGES = sorted([*ROOT.glob("annotation/*.html"), *ROOT.glob("evaluation/*.html"), *ROOT.glob("serving/page/*.html")])
 # Calls whose text a user reads, or a client of the server.
 ERRORS = ("UserError", "problems", "ImageError", "RefusalError")
+pytestmark = pytest.mark.golden
 
 
 def check(name: str, text: str) -> None:

@@ -432,6 +432,7 @@ def test_paddlex_lists_are_what_its_reader_takes(data):
     assert done.returncode == 1 and "a b.jpg" in done.stderr and "at its space" in done.stderr
 
 
+@pytest.mark.golden
 def test_the_report_is_one_file_with_chinese_names_and_escapes(tmp_path):
     """Guards against a page that needs a network, and against markup in a file name."""
     data = folder(tmp_path / "data", {"train/老虎": 3, "train/ox": 3})

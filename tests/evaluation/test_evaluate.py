@@ -86,6 +86,7 @@ def test_everything_is_written_and_agrees(evaluated):
     assert "skipped: 4 not images" in remark and "labels.txt" in remark
 
 
+@pytest.mark.golden
 def test_page_is_one_file_that_opens_offline(evaluated):
     """Guards against images, styles or scripts from the internet, and class names that become HTML."""
     run, report = evaluated
@@ -190,6 +191,7 @@ def test_one_class_and_no_valid_list(data, tmp_path):
     assert run.calibration == {} and not (run.path / "ranking.png").exists()
 
 
+@pytest.mark.golden
 def test_comparison_of_two_and_of_three_runs(data, tmp_path):
     """Guards against counts that do not add up, an old disagreements.tsv, and runs compared on different images."""
     runs = [make_run(data, tmp_path, f"seed{seed}", seed, epoch=1, finished=True) for seed in (1, 2, 3)]
