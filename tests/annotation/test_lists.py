@@ -130,3 +130,4 @@ def test_an_index_is_digits_and_a_class(tmp_path, index, label):
             read_list(tmp_path / "train.txt", 12)
     else:
         assert read_list(tmp_path / "train.txt", 12)[0].label == label
+        assert label > 9 or read_list(tmp_path / "train.txt", 9)[0].label == label

@@ -104,6 +104,7 @@ def test_ranking_agrees_with_scikit_learn(case):
     for index, (x, y) in curves.roc_curves(probabilities, labels).items():
         tolerance = 0.01 if index == "macro" else 1e-9
         assert np.trapezoid(y, x) == pytest.approx(scores[index], abs=tolerance)
+        assert (x[0], y[0], x[-1], y[-1]) == pytest.approx((0, 0, 1, 1))
 
 
 @settings(max_examples=40, deadline=None)

@@ -155,6 +155,7 @@ def test_comparison_counts_and_direction():
     assert found["difference"]["loss"]["value"] < 0
     assert comparison.disagreements(first, second) == [1, 2]
     assert comparison.table(first, second, ("a", "b")).splitlines()[1].endswith("class 0\tclass 1\tb")
+    assert comparison.table(second, first, ("b", "a")).splitlines()[1].endswith("class 1\tclass 0\tb")
 
 
 def test_identical_runs_do_not_differ():

@@ -121,7 +121,8 @@ def dot(width: int, height: int, x: int, y: int) -> Image.Image:
 
 
 def place_of_dot(image: Image.Image) -> tuple[float, float]:
-    """Centre of the brightest pixels; what FILL covers is dark."""
+    """Centre of the brightest pixels; what FILL, ImageNet's mean colour, covers is dark."""
+    assert tuple(round(255 * mean) for mean in (0.485, 0.456, 0.406)) == augmentation.FILL
     levels = np.asarray(image.convert("L"), float)
     levels[(np.asarray(image) == augmentation.FILL).all(axis=2)] = 0
     levels[levels < levels.max() * 0.6] = 0

@@ -195,7 +195,7 @@ def test_the_estimate_of_many_files_is_from_images_spread_over_them(tmp_path):
     assert cache.estimate(files, same) == 500 * 3 * (100 + 900)
     assert len(asked) == 200
     assert cache.estimate([*files[:3], tmp_path / "gone.png"], same) == 3 * 300
-    assert cache.estimate([], same) == 0
+    assert cache.estimate([], same) == 0 and cache.estimate(files[-1:], same) == 3 * 900
 
 
 def test_memory_that_is_unknown_counts_as_4_gb(monkeypatch):

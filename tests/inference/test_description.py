@@ -61,6 +61,11 @@ def test_each_preprocessing_is_read_as_it_was_written(cover):
     assert (arguments <= known) == description.is_read_by_paddlex(transform) == (cover != (20, 31))
 
 
+def test_the_digests_stand_before_what_they_seal(exported):
+    """Guards against a file that means something else where it was cut off, and whose seal was cut off with it."""
+    assert list(yaml.safe_load((exported / "inference.yml").read_text("utf-8")))[:2] == ["Versions", "Digests"]
+
+
 def _meaning(folder: Path):
     described = description.read(folder)
     return described.class_names, described.transform, described.temperature, described.threshold

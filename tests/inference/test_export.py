@@ -272,3 +272,17 @@ def test_probabilities_that_are_nan_are_refused():
     tally.add([Sample("a.png", Path("a.png"), 0)], np.array([[0.5, 0.5]]), np.array([[np.nan, 0.5]]), ["x", "y"])
     with pytest.raises(UserError, match=r"a\.png"):
         Verification("valid", Tally(), {"plain": tally}).check()
+
+
+def test_a_tally_counts_from_zero():
+    """Guards against an agreement of more images than there are."""
+    samples = [Sample(f"{number}.png", Path(), number % 2) for number in range(3)]
+    expected = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]])
+    found = np.array([[0.9, 0.1], [0.3, 0.7], [np.nan, 0.7]])
+    tally = Tally()
+    tally.add(samples[:2], expected[:2], found[:2], ["a", "b"])
+    assert (tally.images, tally.top_1_agrees, tally.correct, tally.out_of_tolerance) == (2, 1, 2, 1)
+    assert (tally.worst_image, tally.worst_classes) == ("1.png", ("b", "a"))
+    assert tally.largest_difference == pytest.approx(0.3)
+    tally.add(samples[2:], expected[2:], found[2:], ["a", "b"])
+    assert (tally.images, tally.worst_image, tally.largest_difference) == (3, "2.png", np.inf)

@@ -13,6 +13,7 @@ from shade_model import ShadeModel, write_image
 import config
 from imaging.images import ImageError, read_image
 from inference.pipeline import predict_images
+from inference.ranking import columns_of_classes
 from inference.sources import SkippedFiles, find_images
 from inference.terminal import print_predictions
 from system.errors import UserError
@@ -133,3 +134,8 @@ def test_a_heat_map_is_drawn_for_a_run_and_refused_for_an_export(drawn, trained,
     )
     assert refused.returncode == 2
     assert "an exported graph has no gradients" in refused.stderr
+
+
+def test_a_class_called_like_a_column_gets_a_column_of_its_own():
+    """Guards against two columns of one name, and against other classes renamed."""
+    assert columns_of_classes(["path", "path_", "ox"], ["path", "label"]) == ["path__", "path_", "ox"]
