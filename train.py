@@ -27,9 +27,9 @@ def train(settings: Settings) -> "Run":
 
     from annotation.lists import LABELS, read_labels
     from models import factory
-    from training import fitting, losses, setup
+    from training import fitting, frozen_head, losses, setup
 
-    settings = setup.resumed_settings(settings)
+    settings = setup.checked_settings(settings)
     device = setup.select_device(settings)
     class_names = read_labels(settings.lists / LABELS)
     loaders = {split: setup.make_loader(settings, split, class_names, device) for split in ("train", "valid")}
@@ -40,13 +40,20 @@ def train(settings: Settings) -> "Run":
 
     with setup.lock_run(settings):
         run, resumed = setup.open_run(settings, class_names)
-        if resumed and run.state["epoch"] >= settings.epochs:
-            setup.print_once(f"{run.path}: all {settings.epochs} epochs are done; raise epochs to train on")
+        if resumed and (done := setup.what_is_done(run, settings)):
+            setup.print_once(f"{run.path}: {done}")
             return run
         setup.print_once(setup.describe(settings, device, class_names, loaders))
         setup.print_once(summary)
+        row = {}
+        if settings.freeze and not resumed:
+            row = frozen_head.fit_if_possible(settings, network, run, device, len(class_names))
+        if row and not frozen_head.is_unfrozen_later(settings):
+            return run
         setup.fill_caches(settings, loaders)
         session = setup.start_session(settings, run, loaders, network, resumed)
+        if row:
+            frozen_head.start_unfrozen(session, network, row)
         fitting.fit(session, network, loss, loaders, class_names, device)
     return run
 
@@ -67,12 +74,15 @@ def main() -> None:
             f"{run.path}: the folder was removed while it was trained; "
             + ("it was made again, without the epochs before" if state else "nothing is left of it, train again")
         )
-    print(
-        f"best epoch {state['best_epoch']} of {state['epoch']}: valid accuracy {state['best_accuracy']:.4f}, "
-        f"loss {state['best_loss']:.4f}; {time.monotonic() - started:.0f} s"
-    )
-    files = "best.pdparams, last.pdparams, history.csv, curves.png, augmented.png, summary.txt"
-    print(f"{run.path}: {files}, vdl/ (view it: make board)")
+    scores = f"valid accuracy {state['best_accuracy']:.4f}, loss {state['best_loss']:.4f}"
+    seconds = f"{time.monotonic() - started:.0f} s"
+    files = "best.pdparams, last.pdparams, history.csv, curves.png, summary.txt"
+    if "best_strength" in state:
+        print(f"best strength {state['best_strength']:g}, chosen by these scores: {scores}; {seconds}")
+        print(f"{run.path}: {files}")
+    else:
+        print(f"best epoch {state['best_epoch']} of {state['epoch']}: {scores}; {seconds}")
+        print(f"{run.path}: {files}, augmented.png, vdl/ (view it: make board)")
     print(f"next: python evaluate.py {shlex.quote(str(run.path))}")
 
 

@@ -17,6 +17,7 @@ from system.settings import Settings
 
 SPLITS = ("train", "valid", "test")
 LABELS = "labels.txt"
+GROUPS = "groups.tsv"
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,28 @@ def read_samples(settings: Settings, split: str, num_classes: int) -> list[Sampl
                 f"data_dir={settings.data_dir}`, or set lists_dir={settings.data_dir} to use it as it is"
             )
     return samples
+
+
+def read_groups(settings: Settings, samples: Sequence[Sample]) -> list[int]:
+    """Reads which images belong together, as copies or by `group_by`, so that no fold may divide them.
+
+    Returns:
+        A number from 0 for each image: those of one group share it, every other image has one of its own.
+
+    Raises:
+        UserError: groups.tsv is malformed, or missing although `group_by` is set. Lists that annotate.py has not
+            written have none: every image stands alone.
+    """
+    file = settings.lists / GROUPS
+    groups: dict[str, str] = {}
+    is_needed = settings.group_by != "none" or file.exists()
+    for number, line in enumerate(read_lines(file) if is_needed else [], 1):
+        path, _, group = line.rpartition("\t")
+        if not path or not group:
+            raise UserError(f"{file}: line {number} is not PATH<TAB>GROUP; run `python annotate.py` again")
+        groups[path] = group
+    numbers: dict[str | int, int] = {}
+    return [numbers.setdefault(groups.get(sample.path, index), len(numbers)) for index, sample in enumerate(samples)]
 
 
 def _inside(folder: str) -> Callable[[Path], bool]:

@@ -1,6 +1,6 @@
 """Names of the files that annotate writes."""
 
-from annotation.lists import LABELS, SPLITS
+from annotation.lists import GROUPS, LABELS, SPLITS
 
 REJECTS = "rejects.tsv"
 REMARKS = "remarks.tsv"
@@ -16,4 +16,4 @@ def written_files(list_format: str) -> list[str]:
         lists = [PADDLEX_LABELS, *PADDLEX_LISTS.values()]
     else:
         lists = [LABELS, *(f"{split}.txt" for split in SPLITS)]
-    return [*lists, REJECTS, REMARKS, DUPLICATES, REPORT]
+    return [*lists, REJECTS, REMARKS, DUPLICATES, GROUPS, REPORT]

@@ -1,4 +1,4 @@
-"""Output files of a run: the lists, rejects.tsv, remarks.tsv and duplicates.tsv."""
+"""Output files of a run: the lists, groups.tsv, rejects.tsv, remarks.tsv and duplicates.tsv."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from annotation.layout import Layout
-from annotation.lists import LABELS, SPLITS
+from annotation.lists import GROUPS, LABELS, SPLITS
 from annotation.names import DUPLICATES, PADDLEX_LABELS, PADDLEX_LISTS, REJECTS, REMARKS
 from annotation.splits import Summary
 from annotation.store import Store
@@ -70,6 +70,17 @@ def _rows(store: Store, layout: Layout, split: str) -> Iterator[tuple[str, int]]
         "SELECT path, class FROM image WHERE outcome = '' AND split = ? ORDER BY path", (split,)
     )
     return ((path.decode("utf-8"), indices[class_name]) for path, class_name in rows)
+
+
+def write_groups(open_new: Opener, store: Store, layout: Layout) -> None:
+    """Writes groups.tsv: the kept images that belong together, as copies or by group_by, with a number per group."""
+    file, prefix = open_new(GROUPS), _prefix(layout)
+    numbers: dict[int, int] = {}
+    rows = store.connection.cursor().execute(
+        "SELECT unit, path FROM image WHERE outcome = '' AND unit > 0 ORDER BY unit, path"
+    )
+    for unit, path in rows:
+        file.write(f"{prefix}{path.decode('utf-8')}\t{numbers.setdefault(unit, len(numbers))}\n")
 
 
 def write_paddlex_lists(open_new: Opener, store: Store, layout: Layout, folder: Path) -> None:

@@ -76,6 +76,7 @@ def publish(
             outputs.write_lists(publication.open, store, layout)
         outputs.write_left_out(publication.open, store, layout)
         outputs.write_copies(publication.open, store, layout)
+        outputs.write_groups(publication.open, store, layout)
         publication.open(REPORT).write(page.render(store, pool, layout, settings, summary))
         # Last, so that hardly anything can happen between it and the renaming.
         refuse_vanished(layout, seen)

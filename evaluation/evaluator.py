@@ -4,11 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from annotation.lists import Sample, read_groups
 from evaluation import calibration, label_errors, metrics
+from evaluation.cross_validation import assign_folds, out_of_fold, possible_folds
 from evaluation.predictions import Predictions
 from evaluation.predictors import Evaluable, RunModel, folder_logits
 from evaluation.report import build_report
-from evaluation.scoring import open_split, predict_split, run_batches
+from evaluation.scoring import open_split, predict_split
+from features.extraction import FeatureExtractor, of_samples
 from inference.sources import SkippedFiles
 from system.errors import UserError
 
@@ -83,21 +88,27 @@ def _predict(model: Evaluable, request: Request) -> tuple[ByList, list[str]]:
     remarks = model.remarks()
     if isinstance(model, RunModel):
         if not (model.settings.lists / "valid.txt").is_file():
-            remarks += [*_seen(request.split), "there is no valid.txt: nothing was calibrated, no threshold chosen"]
+            remarks += [
+                *_seen(request.split, model),
+                "there is no valid.txt: nothing was calibrated, no threshold chosen",
+            ]
             return by_list, remarks
         if "valid" not in by_list:
             by_list["valid"] = predict_split(model, "valid", request.device)
-        remarks += [*_seen(request.split), *_calibrate(model, by_list["valid"], request.split)]
+        remarks += [*_seen(request.split, model), *_calibrate(model, by_list["valid"], request.split)]
     calibrated = {
         name: replace(one, temperature=model.temperature, threshold=model.threshold) for name, one in by_list.items()
     }
     return calibrated, remarks
 
 
-def _seen(split: str) -> list[str]:
-    if split != "train":
-        return []
-    return ["the network was trained on these images: these numbers say nothing about new ones"]
+def _seen(split: str, model: RunModel) -> list[str]:
+    if split == "train":
+        return ["the network was trained on these images: these numbers say nothing about new ones"]
+    if split == "valid":
+        chosen = "the strength of the head's penalty" if "best_strength" in model.run.state else "the best epoch"
+        return [f"{chosen} was chosen by these very images, so they look better than new ones"]
+    return []
 
 
 def _calibrate(model: RunModel, valid: Predictions, split: str) -> list[str]:
@@ -152,9 +163,7 @@ def _search(
             found.append(label_errors.find(name, predictions.samples, predictions.probabilities))
             searched.append(f"{name} ({len(predictions.labels)} images, by the network, not trained on them)")
     if request.train_suspects and isinstance(model, RunModel):
-        samples, loader = open_split(model, "train", request.device)
-        features, labels = run_batches(model.features, loader, len(samples), "train")
-        probabilities = label_errors.cross_validated(features, labels, len(model.class_names), model.settings.seed)
+        samples, probabilities = _out_of_fold(model, request.device)
         if probabilities is None:
             remarks.append(
                 "train was not searched for label errors: a class has fewer than two images, or is the only one"
@@ -166,3 +175,17 @@ def _search(
                 "network, which was trained on all of them: labels that it has memorised are missed)"
             )
     return label_errors.merge(found), searched
+
+
+def _out_of_fold(model: RunModel, device: str) -> tuple[list[Sample], np.ndarray | None]:
+    """Probabilities float [N, C] of the training images by heads that were fitted on others; None: too few images."""
+    settings = model.settings
+    samples, _ = open_split(model, "train", device)
+    labels, groups = np.array([sample.label for sample in samples]), read_groups(settings, samples)
+    count = possible_folds(labels, groups)
+    if not count:
+        return samples, None
+    features = of_samples(FeatureExtractor(model.classifier, settings, device), samples, "train")
+    folds = assign_folds(labels, groups, count, settings.seed)
+    logits = out_of_fold(features, labels, len(model.class_names), folds)
+    return samples, metrics.probabilities(logits)

@@ -6,14 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from cleanlab.filter import find_label_issues
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from annotation.lists import Sample
-
-FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -85,22 +79,3 @@ def table(found: Iterable[Suspect], class_names: Sequence[str]) -> str:
     ]
     header = "path\tsplit\tlabel\tsuggested\tlabel_probability\tsuggested_probability"
     return "".join(f"{row}\n" for row in (header, *rows))
-
-
-def cross_validated(features: np.ndarray, labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray | None:
-    """Out-of-fold probabilities float64 [N, C] of a linear head on features [N, D].
-
-    The head is a logistic regression on standardised features, fitted on four fifths of the images at a time.
-
-    Returns:
-        None where a class that occurs has too few images to be in every fold, or only one class occurs.
-    """
-    present, counts = np.unique(labels, return_counts=True)
-    folds = min(FOLDS, int(counts.min()))
-    if len(present) < 2 or folds < 2:
-        return None
-    head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    probabilities = np.zeros((len(labels), num_classes))
-    probabilities[:, present] = cross_val_predict(head, features, labels, cv=splits, method="predict_proba")
-    return probabilities

@@ -80,18 +80,22 @@ def _save(figure: plt.Figure, path: str | os.PathLike) -> None:
 
 
 def curves(history: dict[str, list[float]], path: str | os.PathLike) -> None:
-    """Draws loss and accuracy of training and validation by epoch.
+    """Draws loss and accuracy of training and validation by epoch, or by the strength of a penalty.
 
     Args:
-        history: Columns of history.csv: epoch, train_loss, valid_loss, train_accuracy, valid_accuracy.
+        history: Columns of history.csv: epoch or strength, train_loss, valid_loss, train_accuracy, valid_accuracy.
         path: PNG to write.
     """
+    column = "epoch" if "epoch" in history else "strength"
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
         for split, style in (("train", "C0-"), ("valid", "C1-o")):
-            axis.plot(history["epoch"], history[f"{split}_{metric}"], style, markersize=3, label=split)
-        axis.set(xlabel="epoch", ylabel=metric)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.plot(history[column], history[f"{split}_{metric}"], style, markersize=3, label=split)
+        axis.set(xlabel=column, ylabel=metric)
+        if column == "strength":
+            axis.set_xscale("log")
+        else:
+            axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
     _save(figure, path)

@@ -15,7 +15,6 @@ from imaging.transforms import EvalTransform
 from inference.predictor import ExportedModel
 from inference.sources import SkippedFiles, find_images
 from models.checkpoint import LAST, Run
-from models.features import penultimate
 from system.settings import Settings
 
 # Smallest probability whose logarithm is taken: float32 holds hardly anything below.
@@ -84,10 +83,6 @@ class RunModel:
         """Computes logits float32 [N, C] of raw pixels uint8 [N, 3, H, W]."""
         with paddle.no_grad():
             return self.classifier(paddle.to_tensor(images)).numpy()
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """Computes the inputs float32 [N, D] of the last dense layer, of raw pixels uint8 [N, 3, H, W]."""
-        return penultimate(self.classifier, images)
 
     def explain(self, images: np.ndarray, class_indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Computes heat maps float32 [N, H, W] in 0..1; see gradcam.explain."""

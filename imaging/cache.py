@@ -28,7 +28,7 @@ LAYOUT = 2
 FOOTER = np.dtype([("layout", "<i8"), ("count", "<i8"), ("checksum", "<i8")])
 COLUMNS = 4
 # Files under construction; those of a process that was killed are removed by the next one.
-UNFINISHED = re.compile(r"\..+\.pixels\.\d+")
+UNFINISHED = re.compile(r"\..+\.(pixels|npy)\.\d+")
 
 
 class ImageCache:
@@ -190,7 +190,7 @@ def on_disk(folder: str | os.PathLike, name: str, files: Sequence[Path], read: C
         ImageError: An image cannot be read.
     """
     file = Path(folder) / name
-    _remove_unfinished(file.parent)
+    remove_unfinished(file.parent)
     found = load(file, len(files))
     if found is not None:
         print(f"cache: {file} is up to date")
@@ -211,7 +211,8 @@ def on_disk(folder: str | os.PathLike, name: str, files: Sequence[Path], read: C
     return written
 
 
-def _remove_unfinished(folder: Path) -> None:
+def remove_unfinished(folder: Path) -> None:
+    """Removes the files that killed processes left in a cache folder."""
     for left in folder.iterdir() if folder.is_dir() else ():
         if UNFINISHED.fullmatch(left.name):
             # Where another process still writes it, Windows does not let it go.

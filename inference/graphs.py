@@ -51,8 +51,12 @@ def write_graphs(classifier: paddle.nn.Layer, image_shape: tuple[int, ...], temp
 
 
 def _save(classifier: paddle.nn.Layer, image_shape: tuple[int, ...], temperature: float, folder: Path) -> None:
-    served = Served(classifier, temperature)
-    served.eval()
+    save_graph(Served(classifier, temperature), image_shape, folder)
+
+
+def save_graph(layer: paddle.nn.Layer, image_shape: tuple[int, ...], folder: Path) -> None:
+    """Writes the graph of a layer that takes raw pixels float32 [N, 3, H, W], and its weights."""
+    layer.eval()
     spec = InputSpec([None, *image_shape], "float32", "image")
     with suppressed(HARMLESS):
-        paddle.jit.save(served, str(folder / "inference"), input_spec=[spec])
+        paddle.jit.save(layer, str(folder / "inference"), input_spec=[spec])

@@ -6,8 +6,8 @@ share is in `features` and `pen`.
 """
 
 import numpy as np
-from features import Mood, eye, round_ear, shoulders, smile, symmetric, whiskers
 from numpy.random import Generator
+from parts import Mood, eye, round_ear, shoulders, smile, symmetric, whiskers
 from pen import BLACK, WHITE, Pen, band, mix, on, smooth
 
 # fmt: off -- points read better in rows

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import animals
-import features
 import numpy as np
+import parts
 import scenery
 from numpy.random import Generator
 from pen import Palette, Pen
@@ -74,7 +74,7 @@ def draw_image(class_name: str, width: int, height: int, rng: Generator) -> Imag
     """
     palette = Palette.random(rng)
     image = scenery.background(width * OVERSAMPLING, height * OVERSAMPLING, palette, rng)
-    animals.DRAWINGS[class_name](_pen(image, palette, rng), rng, features.Mood.random(rng))
+    animals.DRAWINGS[class_name](_pen(image, palette, rng), rng, parts.Mood.random(rng))
     scenery.occlude(image, rng)
     return scenery.photograph(image.reduce(OVERSAMPLING), rng)
 

@@ -27,6 +27,11 @@ def _kind(value: Any) -> str:
     return "range" if isinstance(value, (list, tuple)) else "probability"
 
 
+def _off(value: Any) -> Any:
+    # YAML reads a bare `off` as false.
+    return "off" if value is False else value
+
+
 def _fits_file_system(path: str) -> str:
     if "\0" in path:
         raise ValueError("a path cannot contain a null character")
@@ -92,10 +97,7 @@ ProbabilityOrRange = Annotated[
 Auto = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=1024)], BeforeValidator(_auto_or_integer)]
 Channel = Annotated[float, Field(ge=-1e4, le=1e4)]
 Channels = tuple[Channel, Channel, Channel]
-# YAML reads a bare `off` as false.
-Reject = Annotated[
-    Literal["coverage", "precision", "off"], BeforeValidator(lambda value: "off" if value is False else value)
-]
+Reject = Annotated[Literal["coverage", "precision", "off"], BeforeValidator(_off)]
 
 
 class Section(BaseModel):
@@ -165,6 +167,7 @@ class Settings(Section):
     network: Name
     pretrained: bool | FilePath
     freeze: bool
+    features: Annotated[Literal["auto", "off"], BeforeValidator(_off)]
     unfreeze_epoch: CountOrOff
     backbone_lr_scale: Annotated[float, Field(gt=0, le=1)]
     mean: Channels

@@ -1,5 +1,6 @@
 """Fixtures: small data sets, settings of a short training, a trained run, and ways to run the commands."""
 
+import functools
 import os
 import random
 import shutil
@@ -168,6 +169,24 @@ def trained(drawn, tmp_path_factory, settings_for):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(drawn.parent)
         return train.train(settings_for(drawn, output_dir=str(output)))
+
+
+@pytest.fixture(scope="session")
+def donor(tmp_path_factory) -> Callable[..., str]:
+    """Returns a function: network and side of its images -> a weights file of it, for 7 classes."""
+
+    @functools.cache
+    def build(network: str, side: int) -> str:
+        import paddle
+
+        from models import networks
+
+        file = tmp_path_factory.mktemp("donors") / f"{network}.pdparams"
+        paddle.seed(11)
+        paddle.save(networks.construct(network, 7, [3, side, side]).state_dict(), str(file))
+        return str(file)
+
+    return build
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import config
+import dataset
 import train
 from annotation.lists import read_split
 from dataset import BatchLoader, ListDataset, choose_workers
@@ -226,3 +228,14 @@ def test_max_pixels_is_read_by_the_loader(data, settings_for):
     samples, _ = read_split(settings, "train")
     with pytest.raises(UserError, match="pixels"):
         ListDataset(samples, EvalTransform.from_settings(settings), settings.max_pixels)[0]
+
+
+def test_workers_use_shared_memory_where_there_is_enough(monkeypatch):
+    """Guards against workers that are killed in containers, whose /dev/shm holds 64 MB."""
+    sizes = SimpleNamespace(f_bavail=1 << 18, f_frsize=1 << 12)
+    monkeypatch.setattr(dataset.os, "statvfs", lambda folder: sizes, raising=False)
+    assert dataset._shared_memory_is_large()
+    sizes.f_bavail -= 1
+    assert not dataset._shared_memory_is_large()
+    monkeypatch.delattr(dataset.os, "statvfs")
+    assert not dataset._shared_memory_is_large()

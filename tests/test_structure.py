@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A room or module imports only what stands before it. README.md shows the same order.
 ORDER = """
-system config imaging annotation dataset models inference evaluation training serving
+system config imaging annotation dataset models inference features evaluation training serving
 annotate train evaluate predict export serve
 """.split()
 COMMANDS = ("annotate", "train", "evaluate", "predict", "export", "serve")

@@ -12,6 +12,7 @@ from evaluation import plots
 from system.errors import UserError
 from training import optim, overview
 from training.running_metrics import MeanMetric, Recall
+from training.selection import is_better
 from training.session import Session
 from training.visualdl import VisualDLWriter
 
@@ -198,7 +199,7 @@ class EpochCheckpoint(paddle.callbacks.Callback):
         """Saves the epoch."""
         session, settings = self.session, self.session.settings
         self.row |= {"valid_loss": logs["mean_loss"], "valid_accuracy": logs["accuracy"]}
-        improved = self._is_better()
+        improved = not session.best or is_better(self.row, session.best, settings.monitor)
         if improved:
             session.best = dict(self.row)
         session.schedule.step_epoch(improved)
@@ -208,16 +209,6 @@ class EpochCheckpoint(paddle.callbacks.Callback):
         if session.rank == 0:
             plots.curves(session.run.history(), session.run.path / "curves.png")
             self._print_epoch(out_of_patience)
-
-    def _is_better(self) -> bool:
-        """Compares with the best epoch; ties of accuracy, frequent on small sets, are broken by the loss."""
-        best = self.session.best
-        if not best:
-            return True
-        monitor = self.session.settings.monitor
-        order = ("valid_accuracy", "valid_loss") if monitor == "accuracy" else ("valid_loss",)
-        signs = {"valid_accuracy": 1, "valid_loss": -1}
-        return [signs[k] * self.row[k] for k in order] > [signs[k] * best[k] for k in order]
 
     def _print_epoch(self, out_of_patience: bool) -> None:
         session, row = self.session, self.row

@@ -47,9 +47,20 @@ def is_resumed(settings: Settings) -> bool:
     return settings.resume and "step" in Run(settings.run).state
 
 
-def resumed_settings(settings: Settings) -> Settings:
-    """Returns the settings to train with: a run that is resumed keeps what an earlier release trained it with."""
-    return config.with_older_values(settings, Run(settings.run).settings) if is_resumed(settings) else settings
+def checked_settings(settings: Settings) -> Settings:
+    """Returns the settings to train with: a run that is resumed keeps what an earlier release trained it with.
+
+    Raises:
+        UserError: A new run would train the head of a network that knows nothing.
+    """
+    if is_resumed(settings):
+        return config.with_older_values(settings, Run(settings.run).settings)
+    if settings.freeze and not settings.pretrained:
+        raise UserError(
+            "freeze=true: without pretrained weights the frozen layers are random; set pretrained=true, "
+            "pretrained=FILE or pretrained=RUN, or freeze=false"
+        )
+    return settings
 
 
 def make_loader(settings: Settings, split: str, class_names: list[str], device: str) -> BatchLoader:
@@ -115,6 +126,16 @@ def open_run(settings: Settings, class_names: list[str]) -> tuple[Run, bool]:
         )
     # Without a checkpoint there is nothing to resume, and nothing to lose.
     return Run.create(settings.model_copy(update={"overwrite": settings.overwrite or started}), class_names), False
+
+
+def what_is_done(run: Run, settings: Settings) -> str:
+    """Returns why a run that is resumed has nothing left to train, with a remedy; "" if it has."""
+    state = run.state
+    if state["finished"] and "best_strength" in state:
+        return "its head is fitted; train anew with overwrite=true, or set unfreeze_epoch in another run_name"
+    if state["epoch"] >= settings.epochs:
+        return f"all {settings.epochs} epochs are done; raise epochs to train on"
+    return ""
 
 
 def describe(settings: Settings, device: str, class_names: list[str], loaders: dict[str, BatchLoader]) -> str:

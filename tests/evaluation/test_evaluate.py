@@ -147,7 +147,7 @@ def test_run_that_never_finished_says_so(data, tmp_path):
     report = evaluate.evaluate(run, run.settings, "valid")
     assert report["weights"] == "last"
     assert "never finished" in report["remarks"][0] and "last weights" in report["remarks"][0]
-    assert "fitted on these very images" in report["remarks"][1]
+    assert "fitted on these very images" in report["remarks"][2]
 
 
 def relisted(data, folder, rows, labels=CLASSES):

@@ -122,17 +122,6 @@ def test_label_errors_with_absent_and_single_classes():
     assert label_errors.find("test", samples([0] * 12), np.ones((12, 1))) == []
 
 
-def test_cross_validation_is_out_of_fold():
-    """Guards against a head fitted on the labels it is asked about: out of fold, noise cannot be predicted."""
-    generator = np.random.default_rng(0)
-    features, labels = generator.normal(size=(300, 40)), generator.integers(0, 3, 300)
-    probabilities = label_errors.cross_validated(features, labels, 4, seed=1)
-    assert probabilities.shape == (300, 4) and np.allclose(probabilities.sum(axis=1), 1)
-    assert (probabilities[:, 3] == 0).all()
-    assert (probabilities.argmax(axis=1) == labels).mean() < 0.45
-    assert label_errors.cross_validated(features, np.r_[0, np.ones(299, int)], 4, seed=1) is None
-
-
 def test_mcnemar_by_hand():
     """Guards against a one-sided test: the smaller tail of a fair coin is doubled, 1 of 6 is (1 + 6) * 2 / 64."""
     assert comparison.mcnemar(1, 5) == pytest.approx(2 * 7 / 64) == comparison.mcnemar(5, 1)

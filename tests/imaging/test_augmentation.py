@@ -151,7 +151,9 @@ def test_randaugment_operations_are_as_strong_as_the_paper_says(magnitude, sign,
         (brighter, "Brightness"),
         (sharper, "Sharpness"),
     ):
-        assert operation(image, magnitude, sign) == getattr(ImageEnhance, enhancer)(image).enhance(factor), enhancer
+        # A photo has colours, contrast and edges to change.
+        photo = Image.fromarray(np.random.default_rng(0).integers(40, 200, (9, 9, 3), np.uint8))
+        assert operation(photo, magnitude, sign) == getattr(ImageEnhance, enhancer)(photo).enhance(factor), enhancer
     # Sheared about the centre, moved by a share of the sides: where a dot goes.
     wide = dot(81, 61, 50, 40)
     shear, share = 0.3 * magnitude * sign, 0.45 * magnitude * sign

@@ -69,6 +69,8 @@ def test_a_changed_image_is_read_again(loader_of, data, capsys):
     _, summary = loader_of(cache="disk")
     assert "is up to date" in capsys.readouterr().out
     assert summary == "cache: train images are read from kept"
+    loader_of(cache="disk", cache_dir="new/below/it")
+    assert len(os.listdir("new/below/it")) == 1
     assert set(os.listdir("kept")) == before
     changed = next((data / "train").rglob("*.jpg"))
     Image.new("RGB", (48, 40), "red").save(changed)
@@ -104,6 +106,8 @@ def test_a_damaged_cache_is_built_again(loader_of, damage):
         handle.write(changes[damage])
     again, _ = loader_of(cache="disk")
     np.testing.assert_array_equal(pixels(again), expected)
+    with open(file, "rb") as handle:
+        assert handle.read() == content
 
 
 @pytest.mark.effect("cache")

@@ -61,6 +61,14 @@ def test_each_preprocessing_is_read_as_it_was_written(cover):
     assert (arguments <= known) == description.is_read_by_paddlex(transform) == (cover != (20, 31))
 
 
+def test_keys_in_another_order_mean_the_same(copy):
+    """Guards against a file refused because an editor has sorted it."""
+    before = _meaning(copy)
+    content = yaml.safe_load((copy / "inference.yml").read_text("utf-8"))
+    (copy / "inference.yml").write_text(yaml.safe_dump(content, sort_keys=True), encoding="utf-8")
+    assert _meaning(copy) == before
+
+
 def test_the_digests_stand_before_what_they_seal(exported):
     """Guards against a file that means something else where it was cut off, and whose seal was cut off with it."""
     assert list(yaml.safe_load((exported / "inference.yml").read_text("utf-8")))[:2] == ["Versions", "Digests"]

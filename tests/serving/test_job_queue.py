@@ -47,9 +47,9 @@ def test_the_queue_holds_as_many_as_it_says_and_says_when_to_come_again(tmp_path
         queue.put([job() for _ in range(8)])
         assert queue.monitor.queue._value.get() == 8
         queue.seconds_per_image = 1.0
-        queue.record_batch(images=4, seconds=8.0)
-        assert queue.seconds_per_image == pytest.approx(1.1)
-        for workers, seconds in ((1, 9), (2, 5), (0, 9), (100, 1)):
+        queue.record_batch(images=4, seconds=12.0)
+        assert queue.seconds_per_image == pytest.approx(1.2)
+        for workers, seconds in ((1, 10), (2, 5), (0, 10), (100, 1)):
             with pytest.raises(RefusalError) as error:
                 queue.check_room(1, workers)
             assert (error.value.status, error.value.retry_after) == (503, seconds)

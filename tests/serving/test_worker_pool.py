@@ -116,7 +116,9 @@ def test_an_image_that_kills_workers_is_refused_alone(run):
         assert [(await results[i]).image for i in (0, 2, 3)] == [b"a", b"b", b"c"]
         with pytest.raises(RefusalError, match="two workers died"):
             await results[1]
+        before = pool.queue.seconds_per_image
         assert (await _submit(pool, b"after")[0]).image == b"after"
+        assert pool.queue.seconds_per_image != before
         assert pool.monitor.restarts._value.get() == 2
 
     run(test, workers=1)

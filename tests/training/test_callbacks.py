@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 import train
-from training import callbacks
+from training import callbacks, selection
 from training.running_metrics import Recall
 from training.session import Session
 
@@ -56,14 +56,10 @@ def test_a_callback_of_ones_own_can_stand_anywhere(drawn, settings_for, tmp_path
     ],
 )
 @pytest.mark.effect("monitor")
-def test_ties_of_accuracy_are_broken_by_the_loss(settings_for, monitor, accuracy, loss, better):
+def test_ties_of_accuracy_are_broken_by_the_loss(monitor, accuracy, loss, better):
     """Guards against the first of many epochs of equal accuracy, or a better loss that outweighs the accuracy."""
-    loader = SimpleNamespace(sizes=lambda: [1], steps=1)
     best = {"valid_accuracy": 0.5, "valid_loss": 1.0}
-    session = SimpleNamespace(settings=settings_for("data", monitor=monitor), loader=loader, best=best)
-    checkpoint = callbacks.EpochCheckpoint(session)
-    checkpoint.row = {"valid_accuracy": accuracy, "valid_loss": loss}
-    assert checkpoint._is_better() is better
+    assert selection.is_better({"valid_accuracy": accuracy, "valid_loss": loss}, best, monitor) is better
 
 
 def test_a_diverging_training_stops(call, data, arguments_for):

@@ -98,9 +98,10 @@ def test_two_processes_follow_the_curve_of_one(drawn, tmp_path, arguments_for, s
         np.testing.assert_allclose(weights[1][key].numpy(), value.numpy(), atol=1e-5, err_msg=key)
 
 
-def test_weights_that_unfreeze_are_exchanged_too(drawn, tmp_path, arguments_for, settings_for, plain):
+def test_weights_that_unfreeze_are_exchanged_too(drawn, tmp_path, arguments_for, settings_for, plain, donor):
     """Guards against processes that each train a backbone of their own once it is unfrozen."""
-    frozen = PLAIN_RUN | {"freeze": True, "unfreeze_epoch": 2, "backbone_lr_scale": 0.5}
+    frozen = PLAIN_RUN | {"freeze": True, "unfreeze_epoch": 2, "backbone_lr_scale": 0.5, "features": "off"}
+    frozen["pretrained"] = donor("cnn", 24)
     one = train.train(settings_for(drawn, **frozen, augment=plain, output_dir=str(tmp_path / "one"), batch_size=6))
     arguments = arguments_for(drawn, **frozen, augment=plain, output_dir=str(tmp_path / "two"), batch_size=3)
     process = launch(tmp_path / "two", arguments, "--nproc_per_node", "2", "--master", f"127.0.0.1:{free_port()}")

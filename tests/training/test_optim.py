@@ -197,10 +197,11 @@ def test_the_average_forgets_at_its_decay():
 
 
 @pytest.mark.effect("unfreeze_epoch")
-def test_an_unfrozen_backbone_moves_slowly_and_not_before_its_epoch(drawn, settings_for, tmp_path):
+def test_an_unfrozen_backbone_moves_slowly_and_not_before_its_epoch(drawn, settings_for, tmp_path, donor):
     """Guards against a backbone that stays frozen for ever, or that moves as fast as its new head."""
     common = {"network": "squeezenet1_1", "image_shape": [3, 32, 32], "freeze": True, "unfreeze_epoch": 2,
               "optimizer": "adam", "schedule": "constant", "weight_decay": 0, "backbone_lr_scale": 0.01}  # fmt: skip
+    common["pretrained"] = donor("squeezenet1_1", 32)
     saved = []
     for epochs in (1, 2):
         run = train.train(settings_for(drawn, **common, epochs=epochs, output_dir=str(tmp_path), run_name=str(epochs)))

@@ -96,9 +96,10 @@ def test_a_training_that_broke_off_goes_on_bit_for_bit(whole, drawn, tmp_path, s
     check_equal(whole, train.train(settings.model_copy(update={"resume": True})))
 
 
-def test_dropout_and_unfrozen_weights_go_on_bit_for_bit(drawn, tmp_path, settings_for, monkeypatch):
+def test_dropout_and_unfrozen_weights_go_on_bit_for_bit(drawn, tmp_path, settings_for, monkeypatch, donor):
     """Guards against dropout masks that are drawn again, and against moments that unfrozen weights never had saved."""
     frozen = {"network": "squeezenet1_1", "image_shape": [3, 32, 32], "freeze": True, "unfreeze_epoch": 2, "epochs": 3}
+    frozen["pretrained"] = donor("squeezenet1_1", 32)
     settings = settings_for(drawn, **frozen, optimizer="adamw", output_dir=str(tmp_path))
     whole = train.train(settings.model_copy(update={"run_name": "whole"}))
     original = callbacks.StepCheckpoint.on_eval_end

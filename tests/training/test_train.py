@@ -1,5 +1,6 @@
 """train.py as a user runs it: it learns, is reproducible, keeps the best epoch, refuses bad input in one line."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import train
 from annotation.lists import read_list, read_split, write_list
 from imaging.images import read_image
 from imaging.transforms import EvalTransform
-from models import factory
 from models.checkpoint import Run
 
 
@@ -111,18 +111,13 @@ def test_training_stops_early_when_nothing_gets_better(misleading, settings_for,
     assert run.state["finished"] is True and "stopped early" in capfd.readouterr().out
 
 
-def test_only_the_head_of_a_frozen_network_is_trained(data, settings_for):
+@pytest.mark.parametrize("features", ["auto", "off"])
+def test_only_the_head_of_a_frozen_network_is_trained(data, settings_for, donor, features):
     """Guards against transfer learning that changes the frozen backbone, batch norm statistics included."""
-    donor, _ = factory.build(settings_for(data, network="shufflenet_v2_x0_25", image_shape=[3, 32, 32]), 7)
-    paddle.save(donor.network.state_dict(), "donor.pdparams")
-    given = {key: value.numpy() for key, value in donor.network.state_dict().items()}
-    changes = {
-        "network": "shufflenet_v2_x0_25",
-        "image_shape": [3, 32, 32],
-        "pretrained": "donor.pdparams",
-        "epochs": 1,
-    }
-    run = train.train(settings_for(data, freeze=True, **changes))
+    file = donor("shufflenet_v2_x0_25", 32)
+    given = {key: value.numpy() for key, value in paddle.load(file).items()}
+    changes = {"network": "shufflenet_v2_x0_25", "image_shape": [3, 32, 32], "pretrained": file, "epochs": 1}
+    run = train.train(settings_for(data, freeze=True, features=features, **changes))
     trained = weights(run)
     head = {key for key in given if given[key].shape != trained[key].shape}
     assert head and all((trained[key] == given[key]).all() for key in given if key not in head)
@@ -137,6 +132,7 @@ def test_a_finished_run_is_not_overwritten(call, data, arguments_for):
     assert same(weights(run), before)
     ended = call(train, *arguments_for("data", epochs=1, seed=5, overwrite=True))
     assert ended.status == 0 and not same(weights(run), before)
+    assert re.search(r"epoch 1/1: train loss .* accuracy [01]\.\d+, \d+ images/s", ended.out)
     assert "best epoch 1 of 1" in ended.out and "next: python evaluate.py output/short" in ended.out
 
 
