@@ -101,6 +101,28 @@ def curves(history: dict[str, list[float]], path: str | os.PathLike) -> None:
     _save(figure, path)
 
 
+def learning_curve(curve: Sequence[Mapping[str, float]], path: str | os.PathLike) -> None:
+    """Draws accuracy by number of training images a class, with the standard deviation over folds and draws.
+
+    Args:
+        curve: By growing number: images_per_class, accuracy, deviation.
+        path: PNG to write.
+    """
+    sizes, accuracy, deviation = (
+        np.array([point[key] for point in curve]) for key in ("images_per_class", "accuracy", "deviation")
+    )
+    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    axis.fill_between(sizes, accuracy - deviation, np.minimum(accuracy + deviation, 1), alpha=0.15, color="C0")
+    axis.plot(sizes, accuracy, "C0-o", markersize=4)
+    axis.set(xlabel="training images a class", ylabel="accuracy")
+    if len(sizes) > 1:
+        axis.set_xscale("log")
+    axis.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    _save(figure, path)
+
+
 def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], path: str | os.PathLike) -> None:
     """Draws a confusion matrix [C, C], coloured by the share of each row; names and numbers up to 40 classes."""
     choose_fonts(class_names)

@@ -17,10 +17,10 @@ SIDE = 192
 
 
 class Thumbnails:
-    """Crops images as the evaluation pipeline does, scaled to SIDE."""
+    """Crops images as the evaluation pipeline does, scaled to a longer side in pixels."""
 
-    def __init__(self, transform: EvalTransform, max_pixels: int):
-        factor = SIDE / max(transform.height, transform.width)
+    def __init__(self, transform: EvalTransform, max_pixels: int, side: int = SIDE):
+        factor = side / max(transform.height, transform.width)
         height, width = (max(1, round(side * factor)) for side in (transform.height, transform.width))
         high, wide = (max(1, round(side * factor)) for side in transform.cover or (1, 1))
         cover = (max(high, height), max(wide, width)) if transform.cover else None

@@ -61,6 +61,21 @@ def test_weaker_penalties_fit_closer_and_the_same_twice():
         np.testing.assert_array_equal(one.weight, two.weight)
 
 
+def test_few_images_are_fitted_as_many_are():
+    """Guards against a basis that loses a direction, or weights that are not turned back from it."""
+    features, labels = draw(count=30, width=60)
+    features[10] = features[11]
+    for head in linear_head.fit(features, labels, 3, strengths=[1.0, 0.01]):
+        model = LogisticRegression(C=1 / (head.strength * 30), max_iter=2000, tol=1e-8)
+        expected = make_pipeline(StandardScaler(), model).fit(features.astype(np.float64), labels)
+        others = draw(count=50, width=60, seed=1)[0]
+        np.testing.assert_allclose(
+            softmax(head.logits(others).astype(np.float64), axis=1),
+            expected.predict_proba(others.astype(np.float64)),
+            atol=5e-3,
+        )
+
+
 def test_chunks_change_nothing(monkeypatch):
     """Guards against rows that are not standardised where there are more than a chunk."""
     features, labels = draw()

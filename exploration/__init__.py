@@ -1,0 +1,1 @@
+"""Exploration: what a pretrained network makes of a data set before any training."""
