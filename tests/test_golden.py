@@ -20,7 +20,14 @@ from annotation.summary import print_summary
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = [path.stem for path in sorted(ROOT.glob("*.py")) if "cli.command(" in path.read_text("utf-8")]
-PAGES = sorted([*ROOT.glob("annotation/*.html"), *ROOT.glob("evaluation/*.html"), *ROOT.glob("serving/page/*.html")])
+PAGES = sorted(
+    [
+        *ROOT.glob("annotation/*.html"),
+        *ROOT.glob("evaluation/*.html"),
+        *ROOT.glob("exploration/*.html"),
+        *ROOT.glob("serving/page/*.html"),
+    ]
+)
 # Calls whose text a user reads, or a client of the server.
 ERRORS = ("UserError", "problems", "ImageError", "RefusalError")
 pytestmark = pytest.mark.golden
