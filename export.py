@@ -97,7 +97,7 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
     reference = Reference(run.load_network(), run.temperature, run.threshold, transform, run.class_names)
     target = Path(settings.export_dir) / run.name
     with new_export(target) as folder:
-        write_graphs(reference.network, transform.image_shape, reference.temperature, folder)
+        lacks = write_graphs(reference.network, transform.image_shape, reference.temperature, folder)
         for extra in extras:
             extra.write(folder, settings, transform)
         if safetensors:
@@ -108,6 +108,8 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
         verified = verify(reference, load_engines(folder, device, threads), split, samples, settings)
         description.seal(folder, content | verified.as_description(threads), paddle.__version__)
         describe(folder, run, settings)
+    if lacks:
+        print(f"without OpenVINO, TensorRT and INT8: paddle cannot write {run.name} in the form they read ({lacks})")
     print(verified.table())  # only now: where nobody reads it, the export is in place nevertheless
     return target
 

@@ -36,7 +36,7 @@ def train(settings: Settings) -> "Run":
     loss = losses.make_loss(settings, loaders["train"].dataset.labels, len(class_names))
     # Names of weights count up in a process; a fresh count makes optimizer states fit whatever was built before.
     paddle.utils.unique_name.switch()
-    network, summary = factory.build(settings, len(class_names))
+    network, summary = factory.build(settings, len(class_names), class_names)
 
     with setup.lock_run(settings):
         run, resumed = setup.open_run(settings, class_names)

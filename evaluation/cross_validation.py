@@ -9,6 +9,8 @@ from evaluation.metrics import losses
 from features import linear_head
 
 FOLDS = 5
+# With more images the strength is chosen by two folds alone: each has thousands of images to choose by.
+MANY = 5000
 
 
 def assign_folds(labels: np.ndarray, groups: Sequence[int], folds: int, seed: int) -> np.ndarray:
@@ -41,8 +43,8 @@ def out_of_fold(
 ) -> np.ndarray:
     """Computes the logits of every image by a head that was fitted on the other folds.
 
-    The strength of the head's penalty for the images of a fold is that with the lowest loss over the images of the
-    other folds, so that no label takes part in the choice for its own image.
+    The strength of the head's penalty for the images of a fold is that with the lowest loss over the images of other
+    folds, so that no label takes part in the choice for its own image.
 
     Args:
         features: float32 [N, D].
@@ -54,13 +56,30 @@ def out_of_fold(
     Returns:
         float32 [N, C].
     """
-    strengths = linear_head.STRENGTHS
-    logits = np.zeros((len(strengths), len(labels), num_classes), np.float32)
-    for fold in np.unique(folds):
-        own = folds == fold
-        heads = linear_head.fit(features[~own], labels[~own], num_classes, balanced)
-        for index, head in enumerate(heads):
-            logits[index, own] = head.logits(features[own])
-    found = np.stack([losses(one, labels) for one in logits])
-    chosen = {fold: int(found[:, folds != fold].mean(axis=1).argmin()) for fold in np.unique(folds)}
-    return logits[[chosen[fold] for fold in folds], np.arange(len(labels))]
+    numbers = np.unique(folds)
+    choosing = numbers if len(labels) <= MANY else numbers[:2]
+    tried = {fold: _fit(features, labels, num_classes, folds == fold, balanced) for fold in choosing}
+    found = {fold: [losses(one, labels[folds == fold]) for one in logits] for fold, logits in tried.items()}
+    result = np.zeros((len(labels), num_classes), np.float32)
+    for fold in numbers:
+        others = [np.array(rows) for other, rows in found.items() if other != fold]
+        best = int(np.concatenate(others, axis=1).mean(axis=1).argmin())
+        if fold in tried:
+            result[folds == fold] = tried[fold][best]
+        else:
+            strength = linear_head.STRENGTHS[best]
+            result[folds == fold] = _fit(features, labels, num_classes, folds == fold, balanced, [strength])[0]
+    return result
+
+
+def _fit(
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    own: np.ndarray,
+    balanced: bool,
+    strengths: Sequence[float] = linear_head.STRENGTHS,
+) -> list[np.ndarray]:
+    """Logits of the images of a fold (`own`, bool [N]) at each strength, by heads fitted on all others."""
+    heads = linear_head.fit(features[~own], labels[~own], num_classes, balanced, strengths)
+    return [head.logits(features[own]) for head in heads]

@@ -49,7 +49,7 @@ def compare(
     """
     rows, correct = [], []
     for settings in chosen:
-        network, _ = factory.build(settings, len(class_names))
+        network, _ = factory.build(settings, len(class_names), class_names)
         extractor = FeatureExtractor(network, settings, device)
         print(f"{settings.network}:", flush=True)
         loaded = images.load(extractor, lists, class_names, settings)

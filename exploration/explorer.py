@@ -91,7 +91,7 @@ def explore(settings: Settings, pool: str | None, device: str) -> Exploration:
         UserError: A list, an image or the weights cannot be read, or the images are too few.
     """
     lists, class_names = images.read_lists(settings)
-    network, _ = factory.build(settings, len(class_names))
+    network, _ = factory.build(settings, len(class_names), class_names)
     extractor = FeatureExtractor(network, settings, device)
     loaded = images.load(extractor, lists, class_names, settings)
     folds = estimate.divide(loaded, settings.seed)

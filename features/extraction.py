@@ -123,7 +123,8 @@ def of_samples(extractor: FeatureExtractor, samples: Sequence[Sample], name: str
         where = f"from {file.parent}"
     if rank or found is None:
         return np.zeros((0, extractor.width), np.float32)
-    print(f"features: {shape[0]:,} {name} images x {shape[1]:,}, {found.nbytes / 2**20:.1f} MB, {where}")
+    size = f"{shape[0]:,} {name} images x {shape[1]:,}, {found.nbytes / 2**20:.1f} MB"
+    print(f"features: {size}, {where}", flush=True)
     return found
 
 

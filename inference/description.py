@@ -149,7 +149,7 @@ def read(folder: Path) -> Description:
         completed = _with_defaults_of_format_1(content) if version == 1 else content
         description = _parse({"ColorProfile": "ignore"} | completed if version < 3 else completed, file)
         if version > 1:
-            _require_digests(description.digests)
+            _require_digests(description.digests, folder)
         own_digest = _own_digest(content)
     except KeyError as error:
         raise UserError(f"{file}: {error.args[0]} is missing; export the run again") from None
@@ -197,8 +197,10 @@ def _parse(content: Mapping[str, Any], file: Path) -> Description:
     )
 
 
-def _require_digests(digests: Mapping[str, str]) -> None:
-    if missing := [name for name in _SEALED if name not in digests]:
+def _require_digests(digests: Mapping[str, str], folder: Path) -> None:
+    # A few networks have no graph of the old form.
+    needed = [name for name in _SEALED if name != OLD_GRAPH or (folder / name).exists()]
+    if missing := [name for name in needed if name not in digests]:
         raise KeyError(f"the digest of {missing[0]}")
 
 

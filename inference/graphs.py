@@ -1,6 +1,7 @@
 """Static graphs: raw pixels in, probabilities out."""
 
 import os
+import shutil
 from pathlib import Path
 
 import paddle
@@ -28,11 +29,14 @@ class Served(paddle.nn.Layer):
         return paddle.nn.functional.softmax(self.classifier(image) / self.temperature, axis=-1)
 
 
-def write_graphs(classifier: paddle.nn.Layer, image_shape: tuple[int, ...], temperature: float, folder: Path) -> None:
+def write_graphs(classifier: paddle.nn.Layer, image_shape: tuple[int, ...], temperature: float, folder: Path) -> str:
     """Writes the graph twice, as .json and as .pdmodel, over one weights file.
 
     The OpenVINO and TensorRT engines of Paddle Inference and the quantiser know the old form only: given a .json, the
     former run without themselves and without a warning (3.2.2).
+
+    Returns:
+        Why there is no .pdmodel, which some networks outside paddle.vision cannot be written as; "" if there is.
 
     Raises:
         RuntimeError: The two forms want different weights.
@@ -40,14 +44,19 @@ def write_graphs(classifier: paddle.nn.Layer, image_shape: tuple[int, ...], temp
     _save(classifier, image_shape, temperature, folder)
     digest = file_digest(folder / WEIGHTS)
     old = folder / "old"
-    with DygraphOldIrGuard():
-        _save(classifier, image_shape, temperature, old)
-    if file_digest(old / WEIGHTS) != digest:
-        raise RuntimeError(f"{GRAPH} and {OLD_GRAPH} do not share their weights")
-    os.replace(old / OLD_GRAPH, folder / OLD_GRAPH)
-    for leftover in old.iterdir():
-        leftover.unlink()
-    old.rmdir()
+    reason = ""
+    try:
+        with DygraphOldIrGuard():
+            _save(classifier, image_shape, temperature, old)
+    # Paddle's functions raise whatever they make of a kind of graph that they no longer know.
+    except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+    else:
+        if file_digest(old / WEIGHTS) != digest:
+            raise RuntimeError(f"{GRAPH} and {OLD_GRAPH} do not share their weights")
+        os.replace(old / OLD_GRAPH, folder / OLD_GRAPH)
+    shutil.rmtree(old, ignore_errors=True)
+    return reason
 
 
 def _save(classifier: paddle.nn.Layer, image_shape: tuple[int, ...], temperature: float, folder: Path) -> None:

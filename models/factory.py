@@ -1,15 +1,17 @@
 """Building the classifier that the settings describe: pretrained, frozen, and checked against the image size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import paddle
 from paddle import nn
 from paddle.vision.models import resnet
 
+from models.checkpoint import Run
 from models.classifier import Classifier, main_output
 from models.networks import construct
-from models.pretrained import head_names, imagenet_weights, load_strictly
+from models.pretrained import head_axes, imagenet_weights, load_strictly, read_for
 from models.weights_files import read_weights
 from system.errors import UserError
 from system.settings import Settings
@@ -20,8 +22,11 @@ MAX_SIDE = 512
 SIZE_ERRORS = (ValueError, RuntimeError, OSError, SystemError, AssertionError)
 
 
-def build(settings: Settings, num_classes: int) -> tuple[Classifier, str]:
+def build(settings: Settings, num_classes: int, class_names: Sequence[str] = ()) -> tuple[Classifier, str]:
     """Builds the network that the settings describe, pretrained and frozen as they ask for.
+
+    Args:
+        class_names: Those of the data; of a run that it starts from, the head's rows of these classes are kept.
 
     Returns:
         The classifier, and a one-line summary: what was loaded, what is new and what is trained.
@@ -31,9 +36,9 @@ def build(settings: Settings, num_classes: int) -> tuple[Classifier, str]:
     """
     name, image_shape = settings.network, settings.image_shape
     network = _construct_checked(name, num_classes, image_shape)
-    head = head_names(network, name, num_classes, image_shape) if settings.pretrained or settings.freeze else set()
+    head = head_axes(network, name, num_classes, image_shape) if settings.pretrained or settings.freeze else {}
     summary = [f"{name}: {sum(int(np.prod(p.shape)) for p in network.parameters()):,} weights"]
-    summary.append(_initialise(network, settings, head))
+    summary.append(_initialise(network, settings, head, class_names))
     if settings.freeze:
         for key, weight in network.named_parameters():
             weight.stop_gradient = key not in head
@@ -63,17 +68,46 @@ def _construct_checked(name: str, num_classes: int, image_shape: Sequence[int]) 
     return network
 
 
-def _initialise(network: nn.Layer, settings: Settings, head: set[str]) -> str:
+def _initialise(network: nn.Layer, settings: Settings, head: Mapping[str, int], class_names: Sequence[str]) -> str:
     """Loads the pretrained weights, or prepares the random ones for training; returns which."""
     if not settings.pretrained:
         zero_init_residual(network)
         return "randomly initialised"
+    if isinstance(settings.pretrained, str) and Path(settings.pretrained).is_dir():
+        return _start_from_run(network, Run(settings.pretrained), settings, head, class_names)
     if isinstance(settings.pretrained, str):
-        weights, where = read_weights(settings.pretrained), settings.pretrained
+        weights, where = read_for(network, settings.network, settings.pretrained)
     else:
         weights, where = imagenet_weights(settings.network), f"ImageNet weights of {settings.network}"
     new = load_strictly(network, weights, where, head)
     return f"loaded from {where}; new: {', '.join(new) or 'nothing'}"
+
+
+def _start_from_run(
+    network: nn.Layer, run: Run, settings: Settings, head: Mapping[str, int], class_names: Sequence[str]
+) -> str:
+    """Loads a run's weights; the head keeps its rows of classes that are still there, the others are new."""
+    old, names = run.settings, run.class_names
+    for key in ("network", "mean", "std"):
+        if getattr(old, key) != getattr(settings, key):
+            value = getattr(old, key)
+            raise UserError(
+                f"pretrained={run.path}: the run has {key}={list(value) if isinstance(value, tuple) else value}; set "
+                "the same, for its weights know no other"
+            )
+    file = run.file(f"{run.weights_kind()}.pdparams")
+    weights, own = read_weights(file), network.state_dict()
+    kept = [name for name in class_names if name in names]
+    before, now = [names.index(name) for name in kept], [class_names.index(name) for name in kept]
+    for key, axis in head.items():
+        rows = np.moveaxis(own[key].numpy().copy(), axis, 0)
+        rows[now] = np.moveaxis(weights[key].numpy(), axis, 0)[before]
+        weights[key] = paddle.to_tensor(np.ascontiguousarray(np.moveaxis(rows, 0, axis)))
+    load_strictly(network, weights, str(file), set())
+    new = [name for name in class_names if name not in names]
+    return f"loaded from {file}; its head knows {len(kept)} of {len(class_names)} classes" + (
+        f", new: {', '.join(new[:10])}{' ...' if len(new) > 10 else ''}" if new else ""
+    )
 
 
 def zero_init_residual(network: nn.Layer) -> None:

@@ -1,4 +1,4 @@
-"""Networks by name: our own, and those of paddle.vision.models.
+"""Networks by name: our own, those of paddle.vision.models, and those of PaddleClas.
 
 To add a network of your own, write one function or class in this file and register it under its name:
 
@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from paddle import nn, vision
 
+from models import paddleclas
 from system.errors import UserError
 
 Constructor = TypeVar("Constructor", bound=Callable[..., nn.Layer])
@@ -101,7 +102,7 @@ def paddle_networks() -> dict[str, Callable[..., nn.Layer]]:
 
 
 def names() -> list[str]:
-    """Lists the names that the setting `network` takes."""
+    """Lists the names that the setting `network` takes, without those of PaddleClas."""
     return sorted({*NETWORKS, *paddle_networks()})
 
 
@@ -114,6 +115,8 @@ def construct(name: str, num_classes: int, image_shape: Sequence[int]) -> nn.Lay
     """
     if name in NETWORKS:
         return NETWORKS[name](num_classes, image_shape)
+    if name.startswith(paddleclas.PREFIX):
+        return paddleclas.construct(name, num_classes)
     if name not in names():
-        raise UserError(f"network={name}: there is no such network; take one of {', '.join(names())}")
+        raise UserError(f"network={name}: there is no such network; take one of {', '.join(names())}, or ppcls.NAME")
     return paddle_networks()[name](num_classes=num_classes)

@@ -1,11 +1,14 @@
 """Pretrained weights: downloading them, and loading them strictly."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import paddle
 from paddle import nn
 
 from models.networks import NETWORKS, construct, paddle_networks
+from models.weights_files import read_arrays, read_weights
+from models.zoos import convert, wanted_preprocessing
 from system.errors import UserError, problems
 
 
@@ -17,9 +20,7 @@ def imagenet_weights(name: str) -> dict[str, paddle.Tensor]:
     """
     # A registered network is not Paddle's, whatever its name.
     if name in NETWORKS or name not in paddle_networks():
-        raise UserError(
-            f"pretrained=true: there are no ImageNet weights for {name}; use pretrained=false or FILE.pdparams"
-        )
+        raise UserError(f"pretrained=true: there are no ImageNet weights for {name}; use pretrained=false, FILE or RUN")
     try:
         with paddle.utils.unique_name.guard():
             return paddle_networks()[name](pretrained=True).state_dict()
@@ -27,22 +28,47 @@ def imagenet_weights(name: str) -> dict[str, paddle.Tensor]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"pretrained=true: the weights of {name} could not be downloaded ({reason}); "
-            "download the .pdparams file elsewhere and give pretrained=FILE"
+            "fetch them elsewhere and give pretrained=FILE (.pdparams; .safetensors or .pth of torchvision or timm), "
+            "or start from a run of yours, pretrained=RUN"
         ) from None
 
 
-def head_names(network: nn.Layer, name: str, num_classes: int, image_shape: Sequence[int]) -> set[str]:
-    """Returns the names of the weights whose shape depends on the number of classes.
+def read_for(network: nn.Layer, name: str, file: str) -> tuple[dict[str, paddle.Tensor], str]:
+    """Reads a weights file for a network, renamed and transposed where it is another zoo's.
+
+    Returns:
+        Tensors by name, and where they are from, in words.
+
+    Raises:
+        UserError: The file is missing, damaged or holds no weights.
+    """
+    found = read_arrays(file)
+    if found is None:
+        return read_weights(file), file
+    weights, how = convert(found[0], network, name, found[1])
+    wanted = wanted_preprocessing(Path(file), name)
+    wants = f"; they want {', '.join(f'{key}={value}' for key, value in wanted.items())}" if wanted else ""
+    return weights, f"{file} ({how}{wants})"
+
+
+def head_axes(network: nn.Layer, name: str, num_classes: int, image_shape: Sequence[int]) -> dict[str, int]:
+    """Returns the weights whose shape depends on the number of classes, and the axis of the classes.
 
     Found by comparing with a second network that has one class more, built without memory: no rule about layer names
     could be right for every architecture.
     """
     with paddle.utils.unique_name.guard(), paddle.LazyGuard():
         other = construct(name, num_classes + 1, image_shape).state_dict()
-    return {key for key, weight in network.state_dict().items() if list(weight.shape) != list(other[key].shape)}
+    return {
+        key: next(axis for axis, side in enumerate(weight.shape) if side != other[key].shape[axis])
+        for key, weight in network.state_dict().items()
+        if list(weight.shape) != list(other[key].shape)
+    }
 
 
-def load_strictly(network: nn.Layer, weights: Mapping[str, paddle.Tensor], where: str, head: set[str]) -> list[str]:
+def load_strictly(
+    network: nn.Layer, weights: Mapping[str, paddle.Tensor], where: str, head: Collection[str]
+) -> list[str]:
     """Loads weights by name; every one must fit, except those of the head, which may differ in shape or be absent.
 
     Args:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from evaluation import cross_validation
 from evaluation.cross_validation import assign_folds, out_of_fold, possible_folds
 
 
@@ -18,8 +19,10 @@ def test_noise_cannot_be_predicted():
     assert (logits.argmax(axis=1) == labels).mean() < 0.4
 
 
-def test_what_can_be_learned_is_learned():
+@pytest.mark.parametrize("many", [10, 5000])
+def test_what_can_be_learned_is_learned(monkeypatch, many):
     """Guards against logits in another order than the images, or of another class."""
+    monkeypatch.setattr(cross_validation, "MANY", many)
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 4, 200)
     features = (generator.normal(size=(200, 12)) + 4 * np.eye(12)[labels]).astype("f4")

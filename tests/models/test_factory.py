@@ -6,8 +6,9 @@ import pytest
 from paddle import nn
 
 import config
+import train
 from models import factory, networks
-from models.pretrained import head_names
+from models.pretrained import head_axes
 from system.errors import UserError
 from system.settings import Settings
 
@@ -100,5 +101,35 @@ def test_freezing_trains_only_the_head():
         optimizer.clear_grad()
     after = state(classifier.network)
     changed = {key for key in before if (before[key] != after[key]).any()}
-    assert changed == head_names(classifier.network, "shufflenet_v2_x0_25", 3, (3, 32, 32))
+    assert changed == head_axes(classifier.network, "shufflenet_v2_x0_25", 3, (3, 32, 32)).keys()
     assert changed and all(key in summary for key in changed)
+
+
+def test_a_run_with_other_classes_keeps_its_rows(settings_for, data, tmp_path):
+    """Guards against a class more that costs all that was learned, and rows given to a class of another name."""
+    common = {"network": "shufflenet_v2_x0_25", "image_shape": [3, 32, 32], "output_dir": str(tmp_path)}
+    run = train.train(settings_for(data, **common, epochs=1))
+    assert run.class_names == ["ox", "dragon", "dog"]
+    names = ["cat", "dragon", "dog", "ox"]
+    chosen = settings_for(data, **common, pretrained=str(run.path))
+    network, summary = factory.build(chosen, 4, names)
+    network.eval()
+    images = paddle.randint(0, 255, [5, 3, 32, 32]).astype("uint8")
+    old, new = run.load_network()(images).numpy(), network(images).numpy()
+    np.testing.assert_array_equal(new[:, [names.index(name) for name in run.class_names]], old)
+    assert "its head knows 3 of 4 classes, new: cat" in summary
+    # As many classes, in another order.
+    network, summary = factory.build(chosen, 3, ["dog", "ox", "dragon"])
+    network.eval()
+    np.testing.assert_array_equal(network(images).numpy(), old[:, [2, 0, 1]])
+    assert "knows 3 of 3 classes" in summary and "new" not in summary
+
+
+@pytest.mark.parametrize("change", [{"network": "cnn"}, {"mean": [0.1, 0.1, 0.1]}, {"std": [0.5, 0.5, 0.5]}])
+def test_a_run_of_another_kind_is_refused(settings_for, trained, change):
+    """Guards against weights that see other images than they were trained on."""
+    settings = settings_for("data", **{"network": "cnn", "pretrained": str(trained.path)} | change)
+    if change == {"network": "cnn"}:
+        settings = settings.model_copy(update={"network": "resnet18"})
+    with pytest.raises(UserError, match=rf"pretrained=.*: the run has {next(iter(change))}=.*; set the same"):
+        factory.build(settings, 3, ["dog", "dragon", "ox"])

@@ -3,7 +3,7 @@
 import pytest
 
 from models.networks import construct
-from models.pretrained import head_names, imagenet_weights, load_strictly
+from models.pretrained import head_axes, imagenet_weights, load_strictly
 from system.errors import UserError
 
 SHAPE = (3, 24, 24)
@@ -28,7 +28,7 @@ def test_weights_that_do_not_fit_are_refused(weights, fault):
         weights["extra.weight"] = weights[first]
     expected = {"missing": f"{first} is missing", "misshapen": f"{first} is [", "unknown": "extra.weight is unknown"}
     with pytest.raises(UserError, match=r"^FILE: .*; these are weights of another network") as error:
-        load_strictly(network, weights, "FILE", head_names(network, "cnn", 3, SHAPE))
+        load_strictly(network, weights, "FILE", head_axes(network, "cnn", 3, SHAPE))
     assert expected[fault] in str(error.value)
 
 
