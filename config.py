@@ -29,7 +29,7 @@ FORMAT = 4
 ADDED: dict[int, dict[str, Any]] = {
     2: {"loss": "cross_entropy"},
     3: {"color_profile": "ignore", "group_by": "none"},
-    4: {"features": "off"},
+    4: {"features": "off", "layer_decay": 1.0, "folds": 0},
 }
 # Before this format, `resize: crop` resized the short side to the longer one of image_shape, whatever its shape.
 CROP_COVERS_SINCE, CROP_BEFORE = 3, "crop_short"

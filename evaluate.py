@@ -26,6 +26,7 @@ def main() -> None:
     settings = config.load(arguments.config, overrides)
     machine.prepare(settings)
     from evaluation import terminal
+    from evaluation.folds import is_cross_validated
     from inference.predictor import ExportedModel
     from models.runs import find_run, open_run
 
@@ -35,6 +36,14 @@ def main() -> None:
         print(terminal.comparison_text(comparison))
         print_remarks({row["run"]: row["remarks"] for row in comparison["runs"]})
         print(f"look at: {Path(comparison['folder']) / 'comparison.html'}")
+        return
+    if names and is_cross_validated(names[0]):
+        folder = arguments.out or names[0]
+        report = evaluate_folds(names[0], overrides, folder, command)
+        print(terminal.report_text(report))
+        print_remarks({"": report["remarks"]})
+        print(f"{folder}: metrics.json, predictions.tsv, suspects.tsv ({report['suspects']} suspected label errors)")
+        print(f"look at: {Path(folder) / 'report.html'}")
         return
     evaluated: Run | ExportedModel
     if arguments.model:
@@ -122,6 +131,35 @@ def evaluate(
     target = Path(folder) if folder is not None else model.report_folder
     report_files.write_evaluation(evaluation, target, command)
     return evaluation.report | {"folder": str(target)}
+
+
+def evaluate_folds(
+    folder: str | Path,
+    overrides: Sequence[str] = (),
+    target: str | Path | None = None,
+    command: str = "python evaluate.py",
+) -> dict[str, Any]:
+    """Evaluates a cross-validation (`train.py folds=5`): every image by the run that has not seen it.
+
+    Args:
+        folder: Of the cross-validation.
+        overrides: Settings as `key=value`, laid over those of every run.
+        target: Where the files go; by default the folder.
+        command: The command line that the page shows.
+
+    Returns:
+        The content of metrics.json; see `evaluate`.
+
+    Raises:
+        UserError: A fold is not trained yet, its lists are missing, or an image cannot be read.
+    """
+    settings = config.load(overrides=[])
+    machine.prepare(settings)
+    from evaluation import folds, report_files
+
+    evaluation = folds.evaluate(Path(folder), overrides)
+    report_files.write_evaluation(evaluation, Path(target or folder), command)
+    return evaluation.report | {"folder": str(target or folder)}
 
 
 def compare(

@@ -58,6 +58,25 @@ def train(settings: Settings) -> "Run":
     return run
 
 
+def cross_validate(settings: Settings) -> "list[Run]":
+    """Trains `folds` runs, each without one fold of the images that are not in test; see training/folds.py.
+
+    Returns:
+        The runs; evaluate.py takes the folder that they lie in.
+
+    Raises:
+        UserError: See `train`; or there are fewer images of a class than folds.
+    """
+    machine.prepare(settings)
+    from training import folds, setup
+
+    runs = []
+    for number, one in enumerate(folds.prepare(settings), 1):
+        setup.print_once(f"fold {number} of {settings.folds}")
+        runs.append(train(one))
+    return runs
+
+
 def main() -> None:
     """Command line of train.py."""
     parser = cli.parser(__doc__)
@@ -65,6 +84,13 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     settings = config.load(arguments.config, arguments.settings)
     started = time.monotonic()
+    if settings.folds:
+        runs = cross_validate(settings)
+        if not machine.rank()[0]:
+            scores = ", ".join(f"{run.state['best_accuracy']:.4f}" for run in runs)
+            print(f"{len(runs)} folds: valid accuracy {scores}; {time.monotonic() - started:.0f} s")
+            print(f"next: python evaluate.py {shlex.quote(str(settings.run))}")
+        return
     run = train(settings)
     if machine.rank()[0]:
         return

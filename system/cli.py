@@ -17,12 +17,27 @@ from system.yaml_files import parse_yaml
 
 def parser(description: str) -> argparse.ArgumentParser:
     """Creates an argument parser with a `--config` option; settings are added by each command as `KEY=VALUE`."""
-    result = argparse.ArgumentParser(
+    result = _Parser(
         description=description,
         epilog="Any setting of config.yaml can be given as KEY=VALUE, for example image_shape=[3,96,96].",
     )
-    result.add_argument("--config", metavar="FILE", help="YAML file with the settings that differ from config.yaml")
+    result.add_argument(
+        "-c", "--config", metavar="FILE", help="YAML file with the settings that differ from config.yaml"
+    )
+    result.add_argument("-o", metavar="KEY=VALUE", dest="option", help="a setting, as PaddleX and PaddleClas write it")
     return result
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes `-o KEY=VALUE` for KEY=VALUE."""
+
+    def parse_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses as argparse does."""
+        given = list(sys.argv[1:] if args is None else args)
+        for index, argument in enumerate(given):
+            if argument == "-o" and (index + 1 == len(given) or "=" not in given[index + 1]):
+                self.error("argument -o: write -o KEY=VALUE")
+        return super().parse_intermixed_args([one for one in given if one != "-o"], namespace)
 
 
 def parse_overrides(arguments: Iterable[str], texts: Collection[str] = ()) -> dict[str, Any]:

@@ -170,6 +170,7 @@ class Settings(Section):
     features: Annotated[Literal["auto", "off"], BeforeValidator(_off)]
     unfreeze_epoch: CountOrOff
     backbone_lr_scale: Annotated[float, Field(gt=0, le=1)]
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
     mean: Channels
     std: Channels
     epochs: Count
@@ -191,6 +192,7 @@ class Settings(Section):
     amp: Literal["none", "O1", "O2"]
     monitor: Literal["accuracy", "loss"]
     patience: CountOrOff
+    folds: Annotated[int, Field(ge=0, le=20)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     augment: Augment
     output_dir: FilePath
@@ -213,6 +215,10 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
+        if self.folds in (1, 2):
+            raise ValueError(
+                f"folds={self.folds} must be 0 or at least 3: one fold is predicted, one chooses the epoch"
+            )
         if self.image_shape[0] != 3:
             raise ValueError(f"image_shape: {self.image_shape[0]} channels; images are read as RGB, write [3, H, W]")
         if min(self.std) <= 0:

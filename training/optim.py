@@ -83,9 +83,10 @@ def make_optimizer(settings: Settings, network: paddle.nn.Layer, schedule: Sched
     weights = _weights(network)
     if not (settings.freeze and settings.unfreeze_epoch):
         weights = [weight for weight in weights if not weight.stop_gradient]
+    depths = _depths(network)
     for weight in weights:
-        if weight.stop_gradient:
-            weight.optimize_attr["learning_rate"] = settings.backbone_lr_scale
+        scale = settings.backbone_lr_scale if weight.stop_gradient else 1.0
+        weight.optimize_attr["learning_rate"] = scale * settings.layer_decay ** depths[weight.name]
     decayed = {weight.name for weight in weights if weight.ndim > 1}
     clip = paddle.nn.ClipGradByGlobalNorm(settings.clip_norm) if settings.clip_norm else None
     # paddle.Model supports no parameter groups, so weight decay is chosen by name or set on the weight.
@@ -128,6 +129,21 @@ def _weights(network: paddle.nn.Layer) -> list[paddle.Tensor]:
     # Paddle lists the running statistics of batch norm among the parameters; they take no gradient.
     named = network.named_parameters()
     return [weight for name, weight in named if name.rpartition(".")[2] not in ("_mean", "_variance")]
+
+
+def _depths(network: paddle.nn.Layer) -> dict[str, int]:
+    """How many layers lie between each weight and the head, by the weight's name; the head itself is at 0.
+
+    A layer is what shares a name up to its first number (`blocks.3`, `layer2.0`), in the order of the network.
+
+    Source: Clark et al. 2020, ELECTRA (arXiv:2003.10555), appendix B, for rates that shrink with the depth.
+    """
+    layers: dict[str, list[str]] = {}
+    for name, weight in network.named_parameters():
+        parts = name.removeprefix("network.").split(".")
+        end = next((index for index, part in enumerate(parts) if any(map(str.isdigit, part))), 0)
+        layers.setdefault(".".join(parts[: end + 1]), []).append(weight.name)
+    return {name: depth for depth, names in enumerate(reversed(layers.values())) for name in names}
 
 
 class ExponentialMovingAverage:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from system import cli
+
 ROOT = Path(__file__).resolve().parents[2]
 PRINT = "import sys; from system import cli; cli.command(lambda: {body})"
 
@@ -52,3 +54,16 @@ def test_message_with_line_breaks_is_one_line():
     """Guards against messages that a name with a line break tears apart."""
     ended = run(r"cli.parse_overrides(['a\nb'])", stdout=subprocess.PIPE)
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+
+
+def test_settings_are_taken_as_paddlex_writes_them(monkeypatch):
+    """Guards against -o that swallows a file name, or loses one of several settings."""
+    parser = cli.parser("A command.")
+    parser.add_argument("settings", nargs="*")
+    monkeypatch.setattr(sys, "argv", ["a.py", "-c", "b.yaml", "-o", "epochs=3", "seed=2", "-o", "run_name=x"])
+    found = parser.parse_intermixed_args()
+    assert (found.config, found.settings) == ("b.yaml", ["epochs=3", "seed=2", "run_name=x"])
+    for line in (["-o"], ["-o", "image.jpg"]):
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_intermixed_args(line)
+        assert ended.value.code == 2

@@ -243,3 +243,28 @@ def test_plateau_waits_and_starts_to_wait_again():
     other = optim.Schedule(settings(learning_rate=1.0, schedule="cosine", decay_epochs=1, epochs=20), 4)
     other.step_epoch(False)
     assert other.reduction == 1.0
+
+
+@pytest.mark.effect("layer_decay")
+def test_layers_learn_the_slower_the_deeper_they_are():
+    """Guards against a decay counted from the wrong end, by weight instead of by layer, or applied to the head."""
+
+    class Network(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Linear(4, 4)
+            self.blocks = nn.LayerList([nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)) for _ in range(2)])
+            self.head = nn.Linear(4, 2)
+
+    for decay in (1.0, 0.5):
+        network = Network()
+        optim.make_optimizer(settings(layer_decay=decay), network, optim.Schedule(settings(), 10))
+        rates = {name: weight.optimize_attr["learning_rate"] for name, weight in network.named_parameters()}
+        expected = {"embed": decay**3, "blocks.0": decay**2, "blocks.1": decay, "head": 1.0}
+        assert all(rates[name] == expected[next(key for key in expected if name.startswith(key))] for name in rates)
+    frozen = Network()
+    for weight in frozen.embed.parameters():
+        weight.stop_gradient = True
+    chosen = settings(layer_decay=0.5, freeze=True, unfreeze_epoch=2, backbone_lr_scale=0.1, pretrained=True)
+    optim.make_optimizer(chosen, frozen, optim.Schedule(settings(), 10))
+    assert frozen.embed.weight.optimize_attr["learning_rate"] == pytest.approx(0.1 / 8)
