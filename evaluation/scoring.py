@@ -8,7 +8,8 @@ from tqdm import tqdm
 from annotation.lists import LABELS, Sample, read_split
 from dataset import BatchLoader, ListDataset, choose_workers, reporting_dead_workers
 from evaluation.predictions import Predictions
-from evaluation.predictors import Evaluable
+from evaluation.predictors import Evaluable, RunModel
+from features.extraction import FeatureExtractor, logits_of_samples
 from models.compatibility import check_labels
 from system.errors import UserError
 
@@ -65,7 +66,12 @@ def predict_split(model: Evaluable, split: str, device: str) -> Predictions:
         UserError: See `open_split`; an image cannot be read, or the network returns NaN or infinity.
     """
     samples, loader = open_split(model, split, device)
-    logits, labels = run_batches(model.logits, loader, len(samples), split)
+    if isinstance(model, RunModel):
+        # At the speed of inference, and at once where training has computed the same features.
+        extractor = FeatureExtractor(model.classifier, model.settings, device)
+        logits, labels = logits_of_samples(extractor, samples, split), loader.dataset.labels
+    else:
+        logits, labels = run_batches(model.logits, loader, len(samples), split)
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if broken:
         raise UserError(f"{model.path}: the network returns NaN or infinity for {broken} images; train it again")

@@ -55,6 +55,13 @@ class FeatureExtractor:
             self.engine = self._choose(images[:COMPARED])
         return self.engine(images)
 
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Computes the logits float32 [N, C] of features float32 [N, D], as the head does."""
+        if self.head is None:
+            return features
+        logits = features @ self.head.weight.numpy()
+        return logits if self.head.bias is None else logits + self.head.bias.numpy()
+
     @cached_property
     def identity(self) -> str:
         """A text that changes with all that features depend on, besides the images; SHA-256, hexadecimal."""
@@ -107,8 +114,7 @@ def of_samples(extractor: FeatureExtractor, samples: Sequence[Sample], name: str
     settings, (rank, processes) = extractor.settings, machine.rank()
     if processes > 1:
         paddle.distributed.init_parallel_env()
-    key = cache.key([sample.file for sample in samples], f"{extractor.transform.cache_key} {extractor.identity}")
-    file = Path(settings.cache_dir) / f"features-{key}.npy"
+    file = _file(extractor, samples)
     found = feature_cache.load(file, len(samples)) if rank == 0 and settings.cache in ("auto", "disk") else None
     shape, started = (len(samples), extractor.width), time.monotonic()
     # The first process alone knows, for each machine has a cache of its own.
@@ -126,6 +132,27 @@ def of_samples(extractor: FeatureExtractor, samples: Sequence[Sample], name: str
     size = f"{shape[0]:,} {name} images x {shape[1]:,}, {found.nbytes / 2**20:.1f} MB"
     print(f"features: {size}, {where}", flush=True)
     return found
+
+
+def logits_of_samples(extractor: FeatureExtractor, samples: Sequence[Sample], name: str) -> np.ndarray:
+    """Returns the logits of a list's images, float32 [N, C] in its order; from features that are cached, if they are.
+
+    Args:
+        name: Of the list, for the progress bar.
+
+    Raises:
+        UserError: An image cannot be read.
+    """
+    kept = None
+    if extractor.settings.cache in ("auto", "disk"):
+        kept = feature_cache.load(_file(extractor, samples), len(samples))
+    chunks = _compute(extractor, samples, name) if kept is None else [kept]
+    return np.concatenate([extractor.logits(chunk) for chunk in chunks])
+
+
+def _file(extractor: FeatureExtractor, samples: Sequence[Sample]) -> Path:
+    key = cache.key([sample.file for sample in samples], f"{extractor.transform.cache_key} {extractor.identity}")
+    return Path(extractor.settings.cache_dir) / f"features-{key}.npy"
 
 
 def _of_first_process(value: bool) -> bool:
