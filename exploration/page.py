@@ -18,6 +18,8 @@ from system.machine import cores
 
 # How many are shown: suspects, similar pairs, images unlike any other, of the pool, and thumbnails of the map.
 SUSPECTS, PAIRS, UNLIKE, FIRST, THUMBNAILS = 18, 12, 12, 18, 600
+# Suspects that are ringed on the map, the surest.
+RINGED = 100
 # Side of the map's thumbnails, in pixels, and points that it draws at most.
 SIDE, POINTS = 96, 20_000
 
@@ -49,6 +51,7 @@ def render(found: Exploration, folder: Path, command: str) -> str:
             pairs=[_pair(pair, found, thumbnails) for pair in found.neighbours.similar[:PAIRS]],
             unlike=[_tile(row, found, thumbnails) for row, _ in found.neighbours.unlike[:UNLIKE]],
             pool=_pool(found, thumbnails),
+            ringed=RINGED,
             map=_map(found),
             resamples=RESAMPLES,
             command=command,
@@ -115,7 +118,7 @@ def _pool(found: Exploration, thumbnails: Thumbnails) -> list[dict[str, Any]]:
 def _map(found: Exploration) -> dict[str, Any]:
     """The map's points: place, class, whether suspect, path; and thumbnails of some of them, all where they are few."""
     images = found.images
-    suspects = {suspect.sample.path for suspect in found.suspects}
+    suspects = {suspect.sample.path for suspect in found.suspects[:RINGED]}
     count, draw = len(images.samples), np.random.default_rng(found.settings.seed)
     shown = np.sort(draw.permutation(count)[:POINTS])
     marked = [row for row in shown.tolist() if images.samples[row].path in suspects]
