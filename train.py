@@ -68,12 +68,14 @@ def cross_validate(settings: Settings) -> "list[Run]":
         UserError: See `train`; or there are fewer images of a class than folds.
     """
     machine.prepare(settings)
+    from features.extraction import remembering
     from training import folds, setup
 
     runs = []
-    for number, one in enumerate(folds.prepare(settings), 1):
-        setup.print_once(f"fold {number} of {settings.folds}")
-        runs.append(train(one))
+    with remembering():
+        for number, one in enumerate(folds.prepare(settings), 1):
+            setup.print_once(f"fold {number} of {settings.folds}")
+            runs.append(train(one))
     return runs
 
 

@@ -1,9 +1,11 @@
 """Features of the images of a list: what a network computes below its head, at the speed of inference."""
 
+import contextlib
 import hashlib
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from system.settings import Settings
 
 # How far the graph's features may be from those of the dynamic network, relative to the largest; images compared.
 TOLERANCE, COMPARED = 1e-3, 2
+# Features by file, by identity of what computed them; None: nothing is remembered.
+_MEMORY: ContextVar[dict[str, dict[Path, np.ndarray]] | None] = ContextVar("features", default=None)
 
 
 class FeatureExtractor:
@@ -111,6 +115,29 @@ def of_samples(extractor: FeatureExtractor, samples: Sequence[Sample], name: str
     Raises:
         UserError: An image cannot be read; or cache=disk, and the folder cannot be written to.
     """
+    memory = _MEMORY.get()
+    if memory is None:
+        return _of_list(extractor, samples, name)
+    known = memory.setdefault(extractor.identity, {})
+    missing = [sample for sample in samples if sample.file not in known]
+    if missing:
+        found = _of_list(extractor, missing, name)
+        known.update((sample.file, row) for sample, row in zip(missing, found, strict=False))
+    rows = [known[sample.file] for sample in samples if sample.file in known]
+    return np.stack(rows) if rows else np.zeros((0, extractor.width), np.float32)
+
+
+@contextlib.contextmanager
+def remembering() -> Iterator[None]:
+    """Makes `of_samples` compute the features of an image once for all lists, as long as the block lasts."""
+    token = _MEMORY.set({})
+    try:
+        yield
+    finally:
+        _MEMORY.reset(token)
+
+
+def _of_list(extractor: FeatureExtractor, samples: Sequence[Sample], name: str) -> np.ndarray:
     settings, (rank, processes) = extractor.settings, machine.rank()
     if processes > 1:
         paddle.distributed.init_parallel_env()

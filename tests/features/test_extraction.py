@@ -62,6 +62,22 @@ def test_features_are_computed_once(computed, monkeypatch, capsys):
     assert "from kept" in capsys.readouterr().out
 
 
+def test_an_image_is_computed_once_for_all_lists(computed, monkeypatch):
+    """Guards against a cross-validation that computes every image in every fold, and rows of another image."""
+    expected = {split: computed(split, cache="none")[0] for split in ("train", "valid")}
+    seen = []
+    original = FeatureExtractor.__call__
+    monkeypatch.setattr(
+        FeatureExtractor, "__call__", lambda self, images: seen.append(len(images)) or original(self, images)
+    )
+    with extraction.remembering():
+        for split in ("train", "valid", "train", "valid"):
+            np.testing.assert_array_equal(computed(split, cache="none")[0], expected[split])
+    assert sum(seen) == 18 + 12
+    computed("train", cache="none")
+    assert sum(seen) == 18 + 12 + 18
+
+
 @pytest.mark.parametrize("change", ["image", "weights", "size", "normalisation", "split"])
 def test_what_features_depend_on_makes_them_anew(computed, data, donor, change, tmp_path):
     """Guards against features of an image, or of weights, that have been replaced."""
