@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 
 from serving import paddlex_protocol
 from serving.messages import HeatMap, Prediction, Task
-from serving.middleware import Middleware
+from serving.middleware import Middleware, Names
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.refusal import RefusalError
@@ -61,7 +61,8 @@ def build(options: Options, monitor: Monitor, classifiers: WorkerPool, explainer
     page = _add_page(app)
     _add_errors(app)
     known = {route.path for route in app.routes if isinstance(route, Route | Mount) and "{" not in route.path}
-    return Middleware(app, options.token, {"/healthz", "/readyz", *page}, known, monitor)
+    names = Names(options.host, options.allowed_hosts)
+    return Middleware(app, options.token, names, {"/healthz", "/readyz", *page}, known, monitor)
 
 
 def _add_predict(app: FastAPI, service: Service) -> None:
@@ -119,6 +120,9 @@ def _add_relabel(app: FastAPI, service: Service) -> None:
         if service.reports is None:
             raise RefusalError(404, "this server takes no label reports; start serve.py with --relabel-file")
         model = service.classifiers.model_info
+        # A page of another site can send any other type without asking.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise RefusalError(415, "a report is JSON; send it with Content-Type: application/json")
         async with service.uploads.hold(request) as body:
             report = service.reports.parse(await body.read(REPORT_BYTES), model.get("classes", []))
         await asyncio.to_thread(service.reports.append, report, model.get("name", ""))

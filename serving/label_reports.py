@@ -1,13 +1,22 @@
 """Label reports: wrong predictions that users report, one row each in a TSV file. No image is kept."""
 
+import contextlib
 import datetime
 import json
 import os
-from collections.abc import Collection
+import re
+import threading
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import IO
 
 from serving.refusal import RefusalError
 from serving.uploads import clean
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 COLUMNS = ("time", "model", "file", "digest", "class", "note")
 # Strangers can write to this file; it never grows beyond this many bytes.
@@ -18,7 +27,7 @@ class LabelReports:
     """The TSV file, one row per report."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.lock = path, threading.Lock()
 
     def parse(self, body: bytes, class_names: Collection[str]) -> dict[str, str]:
         """Reads a report.
@@ -37,7 +46,9 @@ class LabelReports:
         name = texts.get("class", "")
         if name not in class_names:
             raise RefusalError(400, f"class {clean(name)!r}: the model has no such class; see /model")
-        return {key: clean(value) for key, value in texts.items()}
+        if not re.fullmatch("[0-9a-fA-F]{0,128}", texts.get("digest", "")):
+            raise RefusalError(400, "digest: must be hexadecimal, or empty; send the one that /predict returned")
+        return {key: _harmless(clean(value)) for key, value in texts.items()}
 
     def append(self, report: dict[str, str], model_name: str) -> None:
         """Appends a row.
@@ -46,13 +57,37 @@ class LabelReports:
             RefusalError: The file is full, or cannot be written.
         """
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        row = {"time": now, "model": clean(model_name)} | report
+        row = {"time": now, "model": _harmless(clean(model_name))} | report
         line = "\t".join(row.get(column, "") for column in COLUMNS) + "\n"
         try:
-            with open(self.path, "ab") as file:
+            # Unbuffered, so that what a full disk takes of a row is known at once, and taken back.
+            with self.lock, open(self.path, "ab", buffering=0) as file, _alone(file):
                 size = file.seek(0, os.SEEK_END)
                 if size > MAX_BYTES:
                     raise RefusalError(503, "the file of reports is full; contact whoever runs this server")
-                file.write((("" if size else "\t".join(COLUMNS) + "\n") + line).encode())
+                data = (("" if size else "\t".join(COLUMNS) + "\n") + line).encode()
+                try:
+                    written = file.write(data)
+                except OSError:
+                    written = 0
+                if written != len(data):
+                    file.truncate(size)
+                    raise OSError("the disk is full")
         except OSError:
             raise RefusalError(503, "the report cannot be written; contact whoever runs this server") from None
+
+
+def _harmless(cell: str) -> str:
+    """Puts an apostrophe before a cell that a spreadsheet would compute."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
+
+
+@contextlib.contextmanager
+def _alone(file: IO[bytes]) -> Iterator[None]:
+    """Waits until no other server appends to the file, where the system has locks."""
+    if fcntl is None:
+        yield
+        return
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(file, fcntl.LOCK_EX)
+    yield

@@ -11,7 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.monitoring import Monitor
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    ),
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -24,18 +26,53 @@ DOCS_POLICY = (
 )
 
 
+# For kubelets and Prometheus, which come by address.
+BY_ADDRESS = frozenset({"/healthz", "/readyz", "/metrics"})
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+# Addresses that stand for every address of the machine.
+WILDCARDS = frozenset({"", "0.0.0.0", "::"})
+
+
+class Names:
+    """The names that a browser may reach this server by; others are another site's, pointed here (DNS rebinding).
+
+    Args:
+        bound: The address that the server listens on; of a wildcard, every name is right unless some are given.
+        given: Names beside it.
+    """
+
+    def __init__(self, bound: str, given: Collection[str]):
+        self.any = bound in WILDCARDS and not given
+        names = {bound, *given} | (LOCAL_NAMES if bound in WILDCARDS | LOCAL_NAMES else frozenset())
+        self.names = {name.lower() for name in names}
+
+    def has(self, authority: str) -> bool:
+        """Whether a Host header, NAME or NAME:PORT, is one of them."""
+        name = authority.strip().lower()
+        name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+        return self.any or name.rstrip(".") in self.names
+
+
 class Middleware:
     """ASGI middleware around the whole application.
 
     Args:
+        names: Those that the server may be reached by.
         public_paths: Paths that need no token.
         known_paths: Paths counted by name; all others count as one, so that a scanner does not create thousands of
             time series.
     """
 
     def __init__(
-        self, app: ASGIApp, token: str, public_paths: Collection[str], known_paths: Collection[str], monitor: Monitor
+        self,
+        app: ASGIApp,
+        token: str,
+        names: Names,
+        public_paths: Collection[str],
+        known_paths: Collection[str],
+        monitor: Monitor,
     ):
+        self.names = names
         self.app, self.public_paths, self.known_paths, self.monitor = app, public_paths, known_paths, monitor
         self.token = token.encode()
 
@@ -54,7 +91,10 @@ class Middleware:
             await send(message)
 
         try:
-            if self.is_authorized(scope):
+            if refusal := self.refusal(scope):
+                content = {"error": refusal}
+                await JSONResponse(content, 403, {"Connection": "close"})(scope, receive, send_with_headers)
+            elif self.is_authorized(scope):
                 await self.app(scope, receive, send_with_headers)
             else:
                 content = {"error": "a token is required; send Authorization: Bearer TOKEN"}
@@ -63,6 +103,22 @@ class Middleware:
             label = path if path in self.known_paths else "other"
             self.monitor.requests.labels(label, status).inc()
             self.monitor.latency.labels(label).observe(time.perf_counter() - start)
+
+    def refusal(self, scope: Scope) -> str:
+        """Why a browser's request is another site's; "" if it is not."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if scope["path"] not in BY_ADDRESS and host and not self.names.has(host):
+            return f"Host {host[:100]}: this server has another name; start it with --allowed-host NAME"
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return ""
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            return "a page of another site sent this request; use the page of this server"
+        origin = headers.get("origin", "")
+        # The host that a browser's page is from; programs send none.
+        if origin and origin.partition("://")[2].lower() != host.lower():
+            return f"Origin {origin[:100]}: a page of another site sent this request; use the page of this server"
+        return ""
 
     def is_authorized(self, scope: Scope) -> bool:
         """Compares the token in constant time; a server without one admits everybody."""

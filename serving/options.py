@@ -29,6 +29,7 @@ class Options:
     relabel_file: Path | None = None
     token: str = ""
     host: str = "127.0.0.1"
+    allowed_hosts: tuple[str, ...] = ()
     port: int = _option(8000, 0, 65535, "port to listen on; 0: any free port")
     workers: int = _option(0, 0, 256, "worker processes; 0: one per core, at most 8, or one on a GPU")
     max_batch: int = _option(16, 1, 1024, "largest batch, in images")
@@ -41,6 +42,7 @@ class Options:
     max_body_mb: float = _option(32.0, 0.001, 2048, "largest request body")
     max_upload_mb: float = _option(512.0, 0.001, 65536, "request bodies held in memory, all requests together")
     max_files: int = _option(64, 1, 10_000, "images per request, at most")
+    max_connections: int = _option(2000, 1, 100_000, "connections at a time; further ones are closed")
     max_pixels: int = _option(50_000_000, 1, 10**9, "largest width x height of an image")
 
     @property
@@ -67,6 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", metavar="FOLDER", help="the run it was exported from; enables /gradcam")
     parser.add_argument("--relabel-file", metavar="FILE", help="file that /relabel appends to; enables /relabel")
     parser.add_argument("--host", default=Options.host, help="address to listen on (%(default)s: this machine only)")
+    parser.add_argument(
+        "--allowed-host", metavar="NAME", action="append",
+        help="name that browsers may reach this server by, beside its address; several times for several",
+    )  # fmt: skip
     for one in fields(Options):
         if one.metadata:
             parser.add_argument(
@@ -96,7 +102,9 @@ def read(arguments: argparse.Namespace) -> Options:
         overrides=tuple(overrides),
         run=Path(arguments.run) if arguments.run else None,
         relabel_file=Path(arguments.relabel_file) if arguments.relabel_file else None,
-        token=os.environ.get(TOKEN_VARIABLE, ""),
+        # Files and secrets end with a line end that nobody sees.
+        token=os.environ.get(TOKEN_VARIABLE, "").strip(),
+        allowed_hosts=tuple(arguments.allowed_host or ()),
         host=arguments.host,
         **numbers,
     )

@@ -59,7 +59,8 @@ def parse(body: bytes) -> Request:
     if image[:8].lower().startswith(("http://", "https://", "ftp://", "file://")):
         raise RefusalError(400, "image: this server fetches no URLs; send the image's bytes as Base64")
     try:
-        data = base64.b64decode(image, validate=True)
+        # `base64` and e-mail break lines.
+        data = base64.b64decode("".join(image.split()), validate=True)
     except (binascii.Error, ValueError):
         raise RefusalError(400, "image: this is not Base64; send the image's bytes as Base64") from None
     # PaddleX returns the drawn image by default.

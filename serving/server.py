@@ -14,6 +14,7 @@ import uvicorn
 import config
 from inference.description import DESCRIPTION
 from serving.app import build
+from serving.connections import connection_class, raise_file_limit
 from serving.messages import WorkerPlan
 from serving.monitoring import Monitor
 from serving.options import Options
@@ -37,6 +38,7 @@ def run(options: Options) -> None:
     Raises:
         UserError: The port is taken, or the folder cannot be served.
     """
+    raise_file_limit()
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     # asyncio disables Nagle's algorithm only where the protocol is named; else small responses wait 40 ms.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
@@ -60,7 +62,8 @@ async def _serve(options: Options, listener: socket.socket) -> None:
         explainers = WorkerPool(one_by_one, Monitor(), replace(plan, run=str(options.run), pin_cores=False), 1)
     settings = uvicorn.Config(
         build(options, monitor, classifiers, explainers), lifespan="off", log_level="warning", access_log=False,
-        server_header=False, timeout_graceful_shutdown=int(options.deadline_seconds + options.upload_seconds) + 1,
+        server_header=False, http=connection_class(options),
+        timeout_graceful_shutdown=int(options.deadline_seconds + options.upload_seconds) + 1,
     )  # fmt: skip
     server = Server(settings, classifiers)
     manager = asyncio.create_task(_manage(options, classifiers, explainers, server, listener))

@@ -1,9 +1,12 @@
 """Worker pool: worker processes that take batches from a queue; dead ones are replaced, and their images requeued."""
 
 import asyncio
+import shutil
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from serving.job_queue import Job, JobQueue
@@ -32,14 +35,18 @@ class WorkerSlot:
         """Starts taking batches; the worker has been started before."""
         self.task = asyncio.create_task(self._run())
 
-    async def retire(self) -> None:
-        """Ends the worker once its current batch is done."""
+    async def finish(self) -> None:
+        """Takes no more batches; waits for the current one."""
         if not self.retired.done():
             self.retired.set_result(None)
         if self.task:
             if self.is_replacing:
                 self.task.cancel()
             await asyncio.wait([self.task])
+
+    async def retire(self) -> None:
+        """Ends the worker once its current batch is done."""
+        await self.finish()
         if self.worker:
             await self.worker.stop()
             self.worker = None
@@ -94,6 +101,38 @@ class WorkerSlot:
         self.is_replacing = False
 
 
+class PrivateCopy:
+    """The export's files as they were accepted: a folder that is torn, replaced or gone afterwards changes nothing.
+
+    Attributes:
+        plan: The plan of the workers, with the copy as its folder.
+
+    Raises:
+        WorkerStartError: There is no room for it.
+    """
+
+    def __init__(self, plan: WorkerPlan):
+        self.plan, self.place = plan, ""
+        # Heat maps are computed from the run; a missing folder is the workers' to report.
+        if plan.run or not Path(plan.folder).is_dir():
+            return
+        self.place = tempfile.mkdtemp(prefix="serve-")
+        folder = Path(self.place) / Path(plan.folder).resolve().name
+        try:
+            # Bytes, not links: who cuts a file short would cut a linked one too.
+            shutil.copytree(plan.folder, folder)
+        except (OSError, shutil.Error) as error:
+            self.remove()
+            reason = getattr(error, "strerror", None) or "it changed while it was copied"
+            raise WorkerStartError(f"{plan.folder}: cannot be copied to {self.place} ({reason})") from None
+        self.plan = replace(plan, folder=str(folder))
+
+    def remove(self) -> None:
+        """Removes the copy."""
+        if self.place:
+            shutil.rmtree(self.place, ignore_errors=True)
+
+
 class WorkerPool:
     """A queue and the workers that take from it.
 
@@ -109,6 +148,7 @@ class WorkerPool:
         self.queue = JobQueue(options, monitor)
         self.slots: list[WorkerSlot] = []
         self.model_info: dict[str, Any] = {}
+        self.copy: PrivateCopy | None = None
         self.is_draining = False
 
     @property
@@ -125,16 +165,23 @@ class WorkerPool:
             WorkerStartError: The model cannot be loaded; everything stays as it was.
         """
         shares = machine.shares(self.count, self.plan.threads) if self.plan.pin_cores else [[]] * self.count
-        slots = [WorkerSlot(self, replace(self.plan, cores=share)) for share in shares]
+        copy = await asyncio.to_thread(PrivateCopy, self.plan)
+        slots = [WorkerSlot(self, replace(copy.plan, cores=share)) for share in shares]
         try:
             info = await self._start_workers(slots)
         except BaseException:
             await asyncio.gather(*(slot.retire() for slot in slots))
+            copy.remove()
             raise
+        # Only once the last batch of the old model is done: no request is answered by two models.
+        await asyncio.gather(*(slot.finish() for slot in self.slots))
         old, self.slots, self.model_info = self.slots, slots, info
+        old_copy, self.copy = self.copy, copy
         for slot in slots:
             slot.start()
         await asyncio.gather(*(slot.retire() for slot in old))
+        if old_copy:
+            old_copy.remove()
 
     async def _start_workers(self, slots: list[WorkerSlot]) -> dict[str, Any]:
         first, *others = slots
@@ -155,6 +202,8 @@ class WorkerPool:
     async def stop(self) -> None:
         """Stops the workers."""
         await asyncio.gather(*(slot.retire() for slot in self.slots))
+        if self.copy:
+            self.copy.remove()
 
     def submit(self, tasks: list[Task], files: list[bytes], deadline: float) -> list[Job]:
         """Queues the images of a request, all or none.

@@ -1,5 +1,6 @@
 """The HTTP API: predictions are those of the exported model, and every error is one sentence with a remedy."""
 
+import argparse
 import asyncio
 import base64
 import io
@@ -22,7 +23,9 @@ from serving_process import ROOT, ServeProcess
 
 from imaging.images import read_image
 from inference.predictor import ExportedModel
-from serving.middleware import Middleware
+from serving import options
+from serving.label_reports import LabelReports
+from serving.middleware import Middleware, Names
 from serving.monitoring import Monitor
 from serving.options import Options, option_name
 
@@ -153,7 +156,7 @@ def _raw(server, text: bytes, wait: float = 8) -> bytes:
 
 def test_slow_partial_and_huge_uploads_end(server):
     """Guards against connections that wait for ever for bytes that never arrive, and bodies that stay in memory."""
-    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
     slow = _raw(server, head % 1000 + b"half")
     assert slow.startswith(b"HTTP/1.1 408") and b'"error"' in slow
     huge = _raw(server, head % 10**15 + b"x" * 1000)
@@ -194,7 +197,8 @@ def test_gradcam_and_relabel(server, images):
     assert_refused(server.http.post("/gradcam", files={"file": ("a.txt", b"x")}), 400, "not an image")
     assert_refused(server.http.post("/gradcam", files=[("file", ("a", b"x"))] * 2), 400)
     report = {"file": "a\tb\n.png", "digest": "ab12", "class": "ox", "note": "=cmd\r\nnext \ud800"}
-    assert server.http.post("/relabel", content=json.dumps(report)).status_code == 200
+    kind = {"Content-Type": "application/json"}
+    assert server.http.post("/relabel", content=json.dumps(report), headers=kind).status_code == 200
     rows = server.reports.read_text("utf-8").split("\n")
     assert len(rows) == 3 and [len(row.split("\t")) for row in rows[:2]] == [6, 6]
     for body in (
@@ -205,7 +209,7 @@ def test_gradcam_and_relabel(server, images):
         b'{"class": "ox", "path": "x"}',
         b"x" * 20_000,
     ):
-        response = server.http.post("/relabel", content=body)
+        response = server.http.post("/relabel", content=body, headers=kind)
         assert response.status_code in (400, 413) and "error" in response.json()
 
 
@@ -218,7 +222,7 @@ def test_images_of_disconnected_clients_are_dropped(server, images):
         return float(text.partition("serve_batch_pictures_sum ")[2].split()[0])
 
     before, host, port = processed(), *server.address.removeprefix("http://").split(":")
-    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(good)
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(good)
 
     def send_and_leave() -> None:
         with socket.create_connection((host, int(port))) as line:
@@ -241,10 +245,10 @@ def test_every_path_but_the_public_needs_the_token():
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"in"})
 
-    app = Middleware(inner, "secret", {"/healthz"}, set(), Monitor())
+    app = Middleware(inner, "secret", Names("127.0.0.1", ()), {"/healthz"}, set(), Monitor())
 
     async def status_of(path, headers):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             return (await client.get(path, headers=headers)).status_code
 
     cases = [
@@ -290,3 +294,110 @@ def test_the_documentation_lists_the_options_as_they_are():
     for name in re.findall(r"`(serve_[a-z_]+?)(?:_total)?(?:\{|`)", text):
         assert name in metrics, name
     yaml.safe_load_all(text.partition("```yaml")[2].partition("```")[0])
+
+
+def test_a_page_of_another_site_is_refused(server):
+    """Guards against a site that a user happens to visit, and that talks to the server in the user's browser."""
+    report = {"file": "a", "digest": "", "class": "ox", "note": ""}
+    for headers in (
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1.evil.example:8000"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+    ):
+        assert_refused(server.http.post("/relabel", json=report, headers=headers), 403, "this server")
+    assert_refused(server.http.get("/model", headers={"Host": "evil.example"}), 403, "--allowed-host")
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert server.http.get(path, headers={"Host": "10.0.0.7:8000"}).status_code == 200
+    host = server.http.base_url.netloc.decode()
+    same = {"Sec-Fetch-Site": "same-origin", "Origin": f"http://{host}"}
+    assert server.http.post("/relabel", json=report, headers=same).status_code == 200
+    response = server.http.post("/relabel", content=json.dumps(report), headers={"Content-Type": "text/plain"})
+    assert_refused(response, 415, "application/json")
+
+
+@pytest.mark.parametrize(
+    ("bound", "given", "right", "wrong"),
+    [
+        ("127.0.0.1", (), ["127.0.0.1:8000", "LOCALHOST", "[::1]:80"], ["a.example", "", "127.0.0.2"]),
+        ("192.168.0.7", ("cats.example",), ["192.168.0.7:1", "Cats.Example.", "cats.example:443"], ["localhost", "x"]),
+        ("0.0.0.0", (), ["anything", "10.1.2.3:8000"], []),
+        ("0.0.0.0", ("cats.example",), ["cats.example", "localhost:8000"], ["10.1.2.3", "evil.example"]),
+        ("::", ("cats.example",), ["cats.example", "[::1]:8000"], ["[fe80::1]:8000"]),
+    ],
+)
+def test_names_of_the_server(bound, given, right, wrong):
+    """Guards against a server that nobody can reach, and one that answers to every name."""
+    names = Names(bound, given)
+    assert all(map(names.has, right)) and not any(map(names.has, wrong))
+
+
+def test_reports_hold_nothing_that_a_spreadsheet_computes(server):
+    """Guards against a stranger's formula in the file of whoever opens it, and a digest that is none."""
+    for text in ("=1+1", "+1", "-1", "@SUM(1)"):
+        report = {"file": text, "digest": "AB12", "class": "ox", "note": text}
+        assert server.http.post("/relabel", json=report).status_code == 200
+    cells = [cell for line in server.reports.read_text("utf-8").splitlines() for cell in line.split("\t")]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))] and "'=1+1" in cells
+    for digest in ("=1", "xyz", "a b", "0" * 129):
+        assert_refused(server.http.post("/relabel", json=report | {"digest": digest}), 400, "hexadecimal")
+
+
+def test_a_full_disk_leaves_no_torn_row(tmp_path):
+    """Guards against half a row that the next one is glued to."""
+    program = """
+import resource, sys
+from pathlib import Path
+from serving.label_reports import LabelReports
+from serving.refusal import RefusalError
+reports, refused = LabelReports(Path(sys.argv[1])), 0
+report = {"file": "f" * 150, "digest": "", "class": "ox", "note": "n" * 150}
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+for _ in range(20):
+    try:
+        reports.append(report, "m")
+    except RefusalError as error:
+        assert error.status == 503
+        refused += 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+reports.append(report | {"file": "after"}, "m")
+print(refused)
+"""
+    line = [sys.executable, "-c", program, str(tmp_path / "r.tsv")]
+    ended = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    rows = (tmp_path / "r.tsv").read_text().splitlines()
+    assert int(ended.stdout) > 0 and len(rows) == 1 + 20 - int(ended.stdout) + 1
+    assert all(row.count("\t") == 5 for row in rows) and "after" in rows[-1]
+
+
+def test_two_servers_write_one_file(tmp_path):
+    """Guards against rows of two servers, or of two threads, that are mixed."""
+    both = [LabelReports(tmp_path / "r.tsv") for _ in range(2)]
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(200):
+            pool.submit(both[number % 2].append, {"file": str(number), "class": "ox"}, "m")
+    rows = (tmp_path / "r.tsv").read_text().splitlines()
+    assert len(rows) == 201 and all(row.count("\t") == 5 for row in rows)
+    assert sorted(int(row.split("\t")[2]) for row in rows[1:]) == list(range(200))
+
+
+def test_base64_may_have_line_ends(server, images, expected):
+    """Guards against the output of `base64`, which breaks lines, refused as if it were damaged."""
+    text = base64.encodebytes(images[0].read_bytes()).decode()
+    assert text.count("\n") > 1
+    response = server.http.post("/image-classification", json={"image": text, "visualize": False})
+    assert response.status_code == 200
+    best = max(expected[0], key=expected[0].get)
+    assert response.json()["result"]["categories"][0]["name"] == best
+
+
+def test_a_token_of_a_file_is_its_text(monkeypatch, exported):
+    """Guards against a secret whose last line end nobody sees, and which therefore never fits."""
+    monkeypatch.setenv(options.TOKEN_VARIABLE, " abc\n")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config")
+    options.add_arguments(parser)
+    assert options.read(parser.parse_args([str(exported)])).token == "abc"

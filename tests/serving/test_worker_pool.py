@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -225,3 +226,44 @@ def test_a_pool_that_starts_or_stops_accepts_nothing(run):
             _submit(pool, b"a")
 
     run(test)
+
+
+def test_an_export_is_served_from_a_copy_of_its_bytes(run, tmp_path, monkeypatch):
+    """Guards against workers that load what the folder has become: torn, replaced, or gone."""
+    export, plans = tmp_path / "my model", []
+    export.mkdir()
+    (export / "weights").write_text("old")
+    monkeypatch.setattr(FakeWorker, "plans", plans)
+
+    async def test(pool):
+        (copy,) = {Path(plan.folder) for plan in plans}
+        assert copy.name == "my model" and copy != export and (copy / "weights").read_text() == "old"
+        (export / "weights").write_text("torn")
+        FakeWorker.started[0].exited.set_result(None)
+        while len(FakeWorker.started) < 3:
+            await asyncio.sleep(0.01)
+        assert plans[-1].folder == str(copy) and (copy / "weights").read_text() == "old"
+        await pool.start()
+        new = Path(plans[-1].folder)
+        assert new != copy and (new / "weights").read_text() == "torn" and not copy.exists()
+        FakeWorker.failures = 1
+        with pytest.raises(WorkerStartError):
+            await pool.start()
+        assert new.exists()
+        await pool.stop()
+        assert not new.exists()
+
+    run(test, plan=replace(PLAN, folder=str(export)))
+
+
+def test_a_folder_that_cannot_be_copied_leaves_the_old_model(run, tmp_path, monkeypatch):
+    """Guards against a full disk that takes the server down."""
+    (tmp_path / "m").mkdir()
+
+    async def test(pool):
+        monkeypatch.setattr(worker_pool.shutil, "copytree", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
+        with pytest.raises(WorkerStartError, match="cannot be copied"):
+            await pool.start()
+        assert (await _submit(pool, b"a")[0]).image == b"a"
+
+    run(test, plan=replace(PLAN, folder=str(tmp_path / "m")))
