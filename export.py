@@ -108,9 +108,7 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
         verified = verify(reference, load_engines(folder, device, threads), split, samples, settings)
         description.seal(folder, content | verified.as_description(threads), paddle.__version__)
         describe(folder, run, settings)
-    if lacks:
-        print(f"without OpenVINO, TensorRT and INT8: paddle cannot write {run.name} in the form they read ({lacks})")
-    print(verified.table())  # only now: where nobody reads it, the export is in place nevertheless
+    print(verified.table(lacks))  # only now: where nobody reads it, the export is in place nevertheless
     return target
 
 

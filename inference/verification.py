@@ -109,10 +109,20 @@ class Verification:
                     f"{tally.images} images are outside); nothing was exported, report this with the network's name"
                 )
 
-    def table(self) -> str:
-        """Formats one line per engine for the terminal."""
+    def table(self, without_old_graph: str = "") -> str:
+        """Formats one line per engine for the terminal.
+
+        Args:
+            without_old_graph: Why there is no graph of the old form; a line says what is missing then.
+        """
         width = max(map(len, self.engines))
-        return "\n".join(f"{name:<{width}}  {self._row(name, tally)}" for name, tally in self.engines.items())
+        lines = [f"{name:<{width}}  {self._row(name, tally)}" for name, tally in self.engines.items()]
+        if without_old_graph:
+            lines.append(
+                "without OpenVINO, TensorRT and INT8: paddle cannot write this network in the form that they read "
+                f"({without_old_graph})"
+            )
+        return "\n".join(lines)
 
     def _row(self, name: str, tally: Tally) -> str:
         row = (

@@ -33,58 +33,62 @@ def _most(options: Options) -> int:
     return options.max_connections if soft < 0 else max(1, min(options.max_connections, soft - RESERVED))
 
 
-def connection_class(options: Options) -> type[asyncio.Protocol]:
-    """Returns uvicorn's class of connections with these limits."""
-    most = _most(options)
+class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """A connection that is closed at once where there are too many, and soon where it sends no head.
 
-    class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-        """A connection that is closed at once where there are too many, and soon where it sends no head."""
+    Attributes:
+        most: Connections at a time.
+    """
 
-        timer: asyncio.TimerHandle | None = None
-        is_refused = False
+    most = 1
+    timer: asyncio.TimerHandle | None = None
+    is_refused = False
 
-        def connection_made(self, transport: Any) -> None:
-            """Called by asyncio for a new connection."""
-            if len(self.connections) >= most:
-                self.is_refused = True
-                transport.abort()
-                return
-            super().connection_made(transport)
+    def connection_made(self, transport: Any) -> None:
+        """Called by asyncio for a new connection."""
+        if len(self.connections) >= self.most:
+            self.is_refused = True
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio for what arrives."""
+        if not self.is_refused:
+            super().data_received(data)
             self._wait_for_head()
 
-        def data_received(self, data: bytes) -> None:
-            """Called by asyncio for what arrives."""
-            if not self.is_refused:
-                super().data_received(data)
-                self._wait_for_head()
+    def eof_received(self) -> None:
+        """Called by asyncio when the client sends no more."""
+        if not self.is_refused:
+            super().eof_received()
 
-        def eof_received(self) -> None:
-            """Called by asyncio when the client sends no more."""
-            if not self.is_refused:
-                super().eof_received()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio at the end."""
+        if self.timer:
+            self.timer.cancel()
+        if not self.is_refused:
+            super().connection_lost(exc)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            """Called by asyncio at the end."""
+    def _wait_for_head(self) -> None:
+        # Once a head is there its connection is left alone: uvicorn closes those that are idle after a response.
+        if not self._is_between_requests():
             if self.timer:
                 self.timer.cancel()
-            if not self.is_refused:
-                super().connection_lost(exc)
+                self.timer = None
+        elif self.timer is None:
+            self.timer = self.loop.call_later(HEAD_SECONDS, self._close_without_head)
 
-        def _wait_for_head(self) -> None:
-            # Once a head is there its connection is left alone: uvicorn closes those that are idle after a response.
-            if not self._is_between_requests():
-                if self.timer:
-                    self.timer.cancel()
-                    self.timer = None
-            elif self.timer is None:
-                self.timer = self.loop.call_later(HEAD_SECONDS, self._close_without_head)
+    def _is_between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
-        def _is_between_requests(self) -> bool:
-            return self.cycle is None or self.cycle.response_complete
+    def _close_without_head(self) -> None:
+        self.timer = None
+        if self._is_between_requests() and not self.transport.is_closing():
+            self.transport.close()
 
-        def _close_without_head(self) -> None:
-            self.timer = None
-            if self._is_between_requests() and not self.transport.is_closing():
-                self.transport.close()
 
-    return Connection
+def connection_class(options: Options) -> type[asyncio.Protocol]:
+    """Returns uvicorn's class of connections with these limits."""
+    return type("LimitedConnection", (Connection,), {"most": _most(options)})

@@ -222,7 +222,9 @@ def test_images_of_disconnected_clients_are_dropped(server, images):
         return float(text.partition("serve_batch_pictures_sum ")[2].split()[0])
 
     before, host, port = processed(), *server.address.removeprefix("http://").split(":")
-    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(good)
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(
+        good
+    )
 
     def send_and_leave() -> None:
         with socket.create_connection((host, int(port))) as line:
