@@ -51,7 +51,7 @@ def build(options: Options, monitor: Monitor, classifiers: WorkerPool, explainer
     service = Service(options, monitor, classifiers, explainers)
     app = FastAPIOffline(
         title="Image classification", description=f"The exported model {options.folder.resolve().name}.", version="1",
-        docs_url="/docs", redoc_url=None,
+        docs_url="/docs", redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     _add_predict(app, service)
     _add_paddlex(app, service)
@@ -61,8 +61,10 @@ def build(options: Options, monitor: Monitor, classifiers: WorkerPool, explainer
     page = _add_page(app)
     _add_errors(app)
     known = {route.path for route in app.routes if isinstance(route, Route | Mount) and "{" not in route.path}
-    names = Names(options.host, options.allowed_hosts)
-    return Middleware(app, options.token, names, {"/healthz", "/readyz", *page}, known, monitor)
+    names = Names(options.host, options.allowed_host)
+    return Middleware(
+        app, options.token, names, {"/healthz", "/readyz", *page}, known, monitor, lambda: classifiers.is_draining
+    )
 
 
 def _add_predict(app: FastAPI, service: Service) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import hashlib
 import math
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,10 @@ from serving.messages import Result, Task
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.refusal import RefusalError
+
+DEADLY = "two workers died while processing this image; send it in another format"
+# For so long, and so many, images that killed workers are refused at once.
+DEADLY_SECONDS, DEADLY_KEPT = 600.0, 1000
 
 
 @dataclass(eq=False)
@@ -46,6 +51,8 @@ class JobQueue:
         self.idle_workers = 0
         self.seconds_per_image = 0.05
         self._jobs: deque[Job] = deque()
+        # Digests of images that workers died with, and until when they are refused.
+        self._deadly: OrderedDict[str, float] = OrderedDict()
         self._turn, self._changed = asyncio.Lock(), asyncio.Event()
 
     def check_room(self, images: int, workers: int) -> None:
@@ -61,8 +68,12 @@ class JobQueue:
             raise RefusalError(503, "the queue is full; try again later", max(1, math.ceil(seconds)))
 
     def put(self, jobs: Sequence[Job]) -> None:
-        """Appends jobs."""
-        self._jobs.extend(jobs)
+        """Appends jobs; one whose bytes have killed workers lately is refused."""
+        for job in jobs:
+            if self._deadly and self._deadly.get(_digest(job), 0) > time.monotonic():
+                job.result.set_exception(RefusalError(503, DEADLY))
+            else:
+                self._jobs.append(job)
         self.monitor.queue.set(len(self._jobs))
         self._changed.set()
 
@@ -120,11 +131,17 @@ class JobQueue:
             if job.result.done():
                 continue
             if job.deaths > 1:
-                message = "two workers died while processing this image; send it in another format"
-                job.result.set_exception(RefusalError(503, message))
+                self._deadly[_digest(job)] = time.monotonic() + DEADLY_SECONDS
+                while len(self._deadly) > DEADLY_KEPT:
+                    self._deadly.popitem(last=False)
+                job.result.set_exception(RefusalError(503, DEADLY))
             else:
                 self._jobs.appendleft(job)
         self._changed.set()
+
+
+def _digest(job: Job) -> str:
+    return hashlib.sha256(job.data).hexdigest()
 
 
 def deadline_error(seconds: float) -> RefusalError:

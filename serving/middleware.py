@@ -2,7 +2,7 @@
 
 import hmac
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -59,6 +59,7 @@ class Middleware:
     Args:
         names: Those that the server may be reached by.
         public_paths: Paths that need no token.
+        is_draining: Whether the server is shutting down.
         known_paths: Paths counted by name; all others count as one, so that a scanner does not create thousands of
             time series.
     """
@@ -71,8 +72,9 @@ class Middleware:
         public_paths: Collection[str],
         known_paths: Collection[str],
         monitor: Monitor,
+        is_draining: Callable[[], bool] = lambda: False,
     ):
-        self.names = names
+        self.names, self.is_draining = names, is_draining
         self.app, self.public_paths, self.known_paths, self.monitor = app, public_paths, known_paths, monitor
         self.token = token.encode()
 
@@ -82,12 +84,22 @@ class Middleware:
             await self.app(scope, receive, send)
             return
         path, start, status = scope["path"], time.perf_counter(), 500
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            # Every path that answers GET answers HEAD, with the same head.
+            scope = {**scope, "method": "GET"}
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(MutableHeaders(scope=message), path)
+                headers = MutableHeaders(scope=message)
+                _add_headers(headers, path)
+                if self.is_draining():
+                    # The client's next request would meet a closed connection.
+                    headers["Connection"] = "close"
+            elif is_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         try:

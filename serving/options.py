@@ -29,7 +29,7 @@ class Options:
     relabel_file: Path | None = None
     token: str = ""
     host: str = "127.0.0.1"
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_host: tuple[str, ...] = ()
     port: int = _option(8000, 0, 65535, "port to listen on; 0: any free port")
     workers: int = _option(0, 0, 256, "worker processes; 0: one per core, at most 8, or one on a GPU")
     max_batch: int = _option(16, 1, 1024, "largest batch, in images")
@@ -104,7 +104,7 @@ def read(arguments: argparse.Namespace) -> Options:
         relabel_file=Path(arguments.relabel_file) if arguments.relabel_file else None,
         # Files and secrets end with a line end that nobody sees.
         token=os.environ.get(TOKEN_VARIABLE, "").strip(),
-        allowed_hosts=tuple(arguments.allowed_host or ()),
+        allowed_host=tuple(arguments.allowed_host or ()),
         host=arguments.host,
         **numbers,
     )

@@ -3,10 +3,11 @@
 Nothing is written to disk, and never more than the limits is held in memory.
 """
 
+import asyncio
 import contextlib
 import re
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 import anyio
@@ -25,6 +26,10 @@ MAX_FIELDS, FIELD_BYTES = 8, 4096
 # The rest of a refused body is read for this long, so that the client receives the error and not a broken pipe.
 LINGER_SECONDS = 2.0
 NAME_LENGTH = 200
+# A form's last line is looked for in so many bytes: a boundary has at most 70 characters, and blank lines may follow.
+END_BYTES = 256
+# A body that has not arrived is given up so soon after the server began to shut down, in seconds.
+DRAIN_SECONDS = 1.0
 # What a file without a name is called in the response.
 UNNAMED = "picture"
 
@@ -53,8 +58,8 @@ class Upload:
 class Uploads:
     """Keeps the sum of all bodies in memory below a limit; wrap whatever holds a body in `hold`."""
 
-    def __init__(self, options: Options, monitor: Monitor):
-        self.options, self.monitor, self.bytes = options, monitor, 0
+    def __init__(self, options: Options, monitor: Monitor, is_draining: Callable[[], bool] = lambda: False):
+        self.options, self.monitor, self.bytes, self.is_draining = options, monitor, 0, is_draining
 
     @contextlib.asynccontextmanager
     async def hold(self, request: Request) -> AsyncIterator["Body"]:
@@ -110,8 +115,16 @@ class Body:
         return upload
 
     async def _form(self) -> Upload:
+        end = b""
+
+        async def noting_end() -> AsyncGenerator[bytes, None]:
+            nonlocal end
+            async for chunk in self._stream(self.options.body_bytes):
+                end = (end + chunk)[-END_BYTES:]
+                yield chunk
+
         parser = _InMemoryParser(
-            self.request.headers, self._stream(self.options.body_bytes),
+            self.request.headers, noting_end(),
             max_files=self.options.max_files, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES,
         )  # fmt: skip
         try:
@@ -125,6 +138,10 @@ class Body:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             await self._discard()
             raise RefusalError(400, f"malformed form ({type(error).__name__}); correct it") from None
+        boundary = self.request.headers.get("content-type", "").partition("boundary=")[2].partition(";")[0].strip(' "')
+        # The parser takes what has arrived for the whole.
+        if f"--{boundary}--".encode("latin-1", "replace") not in end:
+            raise RefusalError(400, "malformed form (it ends within a field); send it whole")
         upload = Upload()
         for name, value in form.multi_items():
             if not isinstance(value, UploadFile):
@@ -143,7 +160,7 @@ class Body:
         if declared.isdecimal() and int(declared) > limit:
             await self._discard()
             raise too_large
-        async for chunk in self.request.stream():
+        async for chunk in self._chunks():
             self.size += len(chunk)
             self.uploads.add(len(chunk))
             if self.size > limit:
@@ -152,6 +169,27 @@ class Body:
             if self.uploads.bytes > self.options.upload_bytes:
                 raise RefusalError(503, "too many uploads at a time; try again in a moment", 1)
             yield chunk
+
+    async def _chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it arrives; ends half of one with an error when the server shuts down."""
+        stream = self.request.stream()
+        waiting: asyncio.Task[bytes] | None = None
+        try:
+            while True:
+                waiting = waiting or asyncio.ensure_future(anext(stream))
+                done, _ = await asyncio.wait({waiting}, timeout=DRAIN_SECONDS)
+                if done:
+                    try:
+                        chunk, waiting = waiting.result(), None
+                    except StopAsyncIteration:
+                        waiting = None
+                        return
+                    yield chunk
+                elif self.uploads.is_draining():
+                    raise RefusalError(503, "the server is shutting down; try again in a moment", 2)
+        finally:
+            if waiting:
+                waiting.cancel()
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:

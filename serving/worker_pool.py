@@ -1,6 +1,7 @@
 """Worker pool: worker processes that take batches from a queue; dead ones are replaced, and their images requeued."""
 
 import asyncio
+import datetime
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from system import machine
 
 # Seconds between attempts to replace a worker: the first, and the last, after doubling.
 FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0
+# A worker that dies within so many seconds dies quickly; after so many in a row the next one starts later and later.
+QUICK_SECONDS, QUICK_DEATHS = 10.0, 2
 
 
 class WorkerSlot:
@@ -30,9 +33,11 @@ class WorkerSlot:
         self.task: asyncio.Task[None] | None = None
         self.retired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_replacing = False
+        self.started, self.quick_deaths = 0.0, 0
 
     def start(self) -> None:
         """Starts taking batches; the worker has been started before."""
+        self.started = time.monotonic()
         self.task = asyncio.create_task(self._run())
 
     async def finish(self) -> None:
@@ -89,11 +94,16 @@ class WorkerSlot:
     async def _replace(self, dead: Worker) -> None:
         self.is_replacing, self.worker = True, None
         await dead.kill()
+        # Starting a worker takes seconds of a processor: where each dies at once, that would be all it does.
+        self.quick_deaths = self.quick_deaths + 1 if time.monotonic() - self.started < QUICK_SECONDS else 0
+        if self.quick_deaths > QUICK_DEATHS:
+            await asyncio.sleep(min(FIRST_PAUSE * 2 ** (self.quick_deaths - QUICK_DEATHS), LAST_PAUSE))
         pause = FIRST_PAUSE
         while not self.retired.done() and not self.worker:
             self.pool.monitor.restarts.inc()
             try:
                 self.worker = await Worker.start(self.plan)
+                self.started = time.monotonic()
             except WorkerStartError as error:
                 self.pool.log(f"{error}; retrying in {pause:g} s")
                 await asyncio.sleep(pause)
@@ -175,7 +185,8 @@ class WorkerPool:
             raise
         # Only once the last batch of the old model is done: no request is answered by two models.
         await asyncio.gather(*(slot.finish() for slot in self.slots))
-        old, self.slots, self.model_info = self.slots, slots, info
+        loaded = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        old, self.slots, self.model_info = self.slots, slots, info | {"loaded": loaded}
         old_copy, self.copy = self.copy, copy
         for slot in slots:
             slot.start()

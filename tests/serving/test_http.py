@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -403,3 +404,47 @@ def test_a_token_of_a_file_is_its_text(monkeypatch, exported):
     parser.add_argument("--config")
     options.add_arguments(parser)
     assert options.read(parser.parse_args([str(exported)])).token == "abc"
+
+
+def test_a_form_that_is_cut_off_is_refused(server, images):
+    """Guards against an answer for the first of two files whose second was lost on the way."""
+    data = images[0].read_bytes()
+    part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="%s"\r\n\r\n%s\r\n'
+    whole = part % (b"a.png", data) + part % (b"b.png", data) + b"--b--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    response = server.http.post("/predict", content=whole, headers=kind)
+    assert response.status_code == 200 and len(response.json()["results"]) == 2
+    quoted = {"Content-Type": 'multipart/form-data; boundary="b"; charset=utf-8'}
+    assert server.http.post("/predict", content=whole + b"\r\n", headers=quoted).status_code == 200
+    for end in (len(whole) - 3, len(whole) - 9, len(whole) - 200, len(part % (b"a.png", data)) + 5):
+        assert_refused(server.http.post("/predict", content=whole[:end], headers=kind), 400, "malformed form")
+
+
+def test_head_is_get_without_a_body(server):
+    """Guards against monitors that ask with HEAD and get an error, and redirects that repeat a stranger's Host."""
+    for path in ("/healthz", "/model", "/", "/metrics"):
+        head, get = server.http.head(path), server.http.get(path)
+        assert head.status_code == get.status_code == 200 and head.content == b""
+    response = server.http.get("/model/", follow_redirects=False)
+    assert response.status_code == 404 and "location" not in response.headers
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]+\+00:00", server.http.get("/model").json()["loaded"])
+
+
+def test_half_a_body_does_not_hold_the_end(exported):
+    """Guards against a shutdown that waits half a minute for a client that sends nothing more."""
+    started = ServeProcess(exported, "--workers", "1", "--upload-seconds", "60")
+    host, port = started.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+        connection.sendall(head + b"half")
+        time.sleep(0.3)
+        before = time.monotonic()
+        started.process.send_signal(signal.SIGTERM)
+        answer = connection.recv(4096)
+        assert started.process.wait(30) == 0
+        assert (
+            answer.startswith(b"HTTP/1.1 503") and b"shutting down" in answer and b"connection: close" in answer.lower()
+        )
+        # What is waited for is DRAIN_SECONDS; the limit is that of a machine under load.
+        assert time.monotonic() - before < 25
+    started.end()

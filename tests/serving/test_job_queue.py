@@ -136,3 +136,31 @@ def test_idle_workers_are_counted(tmp_path, clock):
         assert queue.idle_workers == 0
 
     in_queue(test, tmp_path)
+
+
+def test_bytes_that_killed_workers_are_refused_for_a_while(tmp_path, clock):
+    """Guards against one sender who has every worker killed again and again, and against a refusal for ever."""
+
+    async def test(queue, job):
+        killer = job("killer")
+        for _ in range(2):
+            queue.requeue([killer])
+        with pytest.raises(RefusalError, match="two workers died"):
+            await killer.result
+        again, other = job("killer"), job("other")
+        queue._jobs.clear()
+        queue.put([again, other])
+        with pytest.raises(RefusalError, match="two workers died"):
+            await again.result
+        assert names(await queue.next_batch()) == ["other"]
+        clock.now += job_queue.DEADLY_SECONDS
+        queue.put([job("killer", deadline=1e9)])
+        assert names(await queue.next_batch()) == ["killer"]
+        for number in range(job_queue.DEADLY_KEPT + 5):
+            one = job(str(number))
+            one.deaths = 1
+            queue.requeue([one])
+            assert one.result.exception()
+        assert len(queue._deadly) == job_queue.DEADLY_KEPT
+
+    in_queue(test, tmp_path)

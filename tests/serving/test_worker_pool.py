@@ -267,3 +267,31 @@ def test_a_folder_that_cannot_be_copied_leaves_the_old_model(run, tmp_path, monk
         assert (await _submit(pool, b"a")[0]).image == b"a"
 
     run(test, plan=replace(PLAN, folder=str(tmp_path / "m")))
+
+
+def test_workers_that_die_at_once_are_replaced_ever_more_slowly(run, monkeypatch):
+    """Guards against a server that spends its processor on starting workers, and against waiting after one death."""
+    pauses, sleep = [], asyncio.sleep
+
+    async def noted(seconds):
+        if seconds:
+            pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(worker_pool, "FIRST_PAUSE", 0.5)
+
+    async def test(pool):
+        monkeypatch.setattr(worker_pool.asyncio, "sleep", noted)
+        for number in range(1, 12):
+            FakeWorker.started[-1].exited.set_result(None)
+            while len(FakeWorker.started) <= number:
+                await sleep(0)
+        assert pauses == [1, 2, 4, 8, 16, 30, 30, 30, 30]
+        pool.slots[0].started -= worker_pool.QUICK_SECONDS
+        FakeWorker.started[-1].exited.set_result(None)
+        while len(FakeWorker.started) <= 12:
+            await sleep(0)
+        assert len(pauses) == 9
+        monkeypatch.setattr(worker_pool.asyncio, "sleep", sleep)
+
+    run(test, workers=1)
