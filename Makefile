@@ -38,7 +38,7 @@ test-slow: .venv/development
 	$(BIN)/python -m pytest -m slow
 
 fuzz: .venv/development
-	FUZZ_EXAMPLES=10000 FUZZ_COMMANDS=200 $(BIN)/python -m pytest tests/fuzz
+	FUZZ_EXAMPLES=10000 FUZZ_COMMANDS=200 FUZZ_IMAGES=200000 $(BIN)/python -m pytest tests/fuzz
 
 mutants: .venv/development
 	$(BIN)/python tests/mutation/mutants.py
