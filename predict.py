@@ -33,6 +33,14 @@ def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
     parser.add_argument(
         "--explain", metavar="FILE", help="likewise under a heat map of what supports the prediction; needs a run"
     )
+    parser.add_argument(
+        "--sort", metavar="FOLDER", help="copy images into FOLDER/labelled/CLASS, FOLDER/left/unsure and none-of-these"
+    )
+    parser.add_argument("--link", action="store_true", help="with --sort: symbolic links instead of copies")
+    parser.add_argument(
+        "--margin", type=float, default=0.2, metavar="N",
+        help="with --sort: unsure where two classes differ by less in probability (%(default)s)",
+    )  # fmt: skip
     arguments = parser.parse_intermixed_args()
     overrides, inputs = cli.split_overrides(arguments.arguments)
     check(parser, arguments, inputs)
@@ -47,6 +55,12 @@ def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace, inputs
         parser.error("several processes need --out FILE, where their predictions come together")
     if arguments.explain and arguments.model:
         parser.error("--explain needs a run (--run FOLDER): an exported graph has no gradients")
+    if arguments.link and not arguments.sort:
+        parser.error("--link goes with --sort FOLDER")
+    if not 0 <= arguments.margin <= 1:
+        parser.error(f"--margin {arguments.margin:g}: write a number from 0 to 1")
+    if machine.rank()[1] > 1 and arguments.sort:
+        parser.error("--sort takes one process")
     for figure in filter(None, (arguments.show, arguments.explain)):
         if not figure.lower().endswith(".png"):
             parser.error(f"{figure}: --show and --explain take a file ending in .png")
@@ -62,12 +76,15 @@ def main() -> int:
     machine.prepare(settings)
     from evaluation.gallery import Gallery
     from evaluation.predictors import RunModel
+    from inference import sorting
     from inference.interfaces import Model
     from inference.pipeline import PredictAll
     from inference.predictor import ExportedModel
     from inference.terminal import print_predictions
     from models.runs import open_run
 
+    if arguments.sort:
+        sorting.check_apart(arguments.sort, inputs)
     model: Model
     if arguments.model:
         device = machine.select_device(settings)
@@ -81,8 +98,11 @@ def main() -> int:
     gallery = Gallery(arguments.show, arguments.explain)
     predict_all: PredictAll = print_predictions
     predict_all = job.predictor(arguments) or predict_all  # optional: batch
-    failed = predict_all(inputs, model, settings, gallery.add)
+    sorter = sorting.Sorter(arguments.sort, model, arguments.margin, arguments.link) if arguments.sort else None
+    failed = predict_all(inputs, model, settings, sorting.each(gallery.add, sorter.add if sorter else None))
     gallery.draw(model, settings)
+    if sorter:
+        print(sorter.summary(), file=sys.stderr)
     # Several processes share one exit status: their failures are in the file.
     return 1 if failed and machine.rank()[1] == 1 else 0
 

@@ -1,6 +1,7 @@
 """Prediction: every image gets one prediction in order, printed in one line, or one line that says why not."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import config
 from imaging.images import ImageError, read_image
 from inference.pipeline import predict_images
 from inference.ranking import columns_of_classes
+from inference.sorting import Sorter, check_apart
 from inference.sources import SkippedFiles, find_images
 from inference.terminal import print_predictions
 from system.errors import UserError
@@ -139,3 +141,65 @@ def test_a_heat_map_is_drawn_for_a_run_and_refused_for_an_export(drawn, trained,
 def test_a_class_called_like_a_column_gets_a_column_of_its_own():
     """Guards against two columns of one name, and against other classes renamed."""
     assert columns_of_classes(["path", "path_", "ox"], ["path", "label"]) == ["path__", "path_", "ox"]
+
+
+@pytest.fixture
+def shades(tmp_path, monkeypatch):
+    """Images whose classes are known of ShadeModel: dark, bright, unsure, and one that is broken."""
+    monkeypatch.chdir(tmp_path)
+    for name, shade in (("pool/a.png", 25), ("pool/b.png", 230), ("pool/more/a.png", 26), ("pool/c.png", 130)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / name, shade)
+    (tmp_path / "pool/d.jpg").write_bytes(b"no image")
+    return Path("pool")
+
+
+def _sorted(model, link=False, margin=0.2):
+    sorter = Sorter("out", model, margin, link)
+    print_predictions(["pool"], model, config.load(), sorter.add)
+    return sorter, sorted(str(path) for path in Path("out").rglob("*.png"))
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_sorted_images_are_all_there_once(shades, link):
+    """Guards against images that are lost by a name that two have, copied twice, or moved away."""
+    before = {path: path.read_bytes() for path in shades.rglob("*.*")}
+    sorter, found = _sorted(ShadeModel(), link)
+    assert found == [
+        "out/labelled/bright/b.png",
+        "out/labelled/dark/a-2.png",
+        "out/labelled/dark/a.png",
+        "out/left/unsure/c.png",
+    ]
+    assert sum(sorter.counts.values()) == 4 and all(Path(path).is_symlink() == link for path in found)
+    contents = sorted(Path(path).read_bytes() for path in found)
+    assert contents == sorted(data for path, data in before.items() if path.suffix == ".png")
+    assert {path: path.read_bytes() for path in before} == before
+    assert "3 labelled (bright 1, dark 2), 1 unsure, 0 none of these; check them" in sorter.summary()
+    again, same = _sorted(ShadeModel(), link)
+    assert same == found and "4 of them were there already" in again.summary()
+
+
+def test_what_lies_there_is_never_replaced(shades):
+    """Guards against a file of the user's that is overwritten because it has the name of an image."""
+    Path("out/labelled/dark").mkdir(parents=True)
+    Path("out/labelled/dark/a.png").write_bytes(b"mine")
+    model = ShadeModel()
+    model.threshold = 0.95
+    sorter, _ = _sorted(model)
+    assert Path("out/labelled/dark/a.png").read_bytes() == b"mine"
+    assert sorter.counts["left/none-of-these"] == len(list(Path("out/left/none-of-these").iterdir())) > 0
+    assert sum(sorter.counts.values()) == 4
+
+
+def test_a_folder_that_cannot_be_sorted_into_is_refused(shades):
+    """Guards against copies that are sorted again, and class names that lead out of the folder."""
+    for folder in ("pool", "pool/sorted", "."):
+        with pytest.raises(UserError, match=f"--sort {re.escape(folder)}: pool holds it, or lies in it"):
+            check_apart(folder, ["pool"])
+    check_apart("pools", ["pool"])
+    model = ShadeModel()
+    for name in ("..", "a/b", ""):
+        model.class_names = [name, "bright"]
+        with pytest.raises(UserError, match="cannot be the name of a folder"):
+            Sorter("out", model, 0.2, False)
