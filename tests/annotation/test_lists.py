@@ -8,7 +8,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from annotation.lists import Sample, list_digest, name_fault, read_labels, read_list, read_split, write_list
+from annotation.lists import (
+    GROUPS,
+    Sample,
+    list_digest,
+    name_fault,
+    read_groups,
+    read_labels,
+    read_list,
+    read_split,
+    write_list,
+)  # fmt: skip
 from system.errors import UserError
 from system.publishing import write_text
 
@@ -131,3 +141,19 @@ def test_an_index_is_digits_and_a_class(tmp_path, index, label):
     else:
         assert read_list(tmp_path / "train.txt", 12)[0].label == label
         assert label > 9 or read_list(tmp_path / "train.txt", 9)[0].label == label
+
+
+def test_groups_are_those_of_the_file(data, settings_for):
+    """Guards against copies that are counted as images that stand alone, and against a group of all that do."""
+    samples, _ = read_split(settings_for("data"), "train")
+    assert read_groups(settings_for("data"), samples) == list(range(18))
+    (data / GROUPS).write_text(f"{samples[4].path}\t7\n{samples[2].path}\t7\nelsewhere.jpg\t0\n")
+    found = read_groups(settings_for("data"), samples)
+    assert found[4] == found[2] and len(set(found)) == 17
+    (data / GROUPS).write_text("no group\n")
+    with pytest.raises(UserError, match="line 1 is not PATH<TAB>GROUP"):
+        read_groups(settings_for("data"), samples)
+    (data / GROUPS).unlink()
+    assert read_groups(settings_for("data"), samples) == list(range(18))
+    with pytest.raises(UserError, match=r"groups\.tsv: no such file"):
+        read_groups(settings_for("data", group_by="folder"), samples)

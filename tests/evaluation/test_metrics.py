@@ -105,6 +105,9 @@ def test_ranking_agrees_with_scikit_learn(case):
         tolerance = 0.01 if index == "macro" else 1e-9
         assert np.trapezoid(y, x) == pytest.approx(scores[index], abs=tolerance)
         assert (x[0], y[0], x[-1], y[-1]) == pytest.approx((0, 0, 1, 1))
+    precision, recall, _ = sklearn.precision_recall_curve(truth.ravel(), probabilities.ravel(), drop_intermediate=True)
+    x, y = curves.precision_recall_curves(probabilities, labels)["micro"]
+    np.testing.assert_allclose((x, y), (recall, precision))
 
 
 @settings(max_examples=40, deadline=None)

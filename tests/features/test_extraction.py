@@ -148,3 +148,20 @@ def test_a_broken_image_raises_its_own_error(computed, data):
     with pytest.raises(UserError, match="no image format"):
         computed()
     assert not os.path.exists("kept") or os.listdir("kept") == []
+
+
+@pytest.mark.parametrize("cache", ["auto", "none"])
+def test_logits_are_those_of_the_network_with_and_without_a_cache(computed, monkeypatch, cache):
+    """Guards against an evaluation of other logits than the network's, and features computed twice."""
+    _, extractor, samples = computed(cache=cache)
+    pixels = np.stack([extractor.transform.read(sample.file, 10**8) for sample in samples])
+    with paddle.no_grad():
+        expected = extractor.classifier(paddle.to_tensor(pixels)).numpy()
+    before, calls = len(os.listdir("kept")) if cache == "auto" else 0, []
+    original = FeatureExtractor.__call__
+    monkeypatch.setattr(FeatureExtractor, "__call__", lambda self, images: calls.append(1) or original(self, images))
+    found = extraction.logits_of_samples(extractor, samples, "train")
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    assert bool(calls) == (cache == "none")
+    # An evaluation keeps nothing.
+    assert (len(os.listdir("kept")) if os.path.exists("kept") else 0) == before

@@ -14,7 +14,7 @@ from shade_model import ShadeModel, write_image
 import config
 from imaging.images import ImageError, read_image
 from inference.pipeline import predict_images
-from inference.ranking import columns_of_classes
+from inference.ranking import columns_of_classes, is_rejected
 from inference.sorting import Sorter, check_apart
 from inference.sources import SkippedFiles, find_images
 from inference.terminal import print_predictions
@@ -203,3 +203,8 @@ def test_a_folder_that_cannot_be_sorted_into_is_refused(shades):
         model.class_names = [name, "bright"]
         with pytest.raises(UserError, match="cannot be the name of a folder"):
             Sorter("out", model, 0.2, False)
+
+
+def test_an_image_at_the_threshold_is_accepted():
+    """Guards against an image rejected that the threshold was chosen to accept."""
+    assert not is_rejected(0.5, 0.5) and is_rejected(0.4999, 0.5) and not is_rejected(0.0, None)
