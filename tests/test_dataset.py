@@ -239,3 +239,11 @@ def test_workers_use_shared_memory_where_there_is_enough(monkeypatch):
     assert not dataset._shared_memory_is_large()
     monkeypatch.delattr(dataset.os, "statvfs")
     assert not dataset._shared_memory_is_large()
+
+
+def test_a_pass_that_begins_later_is_as_much_shorter(loader_for):
+    """Guards against a progress bar, or a fit, that waits for batches which were trained on before."""
+    loader = loader_for(4)
+    whole = len(loader)
+    loader.first_step = 2
+    assert len(loader) == whole - 2 == len(list(loader))

@@ -227,6 +227,8 @@ def test_every_randaugment_operation_works_and_most_change_something(image):
 
 def test_erased_rectangles_have_the_size_that_was_drawn(plain):
     """Guards against rectangles beyond the edge, empty ones, and black ones instead of the mean colour."""
+    # Those of the paper.
+    assert (augmentation.ERASED_AREA, augmentation.ERASED_RATIO) == ((0.02, 0.33), (0.3, 3.3))
     holes = results(make_transform(plain, random_erasing=1.0), Image.new("RGB", (32, 32), "white"), 200)
     assert set(np.unique(holes)) == {255, *augmentation.FILL}
     shares = (holes[:, 0] != 255).mean(axis=(1, 2))

@@ -23,11 +23,14 @@ def frozen(data, settings_for, donor):
     )
 
 
-def test_the_run_is_one_that_every_command_takes(frozen):
+def test_the_run_is_one_that_every_command_takes(frozen, capsys):
     """Guards against scores of another head than the saved one, and files that later commands miss."""
     settings = frozen()
     run = train.train(settings)
     history, state = run.history(), run.state
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("strength ")]
+    expected = f"strength 10: train loss {history['train_loss'][0]:.4f} accuracy {history['train_accuracy'][0]:.4f}, "
+    assert len(lines) == len(linear_head.STRENGTHS) and lines[0].startswith(expected)
     assert history["strength"] == list(linear_head.STRENGTHS)
     assert list(history) == ["strength", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"]
     rows = [(-history["valid_accuracy"][i], history["valid_loss"][i]) for i in range(len(linear_head.STRENGTHS))]
