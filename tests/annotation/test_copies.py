@@ -248,3 +248,11 @@ def test_pairs_whose_miniatures_differ_are_no_candidates():
     miniatures = np.stack([ramp, ramp * 2 + 30, ramp[::-1], np.full(48, 9.0), np.full(48, 200.0)]).astype(np.uint8)
     found = near_pairs(np.arange(5, dtype=np.uint64), miniatures)
     assert [tuple(row[:2]) for row in found.tolist()] == [(0, 1)]
+
+
+@pytest.mark.parametrize(("count", "splits_of_it"), [(2, {"train"}), (3, {"train", "valid", "test"})])
+def test_a_class_of_three_is_divided_and_one_of_two_is_not(count, splits_of_it):
+    """Guards against a class without a training image, and a class that no split could judge."""
+    store = synthetic({"a": count, "b": 20}, [])
+    splits.decide_splits(store, {"valid": 0.1, "test": 0.1}, 1)
+    assert {split for path, split in assignment(store).items() if path.startswith(b"a")} == splits_of_it
