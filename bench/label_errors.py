@@ -21,10 +21,10 @@ from evaluation.cross_validation import assign_folds, out_of_fold
 from features import linear_head
 
 
-def ranked(features: np.ndarray, labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
+def ranked(features: np.ndarray, labels: np.ndarray, classes: int, seed: int, strengths: tuple) -> np.ndarray:
     """Rows of the suspects, the most suspect first."""
     folds = assign_folds(labels, range(len(labels)), 5, seed)
-    probabilities = metrics.probabilities(out_of_fold(features, labels, classes, folds))
+    probabilities = metrics.probabilities(out_of_fold(features, labels, classes, folds, strengths=strengths))
     samples = [Sample(str(row), Path(str(row)), int(label)) for row, label in enumerate(labels)]
     found = label_errors.merge([label_errors.find("", samples, probabilities)])
     return np.array([int(one.sample.path) for one in found])
@@ -42,22 +42,20 @@ def main() -> None:
         known = np.flatnonzero(kept["splits"] != "test")
         known = np.random.default_rng(0).permutation(known)[: arguments.most]
         features, labels, classes = kept["features"][known], kept["labels"][known], len(kept["class_names"])
-    strengths, counts = linear_head.STRENGTHS, {"explore.py": linear_head.STRENGTHS, "one strength (0.4)": (0.4,)}
+    ways = {"explore.py": linear_head.STRENGTHS, "one strength (0.4)": (0.4,)}
     flips = round(arguments.share * len(labels))
     print(f"{len(labels)} images, {classes} classes, {flips} labels flipped, {arguments.draws} draws")
     print(f"{'way':20} {'among the first N':>18} {'first 2 N':>10} {'suspects':>9}")
-    for name, tried in counts.items():
-        linear_head.STRENGTHS = tried
+    for name, tried in ways.items():
         shares = []
         for draw in range(arguments.draws):
             generator = np.random.default_rng(draw)
             rows, changed = generator.choice(len(labels), flips, replace=False), labels.copy()
             changed[rows] = (changed[rows] + generator.integers(1, classes, flips)) % classes
-            suspects = ranked(features, changed, classes, draw)
+            suspects = ranked(features, changed, classes, draw, tried)
             shares.append([np.isin(rows, suspects[: many * flips]).mean() for many in (1, 2)] + [len(suspects)])
         first, second, found = np.mean(shares, axis=0)
         print(f"{name:20} {first:18.3f} {second:10.3f} {found:9.1f}")
-    linear_head.STRENGTHS = strengths
 
 
 if __name__ == "__main__":

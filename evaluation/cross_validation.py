@@ -39,7 +39,12 @@ def possible_folds(labels: np.ndarray, groups: Sequence[int], folds: int = FOLDS
 
 
 def out_of_fold(
-    features: np.ndarray, labels: np.ndarray, num_classes: int, folds: np.ndarray, balanced: bool = False
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    folds: np.ndarray,
+    balanced: bool = False,
+    strengths: Sequence[float] = linear_head.STRENGTHS,
 ) -> np.ndarray:
     """Computes the logits of every image by a head that was fitted on the other folds.
 
@@ -52,13 +57,14 @@ def out_of_fold(
         num_classes: C.
         folds: See assign_folds.
         balanced: See linear_head.fit.
+        strengths: Those that are tried.
 
     Returns:
         float32 [N, C].
     """
     numbers = np.unique(folds)
     choosing = numbers if len(labels) <= MANY else numbers[:2]
-    tried = {fold: _fit(features, labels, num_classes, folds == fold, balanced) for fold in choosing}
+    tried = {fold: _fit(features, labels, num_classes, folds == fold, balanced, strengths) for fold in choosing}
     found = {fold: [losses(one, labels[folds == fold]) for one in logits] for fold, logits in tried.items()}
     result = np.zeros((len(labels), num_classes), np.float32)
     for fold in numbers:
@@ -67,8 +73,7 @@ def out_of_fold(
         if fold in tried:
             result[folds == fold] = tried[fold][best]
         else:
-            strength = linear_head.STRENGTHS[best]
-            result[folds == fold] = _fit(features, labels, num_classes, folds == fold, balanced, [strength])[0]
+            result[folds == fold] = _fit(features, labels, num_classes, folds == fold, balanced, [strengths[best]])[0]
     return result
 
 
@@ -78,7 +83,7 @@ def _fit(
     num_classes: int,
     own: np.ndarray,
     balanced: bool,
-    strengths: Sequence[float] = linear_head.STRENGTHS,
+    strengths: Sequence[float],
 ) -> list[np.ndarray]:
     """Logits of the images of a fold (`own`, bool [N]) at each strength, by heads fitted on all others."""
     heads = linear_head.fit(features[~own], labels[~own], num_classes, balanced, strengths)
