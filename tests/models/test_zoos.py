@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_golden import GOLDEN
 
-from models import torch_files, zoos
+from models import networks, torch_files, zoos
 from models.networks import construct
 from models.pretrained import load_strictly, read_for
 from models.weights_files import read_arrays, write_safetensors
@@ -137,9 +137,18 @@ def as_torch(network: str, classes: int = 5, side: int = 48) -> dict[str, np.nda
 
 
 @pytest.mark.parametrize("says_so", [True, False], ids=["format pt", "no format"])
-@pytest.mark.parametrize("network", ["resnet18", "vgg11"])
-def test_safetensors_of_torch_are_turned_and_ours_are_not(tmp_path, network, says_so):
-    """Guards against square dense layers that fit both ways round, and are loaded the wrong way."""
+@pytest.mark.parametrize("network", ["resnet18", "squares"])
+def test_safetensors_of_torch_are_turned_and_ours_are_not(tmp_path, monkeypatch, network, says_so):
+    """Guards against square dense layers, as VGG has them, that fit both ways round and are loaded the wrong way."""
+    layers = paddle.nn
+    monkeypatch.setitem(
+        networks.NETWORKS,
+        "squares",
+        lambda classes, _: layers.Sequential(
+            layers.Conv2D(3, 4, 3), layers.AdaptiveAvgPool2D(2), layers.Flatten(), layers.Linear(16, 16),
+            layers.Linear(16, classes),
+        ),
+    )  # fmt: skip
     weights = as_torch(network)
     tensors = {key: paddle.to_tensor(np.ascontiguousarray(value)) for key, value in weights.items()}
     file = tmp_path / "model.safetensors"
