@@ -14,6 +14,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import paddle
 from paddle import nn
 
 from system.errors import UserError
@@ -74,8 +75,10 @@ def construct(name: str, num_classes: int) -> nn.Layer:
             f"network={name}: there is no such network; take one of {close} ... (docs/pretrained.md lists all)"
         )
     try:
-        # Without it, a few download weights.
-        network = build(pretrained=False, class_num=num_classes)
+        # Some give their weights names, which would be taken in a process that builds them twice.
+        with paddle.utils.unique_name.guard():
+            # Unless told so, a few download weights.
+            network = build(pretrained=False, class_num=num_classes)
     except TypeError as error:
         raise UserError(f"network={name}: it cannot be built for a number of classes ({error}); take another") from None
     except (KeyError, NameError) as error:

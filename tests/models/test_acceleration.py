@@ -1,5 +1,7 @@
 """The faster layers compute the same outputs and gradients as paddle's own."""
 
+import contextlib
+
 import numpy as np
 import paddle
 import pytest
@@ -225,3 +227,23 @@ def test_a_onednn_that_computes_wrongly_is_not_used(convolve, monkeypatch):
             assert gap(network(images), expected) < 1e-5
     finally:
         acceleration._onednn_works.cache_clear()
+
+
+@pytest.mark.parametrize("act", ["relu", "sigmoid", None])
+def test_batch_norm_with_an_activation_of_its_own_trains(act):
+    """Guards against a training that ends in oneDNN's words, for a layer of Paddle's older kind."""
+    paddle.seed(3)
+    network = nn.Sequential(nn.Conv2D(3, 4, 3, bias_attr=False), nn.BatchNorm(4, act=act))
+    images = paddle.randn([2, 3, 8, 8])
+    found = []
+    for fast in (False, True):
+        network.train()
+        network.clear_gradients()
+        with acceleration.speed_up(network) if fast else contextlib.nullcontext():
+            outputs = network(images)
+            (outputs * outputs).sum().backward()
+        found.append(
+            [outputs.numpy(), *(weight.grad.numpy() for weight in network.parameters() if weight.grad is not None)]
+        )
+    for plain, faster in zip(*found, strict=True):
+        np.testing.assert_allclose(faster, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())

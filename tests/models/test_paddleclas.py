@@ -22,7 +22,7 @@ FAMILIES = {
     "PPLCNet_x0_25": 64, "PPLCNetV2_small": 64, "PPHGNetV2_B0": 64, "PPHGNet_tiny": 64, "ESNet_x0_25": 64,
     "EfficientNetB0_small": 64, "MobileNetV3_small_x0_35": 64, "MobileNetV4_conv_small": 64, "GhostNet_x0_5": 64,
     "ResNet18_vd": 64, "RepVGG_A0": 64, "RegNetX_200MF": 64, "DarkNet53": 64, "StarNet_S1": 64, "FasterNet_T0": 64,
-    "MixNet_S": 64, "ReXNet_1_0": 64, "TinyNet_E": 64, "PVT_V2_B0": 64, "DeiT_tiny_patch16_224": 224,
+    "MixNet_S": 224, "ReXNet_1_0": 64, "TinyNet_E": 64, "PVT_V2_B0": 64, "DeiT_tiny_patch16_224": 224,
     "SwinTransformer_tiny_patch4_window7_224": 224, "ConvNeXt_tiny": 64, "MobileViT_XXS": 256, "LeViT_128S": 224,
     "CLIP_vit_base_patch32_224": 224,
 }  # fmt: skip
