@@ -1,18 +1,17 @@
 """Networks of PaddleClas: each is a network like any other, and a missing wheel is one line."""
 
 import importlib.util
+import json
 
 import numpy as np
 import paddle
 import pytest
 
-import evaluate
-import export
 import train
 from inference import engines
 from inference.predictor import ExportedModel
 from models import networks, paddleclas
-from models.runs import run_settings
+from models.checkpoint import Run
 from system.errors import UserError
 
 INSTALLED = importlib.util.find_spec("paddleclas") is not None
@@ -28,38 +27,46 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def walk(name, side, data, settings_for, tmp_path) -> None:
-    """Trains one epoch, evaluates, exports, and compares every engine with the run."""
-    settings = settings_for(
-        data, network=f"ppcls.{name}", image_shape=[3, side, side], epochs=1, batch_size=9, output_dir=str(tmp_path),
-        export_dir=str(tmp_path / "infer"),
-    )  # fmt: skip
-    run = train.train(settings)
-    report = evaluate.evaluate(run, run_settings(run, []), "test")
-    folder = export.export(run, run_settings(run, [f"export_dir={tmp_path / 'infer'}"]))
-    images = np.random.default_rng(0).integers(0, 256, (3, 3, side, side), np.uint8)
-    with paddle.no_grad():
-        logits = run.load_network()(paddle.to_tensor(images)) / run.temperature
-        expected = paddle.nn.functional.softmax(logits, axis=1).numpy()
-    for engine in engines.CPU_ENGINES:
-        if not engines.problem(folder, engine, "cpu"):
-            found = ExportedModel(folder, engine=engine).predict(images)
+@pytest.fixture
+def walk(drawn, arguments_for, command, tmp_path):
+    """Returns a function: trains an epoch, evaluates, exports, and compares every engine with the run."""
+
+    def run(name: str, side: int) -> None:
+        common = {"network": f"ppcls.{name}", "image_shape": [3, side, side], "epochs": 1, "batch_size": 9}
+        folders = {"output_dir": str(tmp_path), "export_dir": str(tmp_path / "infer")}
+        # Each in a process of its own, as users have them: in one, paddle compiles hundreds of convolutions and errs.
+        for line in (
+            ["train.py", *arguments_for(drawn, **common, **folders)],
+            ["evaluate.py", str(tmp_path / "short"), f"lists_dir={drawn}"],
+            ["export.py", str(tmp_path / "short"), f"lists_dir={drawn}", f"export_dir={tmp_path / 'infer'}"],
+        ):
+            ended = command(*line, cwd=tmp_path)
+            assert ended.status == 0, (line, ended.out, ended.err)
+        trained = Run(tmp_path / "short")
+        assert 0 <= json.loads((trained.path / "metrics.json").read_text())["accuracy"] <= 1
+        images = np.random.default_rng(0).integers(0, 256, (3, 3, side, side), np.uint8)
+        with paddle.no_grad():
+            logits = trained.load_network()(paddle.to_tensor(images)) / trained.temperature
+            expected = paddle.nn.functional.softmax(logits, axis=1).numpy()
+        for engine in engines.available(tmp_path / "infer" / "short", "cpu"):
+            found = ExportedModel(tmp_path / "infer" / "short", engine=engine).predict(images)
             np.testing.assert_allclose(found, expected, atol=1e-3, err_msg=engine)
-    assert 0 <= report["accuracy"] <= 1
+
+    return run
 
 
 @wheel
-def test_one_is_trained_evaluated_exported_and_served(drawn, settings_for, tmp_path):
+def test_one_is_trained_evaluated_exported_and_served(walk):
     """Guards against a network that some command does not know, and an export that is another network."""
-    walk("PPLCNet_x0_25", 64, drawn, settings_for, tmp_path)
+    walk("PPLCNet_x0_25", 64)
 
 
 @wheel
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-def test_one_of_each_family(name, drawn, settings_for, tmp_path):
+def test_one_of_each_family(name, walk):
     """Guards against a family whose outputs, names or layers some command cannot take."""
-    walk(name, FAMILIES[name], drawn, settings_for, tmp_path)
+    walk(name, FAMILIES[name])
 
 
 @wheel
