@@ -14,7 +14,7 @@ import explore
 from exploration import backbones, pool
 from system.errors import UserError
 
-SMALL = {"network": "shufflenet_v2_x0_25", "image_shape": [3, 32, 32]}
+SMALL = {"network": "shufflenet_v2_x0_25", "image_shape": [3, 32, 32], "cpu_speedups": False}
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ def computed(data, settings_for, donor):
 
     def build(split="train", **changes):
         chosen = {"pretrained": donor("shufflenet_v2_x0_25", 32), "network": "shufflenet_v2_x0_25", "batch_size": 4}
-        settings = settings_for("data", **chosen | {"image_shape": [3, 32, 32], "cache_dir": "kept"} | changes)
+        settings = settings_for(
+            "data", **chosen | {"image_shape": [3, 32, 32], "cache_dir": "kept", "cpu_speedups": False} | changes
+        )
         samples, names = read_split(settings, split)
         extractor = FeatureExtractor(factory.build(settings, len(names))[0], settings, "cpu")
         return of_samples(extractor, samples, split), extractor, samples
@@ -48,7 +50,7 @@ def test_features_are_those_of_the_network_in_the_order_of_the_list(computed, sp
 def test_a_graph_that_errs_is_not_used(computed, monkeypatch):
     """Guards against wrong features from a library that computes wrongly on some processor."""
     monkeypatch.setattr(extraction.engines, "load", lambda *_: lambda images: np.ones((len(images), 512), np.float32))
-    found, extractor, samples = computed()
+    found, extractor, samples = computed(cpu_speedups=True)
     np.testing.assert_array_equal(found[:4], dynamic(extractor, samples[:4]))
 
 
