@@ -117,9 +117,10 @@ class _Problem:
             logits, labels = rows @ weight + bias, self.labels[start : start + len(rows)]
             shares, own = self.shares[start : start + len(rows)], np.arange(len(rows))
             logits -= logits.max(axis=1, keepdims=True)
-            sums = np.exp(logits).sum(axis=1)
+            exponentials = np.exp(logits)
+            sums = exponentials.sum(axis=1)
             loss += float((shares * (np.log(sums) - logits[own, labels])).sum(dtype=np.float64))
-            errors = np.exp(logits) / sums[:, None]
+            errors = exponentials / sums[:, None]
             errors[own, labels] -= 1
             errors *= shares[:, None]
             # In this order, for BLAS is several times slower where it is turned round.

@@ -80,6 +80,20 @@ def run(monkeypatch, tmp_path):
     return run_test
 
 
+@pytest.fixture
+def pauses(monkeypatch):
+    """Every pause, in seconds, that the code asks for from here on; none is waited for."""
+    asked, sleep = [], asyncio.sleep
+
+    async def noted(seconds):
+        if seconds:
+            asked.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(worker_pool.asyncio, "sleep", noted)
+    return asked
+
+
 def _submit(pool, *files, seconds=10.0):
     jobs = pool.submit([Task("a.png")] * len(files), list(files), time.monotonic() + seconds)
     return [job.result for job in jobs]
@@ -187,26 +201,17 @@ def test_each_worker_gets_cores_of_its_own(run, monkeypatch):
     run(unpinned)
 
 
-def test_a_worker_that_cannot_start_is_tried_again_ever_more_rarely(run, monkeypatch):
+def test_a_worker_that_cannot_start_is_tried_again_ever_more_rarely(run, monkeypatch, pauses):
     """Guards against a server that fills its log, or the processor, with starts that fail."""
-    pauses, sleep = [], asyncio.sleep
-
-    async def noted(seconds):
-        if seconds:
-            pauses.append(seconds)
-        await sleep(0)
-
     monkeypatch.setattr(worker_pool, "FIRST_PAUSE", 0.5)
 
     async def test(pool):
         FakeWorker.failures = 8
-        monkeypatch.setattr(worker_pool.asyncio, "sleep", noted)
         FakeWorker.started[0].exited.set_result(None)
         while len(FakeWorker.started) < 2:
-            await sleep(0)
+            await asyncio.sleep(0)
         assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
         assert pool.monitor.restarts._value.get() == 9
-        monkeypatch.setattr(worker_pool.asyncio, "sleep", sleep)
 
     run(test, workers=1)
 
@@ -269,29 +274,20 @@ def test_a_folder_that_cannot_be_copied_leaves_the_old_model(run, tmp_path, monk
     run(test, plan=replace(PLAN, folder=str(tmp_path / "m")))
 
 
-def test_workers_that_die_at_once_are_replaced_ever_more_slowly(run, monkeypatch):
+def test_workers_that_die_at_once_are_replaced_ever_more_slowly(run, monkeypatch, pauses):
     """Guards against a server that spends its processor on starting workers, and against waiting after one death."""
-    pauses, sleep = [], asyncio.sleep
-
-    async def noted(seconds):
-        if seconds:
-            pauses.append(seconds)
-        await sleep(0)
-
     monkeypatch.setattr(worker_pool, "FIRST_PAUSE", 0.5)
 
     async def test(pool):
-        monkeypatch.setattr(worker_pool.asyncio, "sleep", noted)
         for number in range(1, 12):
             FakeWorker.started[-1].exited.set_result(None)
             while len(FakeWorker.started) <= number:
-                await sleep(0)
+                await asyncio.sleep(0)
         assert pauses == [1, 2, 4, 8, 16, 30, 30, 30, 30]
         pool.slots[0].started -= worker_pool.QUICK_SECONDS
         FakeWorker.started[-1].exited.set_result(None)
         while len(FakeWorker.started) <= 12:
-            await sleep(0)
+            await asyncio.sleep(0)
         assert len(pauses) == 9
-        monkeypatch.setattr(worker_pool.asyncio, "sleep", sleep)
 
     run(test, workers=1)
