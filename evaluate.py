@@ -26,9 +26,8 @@ def main() -> None:
     settings = config.load(arguments.config, overrides)
     machine.prepare(settings)
     from evaluation import terminal
-    from evaluation.folds import is_cross_validated
     from inference.predictor import ExportedModel
-    from models.runs import find_run, open_run
+    from models.runs import find_run, is_cross_validated, open_run
 
     if len(names) > 1:
         runs = [find_run(name, settings.output_dir) for name in names]
@@ -38,12 +37,7 @@ def main() -> None:
         print(f"look at: {Path(comparison['folder']) / 'comparison.html'}")
         return
     if names and is_cross_validated(names[0]):
-        folder = arguments.out or names[0]
-        report = evaluate_folds(names[0], overrides, folder, command)
-        print(terminal.report_text(report))
-        print_remarks({"": report["remarks"]})
-        print(f"{folder}: metrics.json, predictions.tsv, suspects.tsv ({report['suspects']} suspected label errors)")
-        print(f"look at: {Path(folder) / 'report.html'}")
+        print_report(evaluate_folds(names[0], overrides, arguments.out, command))
         return
     evaluated: Run | ExportedModel
     if arguments.model:
@@ -53,11 +47,7 @@ def main() -> None:
     report = evaluate(
         evaluated, settings, arguments.split, arguments.foreign, arguments.train_suspects, arguments.out, command
     )
-    print(terminal.report_text(report))
-    print_remarks({"": report["remarks"]})
-    folder = Path(report["folder"])
-    print(f"{folder}: metrics.json, predictions.tsv, suspects.tsv ({report['suspects']} suspected label errors)")
-    print(f"look at: {folder / 'report.html'}")
+    print_report(report)
     if not arguments.model:
         name = shlex.quote(str(evaluated.path))
         print(f"next: python predict.py IMAGE --run {name}, or python export.py {name}")
@@ -196,6 +186,17 @@ def compare(
     found.content["folder"] = str(target)
     report_files.write_comparison(found, target, command)
     return found.content
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """Prints what `evaluate` or `evaluate_folds` returned, and where its files are."""
+    from evaluation import terminal
+
+    print(terminal.report_text(report))
+    print_remarks({"": report["remarks"]})
+    folder = Path(report["folder"])
+    print(f"{folder}: metrics.json, predictions.tsv, suspects.tsv ({report['suspects']} suspected label errors)")
+    print(f"look at: {folder / 'report.html'}")
 
 
 def print_remarks(remarks: Mapping[str, Sequence[str]]) -> None:

@@ -16,12 +16,9 @@ from evaluation.predictors import RunModel
 from evaluation.report import build_report
 from evaluation.scoring import predict_split
 from models.checkpoint import Run
-from models.runs import run_settings
+from models.runs import FOLDS_FILE, run_settings
 from system import machine
 from system.errors import UserError
-
-# Says what a folder holds, beside the runs fold1, fold2, ...
-FOLDS_FILE = "folds.json"
 
 
 class FoldsModel:
@@ -52,11 +49,6 @@ class FoldsModel:
     def described(self) -> dict[str, Any]:
         """See Evaluable."""
         return self.settings.model_dump(mode="json")
-
-
-def is_cross_validated(folder: str | Path) -> bool:
-    """Returns whether a folder holds a cross-validation."""
-    return (Path(folder) / FOLDS_FILE).is_file()
 
 
 def evaluate(folder: Path, overrides: Sequence[str]) -> Evaluation:

@@ -11,6 +11,14 @@ from models.checkpoint import Run
 from system.errors import UserError
 from system.settings import CHANGEABLE, Settings
 
+# Marks the folder of a cross-validation, which holds the runs fold1, fold2, ...
+FOLDS_FILE = "folds.json"
+
+
+def is_cross_validated(folder: str | os.PathLike) -> bool:
+    """Returns whether a folder holds a cross-validation."""
+    return (Path(folder) / FOLDS_FILE).is_file()
+
 
 def open_run(path: str | None, output_dir: str | os.PathLike, overrides: Iterable[str]) -> tuple[Run, Settings]:
     """Finds the run that a command line names and reads its settings; prints which run it is where none is named.

@@ -13,7 +13,8 @@ import paddle
 
 from annotation.lists import LABELS, Sample, list_digest, read_groups, read_labels, read_samples, write_list
 from evaluation.cross_validation import assign_folds, possible_folds
-from evaluation.folds import FOLDS_FILE
+from models.checkpoint import Run
+from models.runs import FOLDS_FILE
 from system import machine
 from system.errors import UserError
 from system.publishing import write_text
@@ -27,8 +28,8 @@ def prepare(settings: Settings) -> list[Settings]:
         The settings of each run.
 
     Raises:
-        UserError: A list is malformed, a class has fewer images (or groups) than folds, or the folder holds another
-            cross-validation that is neither to be resumed nor overwritten.
+        UserError: A list is malformed, a class has fewer images (or groups) than folds, or the folder holds a run, or
+            another cross-validation that is neither to be resumed nor overwritten.
     """
     class_names = read_labels(settings.lists / LABELS)
     samples = [sample for split in ("train", "valid") for sample in read_samples(settings, split, len(class_names))]
@@ -62,6 +63,8 @@ def prepare(settings: Settings) -> list[Settings]:
 def _write(settings: Settings, class_names: Sequence[str], samples: Sequence[Sample], numbers: np.ndarray) -> None:
     content = {"folds": settings.folds, "seed": settings.seed, "lists": list_digest(samples)}
     file = settings.run / FOLDS_FILE
+    if Run(settings.run).state:
+        raise UserError(f"{settings.run}: a run of this name exists; give the cross-validation another run_name=NAME")
     if file.is_file() and not settings.overwrite:
         if not settings.resume:
             raise UserError(

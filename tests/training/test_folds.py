@@ -95,3 +95,15 @@ def test_bad_input_is_one_line(call, data, arguments_for):
     call(train, *arguments_for("data", folds=3)).refused("a cross-validation of this name exists", "resume=true")
     call(train, *arguments_for("data", folds=4), "resume=true").refused("begun with other lists, folds or another seed")
     call(evaluate, "output/short").refused("fold 1 of 3 is not trained yet")
+
+
+def test_a_run_and_a_cross_validation_never_share_a_folder(call, data, arguments_for):
+    """Guards against a trained run that evaluate.py no longer finds, for folds=3 was given after it."""
+    call(train, *arguments_for("data", epochs=1))
+    before = sorted(Path("output/short").iterdir())
+    for extra in ("resume=true", "overwrite=true"):
+        call(train, *arguments_for("data", folds=3), extra).refused("output/short: a run of this name exists")
+    assert sorted(Path("output/short").iterdir()) == before
+    folds.prepare(config.load(None, arguments_for("data", folds=3, run_name="divided")))
+    for extra in ("resume=true", "overwrite=true"):
+        call(train, *arguments_for("data", run_name="divided"), extra).refused("divided: a cross-validation of this")
