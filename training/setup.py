@@ -12,7 +12,6 @@ from imaging.transforms import EvalTransform, TrainTransform
 from models import acceleration
 from models.checkpoint import Run
 from models.classifier import Classifier
-from models.runs import is_cross_validated
 from system import machine
 from system.errors import UserError
 from system.files import locked
@@ -110,11 +109,8 @@ def open_run(settings: Settings, class_names: list[str]) -> tuple[Run, bool]:
         The run, and whether it is resumed.
 
     Raises:
-        UserError: A run of that name exists and is not to be resumed, or was trained with other settings; or the name
-            is that of a cross-validation.
+        UserError: A run of that name exists and is not to be resumed, or was trained with other settings.
     """
-    if is_cross_validated(settings.run):
-        raise UserError(f"{settings.run}: a cross-validation of this name exists; use another run_name=NAME")
     rank, _ = machine.rank()
     resumed = is_resumed(settings)
     # One process writes; the others only need to know where.

@@ -106,4 +106,4 @@ def test_a_run_and_a_cross_validation_never_share_a_folder(call, data, arguments
     assert sorted(Path("output/short").iterdir()) == before
     folds.prepare(config.load(None, arguments_for("data", folds=3, run_name="divided")))
     for extra in ("resume=true", "overwrite=true"):
-        call(train, *arguments_for("data", run_name="divided"), extra).refused("divided: a cross-validation of this")
+        call(train, *arguments_for("data", run_name="divided"), extra).refused("divided: this folder is no run")
