@@ -105,8 +105,8 @@ def evaluate(
 
     Returns:
         The content of metrics.json: run, split, weights ("best", "last" or "exported"), remarks, suspects (their
-        number), foreign (see calibration.rejection_report; null without such images), and everything of
-        report.build_report. Besides, `folder`: where the files are.
+        number), foreign (see calibration.rejection_report; null without such images), before_corrections (see
+        corrections.score_before), and everything of report.build_report. Besides, `folder`: where the files are.
 
     Raises:
         UserError: The lists are missing, their label map is not the run's, or an image cannot be read.

@@ -16,7 +16,7 @@ from annotation.folders import (
     unpacked,
 )
 from annotation.lists import LABELS, name_fault, read_labels
-from annotation.names import written_files
+from annotation.names import CORRECTIONS, written_files
 from imaging.folders import is_skipped
 from system.errors import UserError, problems
 from system.settings import Settings
@@ -173,7 +173,7 @@ def _taken(data_dir: Path, root: str, folders: dict[str, str]) -> list[str]:
 
 
 def _loose_files(data_dir: Path, folders: Iterable[str]) -> list[str]:
-    written = {*written_files("tsv"), *written_files("paddlex")}
+    written = {*written_files("tsv"), *written_files("paddlex"), CORRECTIONS}
     found = []
     for folder in folders:
         with os.scandir(data_dir / folder) as entries:

@@ -18,6 +18,8 @@ from system.settings import Settings
 SPLITS = ("train", "valid", "test")
 LABELS = "labels.txt"
 GROUPS = "groups.tsv"
+CORRECTED = "corrected.tsv"
+CHANGE_COLUMNS = ("path", "split", "label_before", "label")
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,16 @@ def _is_file(path: Path) -> bool:
     return os.path.isfile(path)
 
 
-def _locate(path: Path, rows: Sequence[tuple[str, int]]) -> list[Sample]:
+def _find(path: Path, name: str) -> Path | None:
+    """Finds a file that a list names; None if it is missing."""
     places = (Path(), path.parent, path.parent.parent)
+    return next((place / name for place in places if _is_file(place / name)), None)
+
+
+def _locate(path: Path, rows: Sequence[tuple[str, int]]) -> list[Sample]:
     samples, missing = [], []
     for name, label in rows:
-        file = next((place / name for place in places if _is_file(place / name)), None)
+        file = _find(path, name)
         if file is None:
             missing.append(f"{shorten(name)} is missing")
         else:
@@ -184,6 +191,42 @@ def read_groups(settings: Settings, samples: Sequence[Sample]) -> list[int]:
         groups[path] = group
     numbers: dict[str | int, int] = {}
     return [numbers.setdefault(groups.get(sample.path, index), len(numbers)) for index, sample in enumerate(samples)]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row of corrected.tsv: what a correction changes in a list.
+
+    Attributes:
+        path: As in the lists.
+        file: Where it was found; None: it has gone.
+        before: Index of its class before; None: it was in no list.
+        label: Index of its class now; None: it is in no list.
+    """
+
+    path: str
+    file: Path | None
+    before: int | None
+    label: int | None
+
+
+def read_changes(settings: Settings, split: str, class_names: Sequence[str]) -> list[Change]:
+    """Reads what corrections change in the list of one split; nothing where there is no corrected.tsv.
+
+    Raises:
+        UserError: The file is malformed.
+    """
+    file = settings.lists / CORRECTED
+    indices: dict[str, int | None] = {"": None} | {name: index for index, name in enumerate(class_names)}
+    changes = []
+    for number, line in enumerate(read_lines(file)[1:] if file.exists() else [], 2):
+        path, of_split, *labels = line.split("\t") if line.count("\t") == len(CHANGE_COLUMNS) - 1 else [""] * 4
+        if not path or not indices.keys() >= set(labels):
+            raise UserError(f"{file}: line {number} is not {' '.join(CHANGE_COLUMNS)}; run `python annotate.py` again")
+        if of_split == split:
+            before, label = (indices[name] for name in labels)
+            changes.append(Change(path, _find(file, path), before, label))
+    return changes
 
 
 def _inside(folder: str) -> Callable[[Path], bool]:

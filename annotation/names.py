@@ -1,10 +1,12 @@
 """Names of the files that annotate writes."""
 
-from annotation.lists import GROUPS, LABELS, SPLITS
+from annotation.lists import CORRECTED, GROUPS, LABELS, SPLITS
 
 REJECTS = "rejects.tsv"
 REMARKS = "remarks.tsv"
 DUPLICATES = "duplicates.tsv"
+# Written by people and by review.py, read by annotate.
+CORRECTIONS = "corrections.tsv"
 REPORT = "annotate.html"
 PADDLEX_LABELS = "label.txt"
 PADDLEX_LISTS = {"train": "train.txt", "valid": "val.txt", "test": "test.txt"}
@@ -16,4 +18,4 @@ def written_files(list_format: str) -> list[str]:
         lists = [PADDLEX_LABELS, *PADDLEX_LISTS.values()]
     else:
         lists = [LABELS, *(f"{split}.txt" for split in SPLITS)]
-    return [*lists, REJECTS, REMARKS, DUPLICATES, GROUPS, REPORT]
+    return [*lists, REJECTS, REMARKS, DUPLICATES, GROUPS, CORRECTED, REPORT]

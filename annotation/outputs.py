@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from annotation.layout import Layout
-from annotation.lists import GROUPS, LABELS, SPLITS
+from annotation.lists import CHANGE_COLUMNS, CORRECTED, GROUPS, LABELS, SPLITS
 from annotation.names import DUPLICATES, PADDLEX_LABELS, PADDLEX_LISTS, REJECTS, REMARKS
 from annotation.splits import Summary
 from annotation.store import Store
@@ -83,6 +83,18 @@ def write_groups(open_new: Opener, store: Store, layout: Layout) -> None:
         file.write(f"{prefix}{path.decode('utf-8')}\t{numbers.setdefault(unit, len(numbers))}\n")
 
 
+def write_corrected(open_new: Opener, store: Store, layout: Layout) -> None:
+    """Writes corrected.tsv: every image that a correction relabels, drops or adds, with its label before and now."""
+    file, prefix = open_new(CORRECTED), _prefix(layout)
+    file.write("\t".join(CHANGE_COLUMNS) + "\n")
+    rows = store.connection.cursor().execute(
+        """SELECT path, split, class_before, iif(outcome = '', class, '') FROM image
+        WHERE class_before IS NOT NULL AND outcome IN ('', 'dropped') ORDER BY path"""
+    )
+    for path, *cells in rows:
+        file.write("\t".join((prefix + path.decode("utf-8"), *cells)) + "\n")
+
+
 def write_paddlex_lists(open_new: Opener, store: Store, layout: Layout, folder: Path) -> None:
     """Writes train.txt, val.txt, test.txt and label.txt for PaddleX and PaddleClas, which split lines at spaces.
 
@@ -115,8 +127,8 @@ def write_left_out(open_new: Opener, store: Store, layout: Layout) -> None:
 
 def _left_out(store: Store, where: str) -> Iterator[tuple[str, ...]]:
     rows = store.connection.cursor().execute(
-        f"""SELECT path, split, class, outcome, remarks, non_rgb, format, mode, width, height, detail
-        FROM image WHERE {where} ORDER BY path"""
+        f"""SELECT path, split, class, outcome, remarks, non_rgb, format, mode, width, height,
+        coalesce(dropped, detail) FROM image WHERE {where} ORDER BY path"""
     )
     for path, split, class_name, outcome, remarks, non_rgb, file_format, mode, width, height, detail in rows:
         codes = outcome or ",".join(code for code in (non_rgb, remarks) if code)
@@ -167,7 +179,7 @@ def copy_pairs(store: Store, limit: int = -1, leaks_first: bool = False) -> Iter
         theirs.path, theirs.split, theirs.class, leak, conflict
         FROM image mine JOIN image theirs ON theirs.id = mine.copy_of
         JOIN (SELECT copy_group, min(split) <> max(split) AS leak, min(class) <> max(class) AS conflict
-        FROM image WHERE copy_group IS NOT NULL GROUP BY copy_group) USING (copy_group)
+        FROM image WHERE copy_group IS NOT NULL AND outcome <> 'dropped' GROUP BY copy_group) USING (copy_group)
         ORDER BY {first} mine.copy_group, mine.path LIMIT ?""",
         (limit,),
     )

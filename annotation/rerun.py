@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from annotation.layout import Layout
-from annotation.names import written_files
+from annotation.names import CORRECTIONS, written_files
 from annotation.splits import Summary
 from annotation.store import Store
 from annotation.walk import Walk, walk
+from system.files import file_digest
 from system.settings import Settings
 
 # Settings that affect the result; a re-run with another value decides again, but decodes nothing.
@@ -20,7 +21,9 @@ DECISIVE = "data_dir non_rgb max_pixels valid_fraction test_fraction duplicates 
 def request(layout: Layout, settings: Settings, list_format: str) -> str:
     """Serialises everything but the class folders' files that the result of a run depends on."""
     values = {name: getattr(settings, name) for name in DECISIVE}
-    content = [values, list_format, layout.folders, layout.class_names, layout.loose_files, layout.left_out]
+    corrections = settings.lists / CORRECTIONS
+    digest = file_digest(corrections) if corrections.exists() else ""
+    content = [values, list_format, layout.folders, layout.class_names, layout.loose_files, layout.left_out, digest]
     return json.dumps(content, sort_keys=True)
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from annotation import copies, groups, outputs, page, splits
+from annotation.corrected import Corrections
 from annotation.layout import Layout
+from annotation.lists import CORRECTED
 from annotation.names import REPORT
 from annotation.progress import bar
 from annotation.splits import Summary
@@ -47,15 +49,20 @@ def _lost_verdict(ending: str) -> Verdict:
 
 def decide(store: Store, pool: Pool, layout: Layout, settings: Settings, seen: Walk) -> Summary:
     """Decides for each file whether it is kept, what it is a copy of, and which split it belongs to."""
+    corrections = Corrections(settings, layout.class_names)
     splits.decide_kept(store, settings)
+    corrections.apply_keeps(store)
     copies.find_copies(store, pool, settings.duplicates)
     groups.assign(store, layout, settings.group_by)
     fractions = splits.missing_splits(layout, settings)
     splits.decide_splits(store, fractions, settings.seed)
+    corrections.apply(store)
     if settings.on_leak == "drop_from_train":
         splits.drop_leaks(store)
     summary = splits.summarise(store, fractions, dict(seen.skipped))
     summary.folders = layout.left_out | seen.left_out
+    summary.corrections, summary.unused_corrections = dict(corrections.counts), corrections.unused
+    summary.conflicting_corrections = corrections.conflicts
     return summary
 
 
@@ -77,6 +84,10 @@ def publish(
         outputs.write_left_out(publication.open, store, layout)
         outputs.write_copies(publication.open, store, layout)
         outputs.write_groups(publication.open, store, layout)
+        if summary.corrections:
+            outputs.write_corrected(publication.open, store, layout)
+        else:
+            publication.remove(CORRECTED)
         publication.open(REPORT).write(page.render(store, pool, layout, settings, summary))
         # Last, so that hardly anything can happen between it and the renaming.
         refuse_vanished(layout, seen)

@@ -15,9 +15,10 @@ MIN_TO_SPLIT = 3  # a class with fewer images stays in train
 
 
 def decide_kept(store: Store, settings: Settings) -> None:
-    """Sets the outcome of every file, "" (kept) or the code of why it is left out, and the split of its folder."""
+    """Sets the outcome of every file, "" (kept) or the code of why it is left out, its split and its class."""
     store.sql(
-        """UPDATE image SET split = CASE folder_split WHEN ? THEN 'train' ELSE folder_split END, outcome = CASE
+        """UPDATE image SET class = given_class, class_before = NULL, dropped = NULL,
+        split = CASE folder_split WHEN ? THEN 'train' ELSE folder_split END, outcome = CASE
         WHEN reason <> '' THEN reason WHEN width * height > ? THEN 'too_large' WHEN ? THEN non_rgb ELSE '' END""",
         (WHOLE, settings.max_pixels, settings.non_rgb == "skip"),
     )
@@ -128,6 +129,9 @@ class Summary:
         files: All files of the class folders.
         made: Splits without a folder -> fraction of the training images.
         folders: Folder that holds images but is not used, relative to the data folder -> why.
+        corrections: Action -> corrections applied.
+        unused_corrections: Path and reason of each correction that was not applied.
+        conflicting_corrections: A sentence for each image that people decided differently about.
         groups: Groups of `group_by`.
         ungrouped: Images in the lists that are in no group, where there are groups.
         divided: "test in train" and the like -> images of the first split with one of their group in the second.
@@ -145,6 +149,9 @@ class Summary:
     files: int
     made: dict[str, float] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
+    corrections: dict[str, int] = field(default_factory=dict)
+    unused_corrections: list[str] = field(default_factory=list)
+    conflicting_corrections: list[str] = field(default_factory=list)
     groups: int = 0
     ungrouped: int = 0
     divided: dict[str, int] = field(default_factory=dict)
@@ -188,8 +195,8 @@ def summarise(store: Store, made: dict[str, float], skipped: dict[str, int]) -> 
     convertible = store.sql("SELECT count(*) FROM image WHERE outcome <> '' AND outcome = non_rgb").fetchone()[0]
     kinds = store.sql("SELECT kind, count(*) FROM image WHERE kind IS NOT NULL GROUP BY 1 ORDER BY 1").fetchall()
     conflicts = store.sql(
-        """SELECT count(*) FROM (SELECT 1 FROM image WHERE copy_group IS NOT NULL GROUP BY copy_group
-        HAVING min(class) <> max(class))"""
+        """SELECT count(*) FROM (SELECT 1 FROM image WHERE copy_group IS NOT NULL AND outcome <> 'dropped'
+        GROUP BY copy_group HAVING min(class) <> max(class))"""
     ).fetchone()[0]
     files = store.sql("SELECT count(*) FROM image").fetchone()[0]
     leaking = leaks(store, "copy_group")

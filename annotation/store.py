@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from annotation.verdicts import Verdict
 
 NAME = ".annotate.db"
-FORMAT = 4  # raise it when a column or a verdict changes its meaning: older files are then discarded
+FORMAT = 5  # raise it when a column or a verdict changes its meaning: older files are then discarded
 CACHE_KIBIBYTES = 32 * 1024
 TABLES = """
 -- JSON values by name: about (what this file belongs to), run (number of the last run), last (see rerun.py).
@@ -33,7 +33,8 @@ CREATE TABLE IF NOT EXISTS image(
     id INTEGER PRIMARY KEY,
     path BLOB UNIQUE NOT NULL,  -- relative to data_dir, with /, in the bytes of the file system
     folder_split TEXT,          -- split of its folder: train, valid, test; all: there are class folders only
-    class TEXT,
+    given_class TEXT,           -- class of its folder
+    class TEXT,                 -- the same, or that of a correction
     size INTEGER,               -- bytes; with `changed` it shows whether the file has changed since its verdict
     changed TEXT,               -- times of change; as text: SQLite has no number for those after 2262
     run INTEGER,                -- number of the run that saw the file last; rows of files that are gone are deleted
@@ -55,9 +56,11 @@ CREATE TABLE IF NOT EXISTS image(
     -- Written by copies.py only for files that need it: SHA-1 of the decoded pixels; x'': they cannot be decoded.
     pixel_digest BLOB,
 
-    -- The decision, made in every run by splits.py and copies.py.
+    -- The decision, made in every run by splits.py, corrected.py and copies.py.
     outcome TEXT,               -- '': kept, in the list of its split; else the code of why it is left out: reason,
-                                -- non_rgb or too_large under these settings, or leak
+                                -- non_rgb or too_large under these settings, dropped or leak
+    class_before TEXT,          -- class before a correction; '': it was left out; NULL: no correction
+    dropped TEXT,               -- who drops it, and why
     split TEXT,                 -- train, valid or test
     copy_group INTEGER,         -- the same number for all copies of one image; NULL: there are none
     grouped TEXT,               -- name of its group, see groups.py; NULL: it stands alone
@@ -118,12 +121,12 @@ class Store:
             f"{name} = CASE WHEN {same} THEN {name} ELSE NULL END" for name in (*VERDICT_COLUMNS[2:], "pixel_digest")
         )
         self.connection.executemany(
-            f"""INSERT INTO image(path, folder_split, class, size, changed, run, reason, detail)
+            f"""INSERT INTO image(path, folder_split, given_class, size, changed, run, reason, detail)
             VALUES(?,?,?,?,?,?,?,?)
             ON CONFLICT(path) DO UPDATE SET {keep},
             reason = CASE WHEN {same} THEN reason ELSE excluded.reason END,
             detail = CASE WHEN {same} THEN detail ELSE excluded.detail END,
-            folder_split = excluded.folder_split, class = excluded.class,
+            folder_split = excluded.folder_split, given_class = excluded.given_class,
             size = excluded.size, changed = excluded.changed, run = excluded.run""",
             ((f.path, f.split, f.class_name, f.size, f.changed, run, f.reason or None, f.detail) for f in files),
         )

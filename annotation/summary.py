@@ -4,11 +4,13 @@ import unicodedata
 
 from annotation.layout import Layout
 from annotation.lists import SPLITS
-from annotation.names import DUPLICATES, REJECTS, REMARKS
+from annotation.names import CORRECTIONS, DUPLICATES, REJECTS, REMARKS
 from annotation.splits import MIN_TO_SPLIT, Summary
 from system.settings import Settings
 
 CLASSES_SHOWN = 40
+NAMED = 10  # items of a kind that a sentence names
+PAST = {"relabel": "relabelled", "drop": "dropped", "keep": "kept"}
 FOLDERS_SHOWN = 10
 IMBALANCE = 5  # times as many images in the largest class as in the smallest
 
@@ -23,6 +25,8 @@ def print_summary(summary: Summary, layout: Layout, settings: Settings, decoded:
         print(f"left out: {_counts(left_out)} (see {settings.lists / REJECTS})")
     if summary.remarks:
         print(f"remarks on kept images: {_counts(summary.remarks)} (see {settings.lists / REMARKS})")
+    if summary.corrections:
+        print(f"corrections: {_counts({PAST[name]: count for name, count in summary.corrections.items()})}")
     if summary.skipped:
         print(f"skipped: {_counts(summary.skipped)}")
     for line in _about_folders(summary):
@@ -86,6 +90,7 @@ def advice(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
     ]
     if summary.convertible:
         lines.append(f"non_rgb=convert would keep {summary.convertible:,} more images")
+    lines += _about_corrections(summary, settings)
     lines += _about_copies(summary, settings)
     empty = [name for name in layout.class_names if not summary.kept["train"].get(name)]
     if empty:
@@ -99,6 +104,19 @@ def advice(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
             f"train is imbalanced: {counts[largest]:,} images of {largest}, {counts[smallest]:,} of {smallest}; "
             "accuracy alone favours a network that predicts the large classes"
         )
+    return lines
+
+
+def _about_corrections(summary: Summary, settings: Settings) -> list[str]:
+    lines = []
+    for what, found in (
+        ("corrections not applied", summary.unused_corrections),
+        ("images that people decided differently about", summary.conflicting_corrections),
+    ):
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        if found:
+            named = "; ".join(map(shown, found[:NAMED]))
+            lines.append(f"{settings.lists / CORRECTIONS}: {what}: {len(found):,} ({named}{more})")
     return lines
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from annotation.lists import Sample, read_groups
-from evaluation import calibration, label_errors, metrics
+from evaluation import calibration, corrections, label_errors, metrics
 from evaluation.cross_validation import assign_folds, out_of_fold, possible_folds
 from evaluation.predictions import Predictions
 from evaluation.predictors import Evaluable, RunModel, folder_logits
 from evaluation.report import build_report
-from evaluation.scoring import open_split, predict_split
+from evaluation.scoring import predict_split, read_samples
 from features.extraction import FeatureExtractor, of_samples
 from inference.sources import SkippedFiles
 from system.errors import UserError
@@ -70,6 +70,8 @@ def evaluate_model(model: Evaluable, request: Request) -> Evaluation:
     numbers = build_report(predictions, model.settings.seed)
     remarks += _gaps(numbers, request.split)
     rejection = None if folder is None else _rejection(model, predictions, folder, remarks)
+    before = corrections.score_before(model, predictions, request.device)
+    remarks += corrections.remarks(before, request.split, numbers["accuracy"])
     suspects, searched = _search(model, by_list, request, remarks)
     report = {
         "run": model.name,
@@ -78,6 +80,7 @@ def evaluate_model(model: Evaluable, request: Request) -> Evaluation:
         "remarks": remarks,
         "suspects": len(suspects),
         "foreign": rejection,
+        "before_corrections": before,
     } | numbers
     return Evaluation(model, predictions, report, suspects, searched)
 
@@ -180,7 +183,7 @@ def _search(
 def _out_of_fold(model: RunModel, device: str) -> tuple[list[Sample], np.ndarray | None]:
     """Probabilities float [N, C] of the training images by heads that were fitted on others; None: too few images."""
     settings = model.settings
-    samples, _ = open_split(model, "train", device)
+    samples = read_samples(model, "train")
     labels, groups = np.array([sample.label for sample in samples]), read_groups(settings, samples)
     count = possible_folds(labels, groups)
     if not count:

@@ -78,7 +78,7 @@ def evaluate(folder: Path, overrides: Sequence[str]) -> Evaluation:
     joined = FoldsModel(folder, models[0], [float(part.correct.mean()) for part in parts])
     suspects = label_errors.find("train and valid", together.samples, together.probabilities)
     header = {"run": joined.name, "split": "train and valid", "weights": joined.weights, "remarks": joined.remarks(),
-              "suspects": len(suspects), "foreign": None}  # fmt: skip
+              "suspects": len(suspects), "foreign": None, "before_corrections": None}  # fmt: skip
     searched = [f"train and valid ({len(together.labels)} images, each by a run that has not seen it)"]
     return Evaluation(joined, together, header | report, label_errors.merge([suspects]), searched)
 

@@ -1,6 +1,6 @@
 """Running a model over the images of a list."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -14,65 +14,60 @@ from models.compatibility import check_labels
 from system.errors import UserError
 
 
-def run_batches(
-    function: Callable[[np.ndarray], np.ndarray],
-    batches: Iterable[tuple[np.ndarray, np.ndarray]],
-    total: int,
-    title: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Applies a function of images to every batch.
-
-    Args:
-        function: Takes uint8 [n, 3, H, W], returns an array of n rows.
-        batches: Yields images and labels int64 [n], N images together.
-        total: Number of images listed.
-        title: Of the progress bar.
-
-    Returns:
-        The rows [N, ...] and labels int64 [N], in the order of the list.
+def read_samples(model: Evaluable, split: str) -> list[Sample]:
+    """Reads a list of the model's data set.
 
     Raises:
-        RuntimeError: The batches hold fewer or more images than are listed.
+        UserError: It is missing, empty or malformed, names missing files, or its label map is not the model's.
     """
-    outputs, labels = [], []
-    with reporting_dead_workers(), tqdm(total=total, unit=" images", desc=title, leave=False, disable=None) as bar:
-        for images, batch_labels in batches:
-            outputs.append(function(images))
-            labels.append(batch_labels)
-            bar.update(len(batch_labels))
-    rows, truth = np.concatenate(outputs), np.concatenate(labels)
-    if len(rows) != total:
-        raise RuntimeError(f"{len(rows)} images were evaluated, {total} are listed")
-    return rows, truth
-
-
-def open_split(model: Evaluable, split: str, device: str) -> tuple[list[Sample], BatchLoader]:
-    """Reads a list and makes the loader of its images as the model sees them.
-
-    Raises:
-        UserError: The list is missing, empty or malformed, names missing files, or its label map is not the model's.
-    """
-    settings = model.settings
-    samples, class_names = read_split(settings, split)
-    check_labels(model, class_names, settings.lists / LABELS)
-    dataset = ListDataset(samples, model.transform, settings.max_pixels)
-    return samples, BatchLoader(dataset, settings.batch_size, choose_workers(settings, device))
+    samples, class_names = read_split(model.settings, split)
+    check_labels(model, class_names, model.settings.lists / LABELS)
+    return samples
 
 
 def predict_split(model: Evaluable, split: str, device: str) -> Predictions:
     """Computes predictions for the images of a list, without temperature and threshold.
 
     Raises:
-        UserError: See `open_split`; an image cannot be read, or the network returns NaN or infinity.
+        UserError: See `read_samples` and `predict_samples`.
     """
-    samples, loader = open_split(model, split, device)
+    samples = read_samples(model, split)
+    labels = np.array([sample.label for sample in samples], np.int64)
+    return Predictions(split, samples, predict_samples(model, samples, split, device), labels, model.class_names)
+
+
+def predict_samples(model: Evaluable, samples: Sequence[Sample], title: str, device: str) -> np.ndarray:
+    """Computes the logits of N images, float [N, C], without temperature.
+
+    Args:
+        title: Of the progress bar.
+
+    Raises:
+        UserError: An image cannot be read, or the network returns NaN or infinity.
+    """
     if isinstance(model, RunModel):
         # At the speed of inference, and at once where training has computed the same features.
-        extractor = FeatureExtractor(model.classifier, model.settings, device)
-        logits, labels = logits_of_samples(extractor, samples, split), loader.dataset.labels
+        logits = logits_of_samples(FeatureExtractor(model.classifier, model.settings, device), samples, title)
     else:
-        logits, labels = run_batches(model.logits, loader, len(samples), split)
+        logits = _run_batches(model, samples, title, device)
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if broken:
         raise UserError(f"{model.path}: the network returns NaN or infinity for {broken} images; train it again")
-    return Predictions(split, samples, logits, labels, model.class_names)
+    return logits
+
+
+def _run_batches(model: Evaluable, samples: Sequence[Sample], title: str, device: str) -> np.ndarray:
+    settings = model.settings
+    dataset = ListDataset(samples, model.transform, settings.max_pixels)
+    loader = BatchLoader(dataset, settings.batch_size, choose_workers(settings, device))
+    rows = []
+    with reporting_dead_workers(), tqdm(
+        total=len(samples), unit=" images", desc=title, leave=False, disable=None
+    ) as bar:  # fmt: skip
+        for images, labels in loader:
+            rows.append(model.logits(images))
+            bar.update(len(labels))
+    logits = np.concatenate(rows)
+    if len(logits) != len(samples):
+        raise RuntimeError(f"{len(logits)} images were evaluated, {len(samples)} are listed")
+    return logits

@@ -1,22 +1,15 @@
 """Label reports: wrong predictions that users report, one row each in a TSV file. No image is kept."""
 
-import contextlib
 import datetime
+import errno
 import json
-import os
 import re
-import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
-from typing import IO
 
 from serving.refusal import RefusalError
 from serving.uploads import clean
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from system.appending import append_rows
 
 COLUMNS = ("time", "model", "file", "digest", "class", "note")
 # Strangers can write to this file; it never grows beyond this many bytes.
@@ -27,7 +20,7 @@ class LabelReports:
     """The TSV file, one row per report."""
 
     def __init__(self, path: Path):
-        self.path, self.lock = path, threading.Lock()
+        self.path = path
 
     def parse(self, body: bytes, class_names: Collection[str]) -> dict[str, str]:
         """Reads a report.
@@ -58,36 +51,14 @@ class LabelReports:
         """
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         row = {"time": now, "model": _harmless(clean(model_name))} | report
-        line = "\t".join(row.get(column, "") for column in COLUMNS) + "\n"
+        line = "\t".join(row.get(column, "") for column in COLUMNS)
         try:
-            # Unbuffered, so that what a full disk takes of a row is known at once, and taken back.
-            with self.lock, open(self.path, "ab", buffering=0) as file, _alone(file):
-                size = file.seek(0, os.SEEK_END)
-                if size > MAX_BYTES:
-                    raise RefusalError(503, "the file of reports is full; contact whoever runs this server")
-                data = (("" if size else "\t".join(COLUMNS) + "\n") + line).encode()
-                try:
-                    written = file.write(data)
-                except OSError:
-                    written = 0
-                if written != len(data):
-                    file.truncate(size)
-                    raise OSError("the disk is full")
-        except OSError:
-            raise RefusalError(503, "the report cannot be written; contact whoever runs this server") from None
+            append_rows(self.path, "\t".join(COLUMNS), [line], MAX_BYTES)
+        except OSError as error:
+            what = "the file of reports is full" if error.errno == errno.EFBIG else "the report cannot be written"
+            raise RefusalError(503, f"{what}; contact whoever runs this server") from None
 
 
 def _harmless(cell: str) -> str:
     """Puts an apostrophe before a cell that a spreadsheet would compute."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
-
-
-@contextlib.contextmanager
-def _alone(file: IO[bytes]) -> Iterator[None]:
-    """Waits until no other server appends to the file, where the system has locks."""
-    if fcntl is None:
-        yield
-        return
-    with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(file, fcntl.LOCK_EX)
-    yield
