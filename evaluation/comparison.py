@@ -22,8 +22,9 @@ class Comparison:
     """Two or more runs, evaluated on the same images.
 
     Attributes:
-        content: Of comparison.json: split, num_pictures, runs (run: its path, remarks, every registered metric),
-            summary (see `summary`), pair (see `compare`; null for more than two runs), top_k.
+        content: Of comparison.json: split, num_pictures, runs (run: its path, remarks, train_images: their number or
+            null, every registered metric, minus_first: difference in accuracy from the first run, as in `differences`,
+            null for that run), summary (see `summary`), pair (see `compare`; null for more than two runs), top_k.
         predictions: Of each run, in the same order.
         transform: How the images of the page are cropped.
         max_pixels: Largest image to decode.
@@ -45,14 +46,19 @@ def compare_models(models: Iterable[RunModel], split: str) -> Comparison:
     rows: list[dict[str, Any]] = []
     for model in models:
         predictions.append(predict_split(model, split, machine.select_device(model.settings)))
-        rows.append({"run": str(model.path), "remarks": model.remarks()} | metrics.compute(predictions[-1].outputs))
+        first, last, seed = predictions[0], predictions[-1], model.settings.seed
+        rows.append(
+            {"run": str(model.path), "remarks": model.remarks(), "train_images": model.run.state.get("pictures")}
+            | metrics.compute(last.outputs)
+        )
         _check_same_images(rows, predictions)
+        rows[-1]["minus_first"] = differences(first, last, seed, ["accuracy"])["accuracy"] if len(rows) > 1 else None
     content = {
         "split": split,
         "num_pictures": len(predictions[0].labels),
         "runs": rows,
         "summary": summary(rows),
-        "pair": compare(predictions[0], predictions[1], model.settings.seed) if len(rows) == 2 else None,
+        "pair": compare(predictions[0], predictions[1], seed) if len(rows) == 2 else None,
         "top_k": min(metrics.TOP_K, len(predictions[0].class_names)),
     }
     return Comparison(content, predictions, model.transform, model.settings.max_pixels)
@@ -117,12 +123,15 @@ def compare(first: Predictions, second: Predictions, seed: int) -> dict[str, Any
     }
 
 
-def differences(first: Predictions, second: Predictions, seed: int) -> dict[str, dict[str, float]]:
-    """Second minus first of every metric: value, with low and high end of its paired 95 % bootstrap interval."""
+def differences(
+    first: Predictions, second: Predictions, seed: int, names: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
+    """Second minus first of some metrics, or all: value, low and high end of its paired 95 % bootstrap interval."""
     before, after = first.outputs, second.outputs
+    chosen = {name: METRICS[name] for name in names or METRICS}
     by_image = {
         name: one.function(after).astype(float) - one.function(before).astype(float)
-        for name, one in METRICS.items()
+        for name, one in chosen.items()
         if one.per_image
     }
 
@@ -130,14 +139,14 @@ def differences(first: Predictions, second: Predictions, seed: int) -> dict[str,
         resampled = before.resample(rows), after.resample(rows)
         return [
             by_image[name][rows].mean() if name in by_image else one(resampled[1]) - one(resampled[0])
-            for name, one in METRICS.items()
+            for name, one in chosen.items()
         ]
 
     values = statistic(np.arange(len(first.labels)))
     intervals = metrics.bootstrap(statistic, len(first.labels), seed)
     return {
         name: {"value": float(value), "low": float(low), "high": float(high)}
-        for name, value, (low, high) in zip(METRICS, values, intervals, strict=True)
+        for name, value, (low, high) in zip(chosen, values, intervals, strict=True)
     }
 
 

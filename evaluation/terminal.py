@@ -69,10 +69,12 @@ def comparison_text(content: Mapping[str, Any]) -> str:
     for key in ("mean", "standard_deviation"):
         rows.append((key.replace("_", " "), {name: summary[name][key] for name in METRICS}))
     width = max(len(run) for run, _ in rows)
-    lines = [f"{'run':<{width}}  " + "  ".join(columns.values())]
+    lines = [f"{'run':<{width}}  {'  '.join(columns.values())}  accuracy minus first"]
     for run, values in rows:
         cells = (f"{values[name]:>{len(column)}.4f}" for name, column in columns.items())
-        lines.append(f"{run:<{width}}  " + "  ".join(cells))
+        gap = values.get("minus_first")
+        against = f"{gap['value']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else ""
+        lines.append(f"{run:<{width}}  {'  '.join(cells)}  {against}".rstrip())
     return "\n".join([*lines, *_difference_lines(content["pair"])])
 
 

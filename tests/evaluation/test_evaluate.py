@@ -205,6 +205,10 @@ def test_comparison_of_two_and_of_three_runs(data, tmp_path):
     comparison = evaluate.compare(runs, [])
     values = [row["accuracy"] for row in comparison["runs"]]
     assert comparison["summary"]["accuracy"]["mean"] == pytest.approx(np.mean(values)) and comparison["pair"] is None
+    gaps = [row["minus_first"] for row in comparison["runs"]]
+    assert gaps[0] is None and gaps[1] == pair["difference"]["accuracy"]
+    assert gaps[2]["value"] == pytest.approx(values[2] - values[0])
+    assert gaps[2]["low"] <= gaps[2]["value"] <= gaps[2]["high"]
     assert not (folder / "disagreements.tsv").exists()
     other = relisted(data, tmp_path / "lists", [("test-0-0.png", 0)]).partition("=")[2]
     text = (runs[1].path / "config.yaml").read_text("utf-8")
