@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +47,14 @@ function done(summary, latency)
     latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout))
 end
 """.replace("BOUNDARY", BOUNDARY)
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package is there."""
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def make_images(folder: str, out: Path) -> list[Path]:
@@ -189,6 +198,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     }
     ports = {way: int(re.search(r"81\d\d", " ".join(line)).group()) for way, line in lines.items()}
     ways = [way for way in lines if way in arguments.ways.split(",")]
+    if "LitServe" in ways and not is_installed("litserve"):
+        print("LitServe is not installed (requirements-bench.txt), and left out")
+        ways.remove("LitServe")
     line = [sys.executable, "-W", "ignore", __file__, model, str(folder), "--offline"]
     baseline = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     servers = []
@@ -229,11 +241,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
 def report(rates: list[float], found: dict[tuple[str, int], list[dict[str, float]]]) -> None:
     """Prints medians over the rounds, and throughput as a share of the offline one."""
-    from importlib.metadata import version
-
     from inference.engines import processor
 
-    packages = ", ".join(f"{name} {version(name)}" for name in ("paddlepaddle", "fastapi", "uvicorn", "litserve"))
+    names = ("paddlepaddle", "fastapi", "uvicorn", "litserve")
+    packages = ", ".join(f"{name} {version(name)}" for name in names if is_installed(name))
     print(f"{processor()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; {packages}")
     print("| way | concurrency | requests/s | p50 ms | p99 ms | errors | share of offline |")
     print("| --- | --- | --- | --- | --- | --- | --- |")

@@ -181,6 +181,15 @@ def _identify(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=formats())
 
 
+def count_pixels(data: bytes) -> int:
+    """Returns width x height as an image's header says; 0 where it says none. Decodes nothing."""
+    try:
+        return math.prod(_identify(data).size)
+    # Whatever is wrong with the file, decoding it will say.
+    except Exception:
+        return 0
+
+
 def upright(image: Image.Image) -> Image.Image:
     """Applies the EXIF orientation; images with a broken EXIF block are returned unchanged."""
     try:

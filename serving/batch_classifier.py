@@ -10,11 +10,12 @@ import numpy as np
 import paddle
 from PIL import Image
 
+from imaging.images import count_pixels
 from inference.description import DESCRIPTION
 from inference.predictor import ExportedModel
 from inference.ranking import is_rejected, rank_classes
 from serving import decoding, paddlex_protocol
-from serving.messages import Prediction, Result, Task
+from serving.messages import Deferred, Prediction, Result, Task
 from serving.refusal import RefusalError
 from system import machine
 from system.files import file_digest
@@ -23,6 +24,8 @@ from system.settings import Settings
 # Freed memory goes back to the system after images of more pixels than this, so that one large image does not keep
 # the process at its peak for ever.
 LARGE_PIXELS = 2_000_000
+# Images of more pixels are processed alone: decoding one may take a second, which its batch would have to wait for.
+HEAVY_PIXELS = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ class BatchClassifier:
         }
 
     def run(self, tasks: Sequence[Task], files: Sequence[bytes]) -> list[Result]:
-        """Classifies files; those that are no images get a RefusalError of their own."""
-        decoded = list(self.decoders.map(self._decode, tasks, files))
+        """Classifies files; those that are no images get a RefusalError of their own, heavy ones among others wait."""
+        decoded = list(self.decoders.map(self._decode, tasks, files, [len(files) > 1] * len(files)))
         rows = iter(self._probabilities([one.pixels for one in decoded if isinstance(one, _Decoded)]))
         results: list[Result] = [
             self._predict(one, next(rows)) if isinstance(one, _Decoded) else one for one in decoded
@@ -87,12 +90,14 @@ class BatchClassifier:
             machine.release_memory()
         return results
 
-    def _decode(self, task: Task, data: bytes) -> _Decoded | RefusalError:
+    def _decode(self, task: Task, data: bytes, has_others: bool) -> _Decoded | RefusalError | Deferred:
         top_k, draws = task.top_k, False
         try:
             if task.paddlex:
                 request = paddlex_protocol.parse(data)
                 data, top_k, draws = request.image, request.top_k or top_k, request.visualize
+            if has_others and count_pixels(data) > HEAVY_PIXELS:
+                return Deferred()
             image = decoding.decode(data, task.name, self.max_pixels)
             pixels = decoding.transform(image, self.model.transform, task.name, self.max_pixels)
         except RefusalError as error:

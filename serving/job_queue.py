@@ -28,6 +28,7 @@ class Job:
         deadline: When its request times out (time.monotonic).
         result: Receives the result; cancelled once nobody waits for it.
         deaths: How many workers have died while they held it.
+        is_heavy: Whether it takes long to decode.
     """
 
     task: Task
@@ -36,24 +37,36 @@ class Job:
     result: asyncio.Future[Result] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     arrived: float = field(default_factory=time.monotonic)
     deaths: int = 0
+    is_heavy: bool = False
 
 
 class JobQueue:
     """Images that wait for a worker.
 
+    Heavy ones go alone, and with one worker at a time while others wait: who sends many of them delays his own.
+
     Attributes:
         idle_workers: How many workers wait for a batch.
         seconds_per_image: Moving average over batches.
+        arriving: Returns how many requests are still being received.
     """
 
     def __init__(self, options: Options, monitor: Monitor):
         self.options, self.monitor = options, monitor
         self.idle_workers = 0
         self.seconds_per_image = 0.05
+        self.arriving: Callable[[], int] = lambda: 0
         self._jobs: deque[Job] = deque()
+        self._heavy: deque[Job] = deque()
+        self._heavy_at_work, self._last_was_heavy = 0, False
+        # When images were answered whose senders may send the next ones now.
+        self._answered: deque[float] = deque(maxlen=options.max_batch)
         # Digests of images that workers died with, and until when they are refused.
         self._deadly: OrderedDict[str, float] = OrderedDict()
         self._turn, self._changed = asyncio.Lock(), asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._jobs) + len(self._heavy)
 
     def check_room(self, images: int, workers: int) -> None:
         """Checks that so many more images fit.
@@ -61,24 +74,27 @@ class JobQueue:
         Raises:
             RefusalError: The queue is full.
         """
-        if len(self._jobs) + images > self.options.queue_size:
+        if len(self) + images > self.options.queue_size:
             self._jobs = deque(job for job in self._jobs if not job.result.done())
-        if len(self._jobs) + images > self.options.queue_size:
-            seconds = len(self._jobs) * self.seconds_per_image / max(1, workers)
+            self._heavy = deque(job for job in self._heavy if not job.result.done())
+        if len(self) + images > self.options.queue_size:
+            seconds = len(self) * self.seconds_per_image / max(1, workers)
             raise RefusalError(503, "the queue is full; try again later", max(1, math.ceil(seconds)))
 
     def put(self, jobs: Sequence[Job]) -> None:
         """Appends jobs; one whose bytes have killed workers lately is refused."""
         for job in jobs:
+            if self._answered:
+                self._answered.popleft()
             if self._deadly and self._deadly.get(_digest(job), 0) > time.monotonic():
                 job.result.set_exception(RefusalError(503, DEADLY))
             else:
                 self._jobs.append(job)
-        self.monitor.queue.set(len(self._jobs))
+        self.monitor.queue.set(len(self))
         self._changed.set()
 
     async def next_batch(self) -> list[Job]:
-        """Waits for the first image, then until the batch is full or that image has waited for max_wait_ms.
+        """Waits for the first image, then until no more are expected or that image has waited for max_wait_ms.
 
         Workers that are idle at the same time share the queue, so that none is idle beside one with a full batch.
         An image whose worker died goes alone, so that if it is the cause, no other image is lost with it.
@@ -87,13 +103,20 @@ class JobQueue:
         try:
             async with self._turn:
                 while True:
-                    await self._wait_until(lambda: bool(self._jobs))
-                    due = self._jobs[0].arrived + self.options.max_wait_ms / 1000
-                    await self._wait_until(lambda: len(self._jobs) >= self.options.max_batch, due)
+                    await self._wait_until(lambda: len(self) > 0)
+                    if self._jobs:
+                        due = self._jobs[0].arrived + self.options.max_wait_ms / 1000
+                        await self._wait_until(lambda: len(self._jobs) >= self._expected(), due)
                     if batch := self._take(math.ceil(len(self._jobs) / self.idle_workers)):
                         return batch
         finally:
             self.idle_workers -= 1
+
+    def _expected(self) -> int:
+        """How many images are worth waiting for: those that arrive, and the next ones of clients just answered."""
+        since = time.monotonic() - self.options.max_wait_ms / 1000
+        answered = sum(moment >= since for moment in self._answered)
+        return min(self.options.max_batch, len(self._jobs) + max(answered, self.arriving()))
 
     async def _wait_until(self, holds: Callable[[], bool], due: float | None = None) -> None:
         while not holds():
@@ -105,10 +128,12 @@ class JobQueue:
                 await asyncio.wait_for(self._changed.wait(), seconds)
 
     def _take(self, share: int) -> list[Job]:
-        batch: list[Job] = []
-        now = time.monotonic()
-        while self._jobs and len(batch) < min(share, self.options.max_batch):
-            job = self._jobs.popleft()
+        takes_heavy = bool(self._heavy) and not (
+            self._jobs and (self._last_was_heavy or self._heavy_at_work or self._jobs[0].deaths)
+        )
+        jobs, batch, now = self._heavy if takes_heavy else self._jobs, list[Job](), time.monotonic()
+        while jobs and len(batch) < (1 if takes_heavy else min(share, self.options.max_batch)):
+            job = jobs.popleft()
             if job.result.done():
                 continue
             if job.deadline < now:
@@ -117,8 +142,22 @@ class JobQueue:
             batch.append(job)
             if job.deaths:
                 break
-        self.monitor.queue.set(len(self._jobs))
+        if batch:
+            self._last_was_heavy = takes_heavy
+            self._heavy_at_work += takes_heavy
+        self.monitor.queue.set(len(self))
         return batch
+
+    def defer(self, job: Job) -> None:
+        """Puts a heavy image among those that go alone."""
+        job.is_heavy = True
+        self._heavy.append(job)
+        self._changed.set()
+
+    def end(self, batch: Sequence[Job]) -> None:
+        """Notes that a worker is done with a batch, or has died with it."""
+        self._heavy_at_work -= any(job.is_heavy for job in batch)
+        self._answered.extend([time.monotonic()] * len(batch))
 
     def record_batch(self, images: int, seconds: float) -> None:
         """Updates the moving average of the time per image."""
@@ -128,6 +167,7 @@ class JobQueue:
         """Puts a dead worker's images back to the front; one that two workers died with is refused."""
         for job in reversed(jobs):
             job.deaths += 1
+            job.is_heavy = False
             if job.result.done():
                 continue
             if job.deaths > 1:

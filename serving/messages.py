@@ -75,7 +75,12 @@ class HeatMap:
     image: bytes
 
 
-Result = Prediction | HeatMap | RefusalError
+@dataclass(frozen=True)
+class Deferred:
+    """An image that takes long to decode: it is to come again, in a batch of its own."""
+
+
+Result = Prediction | HeatMap | RefusalError | Deferred
 
 
 def pack_results(results: Sequence[Result]) -> tuple[list[dict[str, Any]], list[bytes]]:
@@ -88,7 +93,7 @@ def _to_json(result: Result) -> dict[str, Any]:
         return {"error": result.message, "status": result.status}
     if isinstance(result, Prediction):
         return {"top": list(result.top), "none_of_these": result.none_of_these}
-    return {}
+    return {"deferred": True} if isinstance(result, Deferred) else {}
 
 
 def unpack_results(contents: Sequence[dict[str, Any]], images: Sequence[bytes]) -> list[Result]:
@@ -102,4 +107,6 @@ def _from_json(content: dict[str, Any], image: bytes) -> Result:
     if "top" in content:
         top = [(index, name, probability) for index, name, probability in content["top"]]
         return Prediction(top, content["none_of_these"], image)
+    if "deferred" in content:
+        return Deferred()
     return HeatMap(image)

@@ -28,6 +28,7 @@ class Service:
     def __init__(self, options: Options, monitor: Monitor, classifiers: WorkerPool, explainers: WorkerPool | None):
         self.options, self.monitor, self.classifiers, self.explainers = options, monitor, classifiers, explainers
         self.uploads = Uploads(options, monitor, lambda: classifiers.is_draining)
+        classifiers.queue.arriving = lambda: self.uploads.arriving
         self.reports = LabelReports(options.relabel_file) if options.relabel_file else None
 
     async def process(self, pool: WorkerPool, request: Request, tasks: list[Task], files: list[bytes]) -> list[Result]:

@@ -5,10 +5,13 @@ Nothing is written to disk, and never more than the limits is held in memory.
 
 import asyncio
 import contextlib
+import ipaddress
 import re
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 from fastapi import Request
@@ -56,32 +59,80 @@ class Upload:
 
 
 class Uploads:
-    """Keeps the sum of all bodies in memory below a limit; wrap whatever holds a body in `hold`."""
+    """Keeps the sum of all bodies in memory below a limit, fairly; wrap whatever holds a body in `hold`.
+
+    Where the limit is reached, the client that holds most gives way: its largest body that is still arriving.
+    """
 
     def __init__(self, options: Options, monitor: Monitor, is_draining: Callable[[], bool] = lambda: False):
-        self.options, self.monitor, self.bytes, self.is_draining = options, monitor, 0, is_draining
+        self.options, self.monitor, self.is_draining = options, monitor, is_draining
+        self.bodies: set[Body] = set()
+        self.bytes = 0
+
+    @property
+    def arriving(self) -> int:
+        """Bodies that are still arriving."""
+        return sum(not body.is_complete for body in self.bodies)
 
     @contextlib.asynccontextmanager
     async def hold(self, request: Request) -> AsyncIterator["Body"]:
         """Yields the request's body; its bytes count until the block ends."""
         body = Body(request, self)
+        self.bodies.add(body)
         try:
             yield body
         finally:
-            self.add(-body.size)
+            self.bodies.discard(body)
+            body.set_size(0)
 
-    def add(self, size: int) -> None:
-        """Adds to the bytes held."""
-        self.bytes += size
-        self.monitor.uploads.set(self.bytes)
+    def make_room(self) -> None:
+        """Ends bodies until the rest fit."""
+        while self.bytes > self.options.upload_bytes:
+            held: Counter[str] = Counter()
+            for body in self.bodies:
+                held[body.client] += body.size
+            arriving = [body for body in self.bodies if not body.is_complete and body.size]
+            if not arriving:
+                return
+            max(arriving, key=lambda body: (held[body.client], body.size)).give_way()
+
+
+def client_of(address: str) -> str:
+    """What counts as one client: an address, or of IPv6 the network that one customer has (/64)."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return address if parsed.version == 4 else str(ipaddress.ip_network(f"{address}/64", strict=False))
 
 
 class Body:
-    """The body of one request."""
+    """The body of one request.
+
+    Attributes:
+        client: Who sends it, see `client_of`.
+        size: Bytes held.
+        is_complete: Whether it has arrived.
+        ended: Done where it has to give way to others.
+    """
 
     def __init__(self, request: Request, uploads: Uploads):
         self.request, self.uploads, self.options = request, uploads, uploads.options
-        self.size = 0
+        self.client = client_of(request.client.host if request.client else "")
+        self.size, self.is_complete = 0, False
+        self.ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def set_size(self, size: int) -> None:
+        """Sets the bytes held, here and in the sum."""
+        self.uploads.bytes += size - self.size
+        self.size = size
+        self.uploads.monitor.uploads.set(self.uploads.bytes)
+
+    def give_way(self) -> None:
+        """Ends the body: what it holds is freed as soon as its request sees it."""
+        self.set_size(0)
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     async def read(self, limit: int | None = None) -> bytes:
         """Reads the whole body.
@@ -161,23 +212,28 @@ class Body:
             await self._discard()
             raise too_large
         async for chunk in self._chunks():
-            self.size += len(chunk)
-            self.uploads.add(len(chunk))
+            self.set_size(self.size + len(chunk))
             if self.size > limit:
                 await self._discard()
                 raise too_large
-            if self.uploads.bytes > self.options.upload_bytes:
+            self.uploads.make_room()
+            if self.ended.done():
                 raise RefusalError(503, "too many uploads at a time; try again in a moment", 1)
             yield chunk
+        self.is_complete = True
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives; ends half of one with an error when the server shuts down."""
         stream = self.request.stream()
-        waiting: asyncio.Task[bytes] | None = None
+        waiting: asyncio.Future[Any] | None = None
         try:
             while True:
                 waiting = waiting or asyncio.ensure_future(anext(stream))
-                done, _ = await asyncio.wait({waiting}, timeout=DRAIN_SECONDS)
+                done, _ = await asyncio.wait(
+                    {waiting, self.ended}, timeout=DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if self.ended in done:
+                    raise RefusalError(503, "too many uploads at a time; try again in a moment", 1)
                 if done:
                     try:
                         chunk, waiting = waiting.result(), None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.job_queue import Job, JobQueue
-from serving.messages import Task, WorkerPlan
+from serving.messages import Deferred, Task, WorkerPlan
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.refusal import RefusalError
@@ -85,10 +85,15 @@ class WorkerSlot:
         self.pool.monitor.batch.observe(len(batch))
         start = time.monotonic()
         tasks, files = [job.task for job in batch], [job.data for job in batch]
-        results = await worker.process_batch(tasks, files, self.pool.options.hang_seconds)
+        try:
+            results = await worker.process_batch(tasks, files, self.pool.options.hang_seconds)
+        finally:
+            self.pool.queue.end(batch)
         self.pool.queue.record_batch(len(batch), time.monotonic() - start)
         for job, result in zip(batch, results, strict=True):
-            if not job.result.done():
+            if isinstance(result, Deferred):
+                self.pool.queue.defer(job)
+            elif not job.result.done():
                 job.result.set_result(result)
 
     async def _replace(self, dead: Worker) -> None:

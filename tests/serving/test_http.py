@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -171,6 +172,33 @@ def test_slow_partial_and_huge_uploads_end(server):
         assert time.monotonic() < end, "an abandoned body is still held"
 
 
+def test_who_holds_most_gives_way(exported, images):
+    """Guards against one client whose slow bodies use up the memory for all, so that everybody else is refused."""
+    started = ServeProcess(exported, "--workers", "1", "--max-body-mb", "1", "--max-upload-mb", "2")
+    host, port = started.address.removeprefix("http://").split(":")
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 900000\r\n\r\n"
+    held = lambda: started.http.get("/metrics").text.partition("\nserve_upload_bytes ")[2].split()[0]  # noqa: E731
+    try:
+        lines = [socket.create_connection((host, int(port)), 20, ("127.0.0.2", 0)) for _ in range(2)]
+        for line in lines:
+            line.sendall(head + b"x" * 880_000)
+        while float(held()) < 1_760_000:
+            time.sleep(0.01)
+        padded = images[0].read_bytes() + b"\0" * 700_000
+        form = {"files": ("a.jpg", padded)}
+        assert [started.http.post("/predict", files=form).status_code for _ in range(3)] == [200, 200, 200]
+        (ended,), *_ = select.select(lines, [], [], 20)
+        answer = ended.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503") and b"too many uploads" in answer
+        (other,) = set(lines) - {ended}
+        other.sendall(b"x" * 20_000)
+        assert other.recv(65536).startswith(b"HTTP/1.1 400")
+    finally:
+        for line in lines:
+            line.close()
+        assert started.end() == 0
+
+
 def test_state_and_headers(server, exported, images):
     """Guards against wrong model info, and pages that other sites may frame or script."""
     info = server.http.get("/model").json()
@@ -212,6 +240,22 @@ def test_gradcam_and_relabel(server, images):
     ):
         response = server.http.post("/relabel", content=body, headers=kind)
         assert response.status_code in (400, 413) and "error" in response.json()
+
+
+def test_a_heavy_image_comes_alone(exported, images):
+    """Guards against an image that takes seconds to decode and holds up all others of its batch."""
+    huge = io.BytesIO()
+    Image.new("1", (5000, 4000)).save(huge, "PNG")
+    started = ServeProcess(exported, "--workers", "1")
+    try:
+        form = [("files", (path.name, path.read_bytes())) for path in images[:3]]
+        mixed = started.http.post("/predict", files=[*form, ("files", ("huge.png", huge.getvalue()))]).json()["results"]
+        alone = started.http.post("/predict", files={"files": ("huge.png", huge.getvalue())}).json()["results"]
+        assert [one["file"] for one in mixed] == [*(path.name for path in images[:3]), "huge.png"]
+        assert mixed[3]["top"] == alone[0]["top"]
+        assert 'serve_batch_pictures_bucket{le="1.0"} 2.0' in started.http.get("/metrics").text
+    finally:
+        assert started.end() == 0
 
 
 def test_images_of_disconnected_clients_are_dropped(server, images):

@@ -67,6 +67,7 @@ def test_a_batch_goes_when_it_is_full_or_its_first_image_has_waited(tmp_path, cl
     """Guards against images that wait longer than max_wait_ms, and against one sent alone while more may come."""
 
     async def test(queue, job):
+        queue.arriving = lambda: 2
         waiting = asyncio.create_task(queue.next_batch())
         queue.put([job("a"), job("b")])
         for _ in range(20):
@@ -84,6 +85,71 @@ def test_a_batch_goes_when_it_is_full_or_its_first_image_has_waited(tmp_path, cl
         assert names(await waiting) == list("ef")
 
     in_queue(test, tmp_path, max_wait_ms=60_000)
+
+
+def test_nobody_waits_for_images_that_nobody_sends(tmp_path, clock):
+    """Guards against a lone client whose every image waits max_wait_ms, and against clients just answered that do not
+    come together again.
+    """
+
+    async def test(queue, job):
+        for _ in range(3):
+            queue.put([job("alone")])
+            batch = await queue.next_batch()
+            assert names(batch) == ["alone"]
+            queue.end(batch)
+        queue.put([job("a"), job("b"), job("c")])
+        queue.end(await queue.next_batch())
+        waiting = asyncio.create_task(queue.next_batch())
+        queue.put([job("d")])
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        queue.put([job("e"), job("f"), job("g")])
+        assert names(await waiting) == list("defg")
+
+    in_queue(test, tmp_path, max_wait_ms=60_000)
+
+
+def test_heavy_images_go_alone_and_hold_up_one_worker_at_most(tmp_path, clock):
+    """Guards against a sender of huge images who occupies every worker, and against heavy images that never go."""
+
+    async def test(queue, job):
+        heavy = [job(f"heavy {number}") for number in range(4)]
+        for one in heavy:
+            queue.defer(one)
+        queue.check_room(4, workers=2)
+        with pytest.raises(RefusalError):
+            queue.check_room(5, workers=2)
+        queue.put([job(f"light {number}") for number in range(3)])
+        first = await queue.next_batch()
+        assert names(first) == ["heavy 0"]
+        assert names(await queue.next_batch()) == ["light 0", "light 1", "light 2"]
+        queue.put([job("light 3"), job("light 4")])
+        assert names(await queue.next_batch()) == ["light 3", "light 4"]
+        queue.end(first)
+        queue.put([job("light 5")])
+        assert [names(await queue.next_batch()) for _ in range(2)] == [["heavy 1"], ["light 5"]]
+        assert [names(await queue.next_batch()) for _ in range(2)] == [["heavy 2"], ["heavy 3"]]
+
+    in_queue(test, tmp_path)
+
+
+def test_one_worker_alternates_between_heavy_and_light_images(tmp_path, clock):
+    """Guards against light images that wait until every heavy one is done."""
+
+    async def test(queue, job):
+        for number in range(3):
+            queue.defer(job(f"heavy {number}"))
+        found = []
+        for number in range(3):
+            queue.put([job(f"light {number}")])
+            batch = await queue.next_batch()
+            found += names(batch)
+            queue.end(batch)
+        assert found == ["heavy 0", "light 0", "light 1", "heavy 1"]
+
+    in_queue(test, tmp_path)
 
 
 def test_deadlines_are_those_of_their_images(tmp_path, clock):
