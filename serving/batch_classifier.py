@@ -21,9 +21,9 @@ from system import machine
 from system.files import file_digest
 from system.settings import Settings
 
-# Freed memory goes back to the system after images of more pixels than this, so that one large image does not keep
-# the process at its peak for ever.
-LARGE_PIXELS = 2_000_000
+# Freed memory goes back to the system after images of more pixels, and batches of more bytes, than this, so that one
+# large image does not keep the process at its peak for ever.
+LARGE_PIXELS, LARGE_BYTES = 2_000_000, 4 << 20
 # Images of more pixels are processed alone: decoding one may take a second, which its batch would have to wait for.
 HEAVY_PIXELS = 16_000_000
 
@@ -86,7 +86,8 @@ class BatchClassifier:
         results: list[Result] = [
             self._predict(one, next(rows)) if isinstance(one, _Decoded) else one for one in decoded
         ]
-        if any(isinstance(one, _Decoded) and one.is_large for one in decoded):
+        is_large = any(isinstance(one, _Decoded) and one.is_large for one in decoded)
+        if is_large or sum(map(len, files)) > LARGE_BYTES:
             machine.release_memory()
         return results
 
@@ -96,12 +97,14 @@ class BatchClassifier:
             if task.paddlex:
                 request = paddlex_protocol.parse(data)
                 data, top_k, draws = request.image, request.top_k or top_k, request.visualize
-            if has_others and count_pixels(data) > HEAVY_PIXELS:
+            # One that is drawn on is held until its batch is done.
+            if has_others and count_pixels(data) > (LARGE_PIXELS if draws else HEAVY_PIXELS):
                 return Deferred()
             image = decoding.decode(data, task.name, self.max_pixels)
             pixels = decoding.transform(image, self.model.transform, task.name, self.max_pixels)
         except RefusalError as error:
-            return error
+            # Without its traceback, whose frames would keep the file in memory until the next garbage collection.
+            return RefusalError(error.status, error.message)
         return _Decoded(pixels, top_k, image if draws else None, image.width * image.height > LARGE_PIXELS)
 
     def _probabilities(self, images: list[np.ndarray]) -> np.ndarray:

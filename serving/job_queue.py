@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from serving.messages import Result, Task
+from serving.messages import Data, Result, Task
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.refusal import RefusalError
@@ -32,7 +32,7 @@ class Job:
     """
 
     task: Task
-    data: bytes
+    data: Data
     deadline: float
     result: asyncio.Future[Result] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     arrived: float = field(default_factory=time.monotonic)
@@ -132,7 +132,11 @@ class JobQueue:
             self._jobs and (self._last_was_heavy or self._heavy_at_work or self._jobs[0].deaths)
         )
         jobs, batch, now = self._heavy if takes_heavy else self._jobs, list[Job](), time.monotonic()
-        while jobs and len(batch) < (1 if takes_heavy else min(share, self.options.max_batch)):
+        most, size = 1 if takes_heavy else min(share, self.options.max_batch), 0
+        while jobs and len(batch) < most:
+            # A worker holds no more bytes than one request may have.
+            if batch and size + len(jobs[0].data) > self.options.body_bytes:
+                break
             job = jobs.popleft()
             if job.result.done():
                 continue
@@ -140,6 +144,7 @@ class JobQueue:
                 job.result.set_exception(deadline_error(self.options.deadline_seconds))
                 continue
             batch.append(job)
+            size += len(job.data)
             if job.deaths:
                 break
         if batch:

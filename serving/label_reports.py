@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from serving.messages import Data
 from serving.refusal import RefusalError
 from serving.uploads import clean
 from system.appending import append_rows
@@ -22,7 +23,7 @@ class LabelReports:
     def __init__(self, path: Path):
         self.path = path
 
-    def parse(self, body: bytes, class_names: Collection[str]) -> dict[str, str]:
+    def parse(self, body: Data, class_names: Collection[str]) -> dict[str, str]:
         """Reads a report.
 
         Raises:

@@ -6,6 +6,8 @@ from typing import Any
 
 from serving.refusal import RefusalError
 
+# The content of a file: bodies that arrive in pieces grow in place.
+Data = bytes | bytearray
 # Classes listed per prediction, unless the request says otherwise.
 TOP_K = 5
 

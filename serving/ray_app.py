@@ -15,7 +15,7 @@ from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 import config
-from serving.messages import Result, Task
+from serving.messages import Data, Deferred, Result, Task
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.refusal import RefusalError
@@ -59,9 +59,14 @@ class Classifier:
         size, seconds = self.options.max_batch, self.options.max_wait_ms / 1000
         self.classify = _ray_serve().batch(max_batch_size=size, batch_wait_timeout_s=seconds)(self._classify_batch)
 
-    async def _classify_batch(self, images: list[tuple[str, bytes]]) -> list[Result]:
-        tasks, files = [Task(name) for name, _ in images], [data for _, data in images]
-        return await asyncio.to_thread(self.model.run, tasks, files)
+    async def _classify_batch(self, images: list[tuple[str, Data]]) -> list[Result]:
+        return await asyncio.to_thread(self._run, images)
+
+    def _run(self, images: list[tuple[str, Data]]) -> list[Result]:
+        tasks, files = [Task(name) for name, _ in images], [bytes(data) for _, data in images]
+        results = zip(tasks, files, self.model.run(tasks, files), strict=True)
+        # Heavy images come again, alone.
+        return [self.model.run([t], [f])[0] if isinstance(r, Deferred) else r for t, f, r in results]
 
     async def __call__(self, request: Request) -> Response:
         """Handles `POST /predict` as serve.py does."""

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from serving.job_queue import deadline_error
 from serving.label_reports import LabelReports
-from serving.messages import Result, Task
+from serving.messages import Data, Result, Task
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.uploads import Uploads
@@ -31,7 +31,7 @@ class Service:
         classifiers.queue.arriving = lambda: self.uploads.arriving
         self.reports = LabelReports(options.relabel_file) if options.relabel_file else None
 
-    async def process(self, pool: WorkerPool, request: Request, tasks: list[Task], files: list[bytes]) -> list[Result]:
+    async def process(self, pool: WorkerPool, request: Request, tasks: list[Task], files: list[Data]) -> list[Result]:
         """Runs a request's files through a pool, until the client disconnects.
 
         Raises:

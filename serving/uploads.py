@@ -19,6 +19,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from serving.messages import Data
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.refusal import RefusalError
@@ -54,7 +55,7 @@ class Upload:
     """
 
     names: list[str] = field(default_factory=list)
-    files: list[bytes] = field(default_factory=list)
+    files: list[Data] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
 
 
@@ -134,7 +135,7 @@ class Body:
         if not self.ended.done():
             self.ended.set_result(None)
 
-    async def read(self, limit: int | None = None) -> bytes:
+    async def read(self, limit: int | None = None) -> bytearray:
         """Reads the whole body.
 
         Args:
@@ -144,7 +145,11 @@ class Body:
             RefusalError: It is too large or too slow, or the memory for bodies is used up.
         """
         with self._timed():
-            return b"".join([chunk async for chunk in self._stream(limit or self.options.body_bytes)])
+            # Grown in place: a list of chunks would be held beside the whole.
+            body = bytearray()
+            async for chunk in self._stream(limit or self.options.body_bytes):
+                body += chunk
+            return body
 
     async def images(self) -> Upload:
         """Reads image files: those of a form, or the body itself.

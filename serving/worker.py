@@ -52,6 +52,8 @@ def main() -> None:
         head, files = frame
         results, images = pack_results(model.run([Task(**task) for task in head["tasks"]], files))
         frames.write(outgoing, {"results": results}, images)
+        # Not held beside the next ones.
+        del frame, files, images
 
 
 def _ignore_signals() -> None:
@@ -73,6 +75,7 @@ def _load(plan: WorkerPlan) -> Model:
     settings = config.load(plan.config_file, plan.overrides)
     settings = settings.model_copy(update={"threads": plan.threads})
     machine.bind(plan.cores)
+    machine.share_one_heap()
     machine.prepare(settings)
     if plan.run:
         from serving.explainer import Explainer

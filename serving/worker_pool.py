@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.job_queue import Job, JobQueue
-from serving.messages import Deferred, Task, WorkerPlan
+from serving.messages import Data, Deferred, Task, WorkerPlan
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.refusal import RefusalError
@@ -221,7 +221,7 @@ class WorkerPool:
         if self.copy:
             self.copy.remove()
 
-    def submit(self, tasks: list[Task], files: list[bytes], deadline: float) -> list[Job]:
+    def submit(self, tasks: list[Task], files: list[Data], deadline: float) -> list[Job]:
         """Queues the images of a request, all or none.
 
         Raises:

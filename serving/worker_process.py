@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from serving import frames
-from serving.messages import Result, Task, WorkerPlan, unpack_results
+from serving.messages import Data, Result, Task, WorkerPlan, unpack_results
 
 ROOT = Path(__file__).resolve().parent.parent
 # Not `-m`, which would look for our modules in the current folder first.
@@ -68,12 +68,11 @@ class Worker:
         worker.model_info = head["ready"]
         return worker
 
-    async def _exchange(self, head: dict[str, Any], blocks: Sequence[bytes] = ()) -> frames.Frame:
-        self.stdin.writelines(frames.pack(head, blocks))
-        await self.stdin.drain()
+    async def _exchange(self, head: dict[str, Any], blocks: Sequence[Data] = ()) -> frames.Frame:
+        await frames.send(self.stdin, head, blocks)
         return await frames.receive(self.stdout)
 
-    async def process_batch(self, tasks: Sequence[Task], files: Sequence[bytes], seconds: float) -> list[Result]:
+    async def process_batch(self, tasks: Sequence[Task], files: Sequence[Data], seconds: float) -> list[Result]:
         """Has a batch processed.
 
         Args:
