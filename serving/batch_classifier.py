@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 from PIL import Image
 
+from imaging.formats import sniff
 from imaging.images import count_pixels
 from inference.description import DESCRIPTION
 from inference.predictor import ExportedModel
@@ -24,8 +25,8 @@ from system.settings import Settings
 # Freed memory goes back to the system after images of more pixels, and batches of more bytes, than this, so that one
 # large image does not keep the process at its peak for ever.
 LARGE_PIXELS, LARGE_BYTES = 2_000_000, 4 << 20
-# Images of more pixels are processed alone: decoding one may take a second, which its batch would have to wait for.
-HEAVY_PIXELS = 16_000_000
+# Images of more pixels are deferred: decoding one may take a second. Of JPEGs, which cost half as much, twice as many.
+HEAVY_PIXELS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class BatchClassifier:
         }
 
     def run(self, tasks: Sequence[Task], files: Sequence[bytes]) -> list[Result]:
-        """Classifies files; those that are no images get a RefusalError of their own, heavy ones among others wait."""
-        decoded = list(self.decoders.map(self._decode, tasks, files, [len(files) > 1] * len(files)))
+        """Classifies files; those that are no images get a RefusalError of their own, heavy ones are deferred."""
+        decoded = list(self.decoders.map(self._decode, tasks, files))
         rows = iter(self._probabilities([one.pixels for one in decoded if isinstance(one, _Decoded)]))
         results: list[Result] = [
             self._predict(one, next(rows)) if isinstance(one, _Decoded) else one for one in decoded
@@ -91,14 +92,13 @@ class BatchClassifier:
             machine.release_memory()
         return results
 
-    def _decode(self, task: Task, data: bytes, has_others: bool) -> _Decoded | RefusalError | Deferred:
+    def _decode(self, task: Task, data: bytes) -> _Decoded | RefusalError | Deferred:
         top_k, draws = task.top_k, False
         try:
             if task.paddlex:
                 request = paddlex_protocol.parse(data)
                 data, top_k, draws = request.image, request.top_k or top_k, request.visualize
-            # One that is drawn on is held until its batch is done.
-            if has_others and count_pixels(data) > (LARGE_PIXELS if draws else HEAVY_PIXELS):
+            if not task.is_deferred and _is_heavy(data, draws):
                 return Deferred()
             image = decoding.decode(data, task.name, self.max_pixels)
             pixels = decoding.transform(image, self.model.transform, task.name, self.max_pixels)
@@ -117,3 +117,11 @@ class BatchClassifier:
             is_rejected(ranked[0][1], self.model.threshold),
             paddlex_protocol.draw(decoded.original, *ranked[0]) if decoded.original else b"",
         )
+
+
+def _is_heavy(data: bytes, is_drawn: bool) -> bool:
+    pixels = count_pixels(data)
+    if is_drawn:
+        # The decoded image is held until its batch is done.
+        return pixels > LARGE_PIXELS
+    return pixels > HEAVY_PIXELS * (2 if sniff(data) == "JPEG" else 1)

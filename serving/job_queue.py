@@ -7,7 +7,7 @@ import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from serving.messages import Data, Result, Task
 from serving.monitoring import Monitor
@@ -17,6 +17,8 @@ from serving.refusal import RefusalError
 DEADLY = "two workers died while processing this image; send it in another format"
 # For so long, and so many, images that killed workers are refused at once.
 DEADLY_SECONDS, DEADLY_KEPT = 600.0, 1000
+# Heavy images rest for so many times what one has taken, where a light one has come within so many seconds.
+HEAVY_REST, LIGHT_SECONDS = 2.0, 1.0
 
 
 @dataclass(eq=False)
@@ -43,22 +45,25 @@ class Job:
 class JobQueue:
     """Images that wait for a worker.
 
-    Heavy ones go alone, and with one worker at a time while others wait: who sends many of them delays his own.
+    Heavy ones go alone, and while others come, to half of the workers and a third of the time: who sends many of them
+    delays his own.
 
     Attributes:
-        idle_workers: How many workers wait for a batch.
+        workers: Number of workers.
+        idle_workers: How many of them wait for a batch.
         seconds_per_image: Moving average over batches.
+        last_light: When an image that is not heavy was last answered.
         arriving: Returns how many requests are still being received.
     """
 
-    def __init__(self, options: Options, monitor: Monitor):
-        self.options, self.monitor = options, monitor
+    def __init__(self, options: Options, monitor: Monitor, workers: int = 1):
+        self.options, self.monitor, self.workers = options, monitor, workers
         self.idle_workers = 0
-        self.seconds_per_image = 0.05
+        self.seconds_per_image, self.last_light = 0.05, -math.inf
         self.arriving: Callable[[], int] = lambda: 0
         self._jobs: deque[Job] = deque()
         self._heavy: deque[Job] = deque()
-        self._heavy_at_work, self._last_was_heavy = 0, False
+        self._heavy_at_work, self._heavy_rests_until = 0, 0.0
         # When images were answered whose senders may send the next ones now.
         self._answered: deque[float] = deque(maxlen=options.max_batch)
         # Digests of images that workers died with, and until when they are refused.
@@ -103,7 +108,7 @@ class JobQueue:
         try:
             async with self._turn:
                 while True:
-                    await self._wait_until(lambda: len(self) > 0)
+                    await self._wait_until(lambda: bool(self._jobs) or self._heavy_may_go(), self._heavy_due())
                     if self._jobs:
                         due = self._jobs[0].arrived + self.options.max_wait_ms / 1000
                         await self._wait_until(lambda: len(self._jobs) >= self._expected(), due)
@@ -127,11 +132,21 @@ class JobQueue:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), seconds)
 
+    def _heavy_due(self) -> float | None:
+        """When a heavy image may go; None: not before something else happens."""
+        if not self._heavy:
+            return None
+        among_others = self._heavy_rests_until if self._heavy_at_work < max(1, self.workers // 2) else math.inf
+        due = among_others if self._jobs else min(among_others, self.last_light + LIGHT_SECONDS)
+        return None if due == math.inf else due
+
+    def _heavy_may_go(self) -> bool:
+        due = self._heavy_due()
+        return due is not None and time.monotonic() >= due
+
     def _take(self, share: int) -> list[Job]:
-        takes_heavy = bool(self._heavy) and not (
-            self._jobs and (self._last_was_heavy or self._heavy_at_work or self._jobs[0].deaths)
-        )
-        jobs, batch, now = self._heavy if takes_heavy else self._jobs, list[Job](), time.monotonic()
+        now, batch, takes_heavy = time.monotonic(), list[Job](), self._heavy_may_go()
+        jobs = self._heavy if takes_heavy else self._jobs
         most, size = 1 if takes_heavy else min(share, self.options.max_batch), 0
         while jobs and len(batch) < most:
             # A worker holds no more bytes than one request may have.
@@ -147,22 +162,24 @@ class JobQueue:
             size += len(job.data)
             if job.deaths:
                 break
-        if batch:
-            self._last_was_heavy = takes_heavy
-            self._heavy_at_work += takes_heavy
+        self._heavy_at_work += bool(batch) and takes_heavy
         self.monitor.queue.set(len(self))
         return batch
 
     def defer(self, job: Job) -> None:
         """Puts a heavy image among those that go alone."""
-        job.is_heavy = True
+        job.is_heavy, job.task = True, replace(job.task, is_deferred=True)
         self._heavy.append(job)
         self._changed.set()
 
-    def end(self, batch: Sequence[Job]) -> None:
-        """Notes that a worker is done with a batch, or has died with it."""
-        self._heavy_at_work -= any(job.is_heavy for job in batch)
-        self._answered.extend([time.monotonic()] * len(batch))
+    def end(self, batch: Sequence[Job], seconds: float) -> None:
+        """Notes that a worker is done with a batch, or has died with it, after so many seconds."""
+        now = time.monotonic()
+        if any(job.is_heavy for job in batch):
+            self._heavy_at_work -= 1
+            self._heavy_rests_until = now + HEAVY_REST * seconds
+            self._changed.set()
+        self._answered.extend([now] * len(batch))
 
     def record_batch(self, images: int, seconds: float) -> None:
         """Updates the moving average of the time per image."""

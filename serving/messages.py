@@ -47,12 +47,14 @@ class Task:
         paddlex: Whether the bytes are a request of PaddleX's protocol instead of an image.
         top_k: Number of classes to return.
         class_name: The class a heat map explains; "": the most likely one.
+        is_deferred: Whether the image has been found to take long, and its time has come.
     """
 
     name: str
     paddlex: bool = False
     top_k: int = TOP_K
     class_name: str = ""
+    is_deferred: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Deferred:
-    """An image that takes long to decode: it is to come again, in a batch of its own."""
+    """An image that takes long to decode: it is to come again when the queue lets it, alone."""
 
 
 Result = Prediction | HeatMap | RefusalError | Deferred

@@ -8,6 +8,7 @@ requests, gathers batches and replaces what dies.
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,11 @@ class Classifier:
     def _run(self, images: list[tuple[str, Data]]) -> list[Result]:
         tasks, files = [Task(name) for name, _ in images], [bytes(data) for _, data in images]
         results = zip(tasks, files, self.model.run(tasks, files), strict=True)
-        # Heavy images come again, alone.
-        return [self.model.run([t], [f])[0] if isinstance(r, Deferred) else r for t, f, r in results]
+        # Heavy images come again, one by one.
+        return [
+            self.model.run([replace(task, is_deferred=True)], [data])[0] if isinstance(result, Deferred) else result
+            for task, data, result in results
+        ]
 
     async def __call__(self, request: Request) -> Response:
         """Handles `POST /predict` as serve.py does."""

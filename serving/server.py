@@ -39,6 +39,7 @@ def run(options: Options) -> None:
         UserError: The port is taken, or the folder cannot be served.
     """
     raise_file_limit()
+    machine.return_large_blocks()
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     # asyncio disables Nagle's algorithm only where the protocol is named; else small responses wait 40 ms.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:

@@ -88,12 +88,15 @@ class WorkerSlot:
         try:
             results = await worker.process_batch(tasks, files, self.pool.options.hang_seconds)
         finally:
-            self.pool.queue.end(batch)
+            self.pool.queue.end(batch, time.monotonic() - start)
         self.pool.queue.record_batch(len(batch), time.monotonic() - start)
         for job, result in zip(batch, results, strict=True):
             if isinstance(result, Deferred):
                 self.pool.queue.defer(job)
-            elif not job.result.done():
+                continue
+            if not job.is_heavy:
+                self.pool.queue.last_light = time.monotonic()
+            if not job.result.done():
                 job.result.set_result(result)
 
     async def _replace(self, dead: Worker) -> None:
@@ -160,7 +163,7 @@ class WorkerPool:
 
     def __init__(self, options: Options, monitor: Monitor, plan: WorkerPlan, count: int):
         self.options, self.monitor, self.plan, self.count = options, monitor, plan, count
-        self.queue = JobQueue(options, monitor)
+        self.queue = JobQueue(options, monitor, count)
         self.slots: list[WorkerSlot] = []
         self.model_info: dict[str, Any] = {}
         self.copy: PrivateCopy | None = None

@@ -119,6 +119,15 @@ def release_memory() -> None:
         libc.malloc_trim(0)
 
 
+def return_large_blocks() -> None:
+    """Makes the C library return every large block to the system once it is freed, and grow it without a copy.
+
+    By default it keeps blocks of up to 32 MiB in its heap once it has freed one of that size.
+    """
+    if libc := _glibc():
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)
+
+
 def share_one_heap() -> None:
     """Makes all threads allocate from one heap; to be called before any thread starts.
 

@@ -97,9 +97,9 @@ def test_nobody_waits_for_images_that_nobody_sends(tmp_path, clock):
             queue.put([job("alone")])
             batch = await queue.next_batch()
             assert names(batch) == ["alone"]
-            queue.end(batch)
+            queue.end(batch, seconds=0)
         queue.put([job("a"), job("b"), job("c")])
-        queue.end(await queue.next_batch())
+        queue.end(await queue.next_batch(), seconds=0)
         waiting = asyncio.create_task(queue.next_batch())
         queue.put([job("d")])
         for _ in range(20):
@@ -111,43 +111,48 @@ def test_nobody_waits_for_images_that_nobody_sends(tmp_path, clock):
     in_queue(test, tmp_path, max_wait_ms=60_000)
 
 
-def test_heavy_images_go_alone_and_hold_up_one_worker_at_most(tmp_path, clock):
-    """Guards against a sender of huge images who occupies every worker, and against heavy images that never go."""
+def test_heavy_images_go_alone_and_leave_most_of_the_time_to_others(tmp_path, clock):
+    """Guards against a sender of huge images who occupies the workers, and against heavy images that never go."""
 
     async def test(queue, job):
-        heavy = [job(f"heavy {number}") for number in range(4)]
-        for one in heavy:
-            queue.defer(one)
+        queue.workers, queue.last_light = 2, clock.now
+        for number in range(4):
+            queue.defer(job(f"heavy {number}"))
         queue.check_room(4, workers=2)
         with pytest.raises(RefusalError):
             queue.check_room(5, workers=2)
-        queue.put([job(f"light {number}") for number in range(3)])
-        first = await queue.next_batch()
-        assert names(first) == ["heavy 0"]
-        assert names(await queue.next_batch()) == ["light 0", "light 1", "light 2"]
-        queue.put([job("light 3"), job("light 4")])
-        assert names(await queue.next_batch()) == ["light 3", "light 4"]
-        queue.end(first)
-        queue.put([job("light 5")])
-        assert [names(await queue.next_batch()) for _ in range(2)] == [["heavy 1"], ["light 5"]]
-        assert [names(await queue.next_batch()) for _ in range(2)] == [["heavy 2"], ["heavy 3"]]
+        queue.put([job("a"), job("b"), job("c")])
+        first, others = await queue.next_batch(), await queue.next_batch()
+        assert (names(first), names(others)) == (["heavy 0"], ["a", "b", "c"])
+        queue.put([job("d")])
+        assert names(await queue.next_batch()) == ["d"]
+        queue.end(first, seconds=0.2)
+        queue.put([job("e")])
+        assert names(await queue.next_batch()) == ["e"]
+        clock.now += 0.4
+        queue.put([job("f")])
+        assert names(await queue.next_batch()) == ["heavy 1"]
+        assert names(await queue.next_batch()) == ["f"]
+        waiting = asyncio.create_task(queue.next_batch())
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        clock.now += 0.7
+        queue.put([])
+        assert names(await waiting) == ["heavy 2"]
+        assert names(await queue.next_batch()) == ["heavy 3"]
 
     in_queue(test, tmp_path)
 
 
-def test_one_worker_alternates_between_heavy_and_light_images(tmp_path, clock):
-    """Guards against light images that wait until every heavy one is done."""
+def test_heavy_images_need_not_rest_where_nobody_else_comes(tmp_path, clock):
+    """Guards against scans that are processed a third of the time although the server has nothing else to do."""
 
     async def test(queue, job):
         for number in range(3):
             queue.defer(job(f"heavy {number}"))
-        found = []
-        for number in range(3):
-            queue.put([job(f"light {number}")])
             batch = await queue.next_batch()
-            found += names(batch)
-            queue.end(batch)
-        assert found == ["heavy 0", "light 0", "light 1", "heavy 1"]
+            assert names(batch) == [f"heavy {number}"] and batch[0].task.is_deferred
+            queue.end(batch, seconds=5.0)
 
     in_queue(test, tmp_path)
 
