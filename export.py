@@ -35,7 +35,8 @@ def main() -> None:
     extras = [extra for extra in EXTRAS.values() if getattr(arguments, extra.option)]
     folder = export(run, settings, extras, arguments.safetensors)
     if not is_read_by_paddlex(EvalTransform.from_settings(settings)):
-        print("PaddleX refuses this export: its crops are square; train with resize=stretch for one it reads")
+        reason = "it has no operator that pads" if settings.resize == "pad" else "its crops are square"
+        print(f"PaddleX refuses this export: {reason}; train with resize=stretch for one it reads")
     print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     print(f"next: python predict.py IMAGE --model {shlex.quote(str(folder))}")
 

@@ -25,6 +25,19 @@ def resize_box(image: Image.Image, size: tuple[int, int], box: tuple[float, floa
     return part.resize(size, BILINEAR, box=box)
 
 
+def fitted_size(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
+    """Returns width and height of the largest image of the aspect ratio of `size` that fits into `room`, at least 1."""
+    scale = min(room[0] / size[0], room[1] / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def pad(image: Image.Image, size: tuple[int, int], fill: tuple[int, int, int]) -> Image.Image:
+    """Puts an RGB image in the middle of a larger one of one colour; an odd pixel goes to the right or below."""
+    padded = Image.new("RGB", size, fill)
+    padded.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return padded
+
+
 def crop_of_strip(image: Image.Image, size: tuple[int, int], crop: tuple[int, int, int, int]) -> Image.Image:
     """Crops an image that is enlarged to `size`, without making it: only the part of the long side that is kept.
 

@@ -22,7 +22,7 @@ GRAPH, OLD_GRAPH, WEIGHTS = "inference.json", "inference.pdmodel", "inference.pd
 DESCRIPTION, EXAMPLE, CARD = "inference.yml", "example.json", "MODEL_CARD.md"
 
 # Of inference.yml. Raise it when a key is added or comes to mean something else.
-FORMAT = 3
+FORMAT = 4
 # Files that every export holds, so that format 2 and later have a digest of each.
 _SEALED = (GRAPH, OLD_GRAPH, WEIGHTS, EXAMPLE, "description")
 
@@ -78,15 +78,18 @@ def compose(reference: "Reference", top_k: int) -> dict[str, Any]:
 
 def is_read_by_paddlex(transform: EvalTransform) -> bool:
     """Returns whether PaddleX's operators can say it: resize to one size, or the short side to one length."""
-    return transform.cover is None or transform.resize_short is not None
+    return transform.fill is None and (transform.cover is None or transform.resize_short is not None)
 
 
 def _resizing(transform: EvalTransform) -> dict[str, Any]:
+    if transform.fill:
+        # Since format 4.
+        return {"pad": [transform.width, transform.height], "fill": list(transform.fill)}
     if transform.cover is None:
         return {"size": [transform.width, transform.height]}
     if is_read_by_paddlex(transform):
         return {"resize_short": transform.resize_short}
-    # PaddleX has no such argument, and fails at it instead of answering otherwise.
+    # PaddleX has no such argument, nor those of `pad`, and fails at it instead of answering otherwise.
     return {"cover": [transform.cover[1], transform.cover[0]]}
 
 
@@ -220,6 +223,9 @@ def _transform(operators: list[dict[str, Any]], color_profile: str, file: Path) 
         raise UserError(f"{file}: NormalizeImage is not the identity, but the graph normalises; export the run again")
     if resize.get("backend") != "pil" or resize.get("interpolation") != "BILINEAR":
         raise UserError(f"{file}: ResizeImage is not PIL's BILINEAR; export the run again")
+    if "pad" in resize:
+        (width, height), (red, green, blue) = _pair(resize["pad"]), (int(level) for level in resize["fill"])
+        return EvalTransform(height, width, None, color_profile, (red, green, blue))
     if "CropImage" not in options:
         width, height = _pair(resize["size"])
         return EvalTransform(height, width, None, color_profile)

@@ -74,6 +74,7 @@ class BatchClassifier:
             "temperature": model.temperature,
             "image_shape": list(model.image_shape),
             "cover": model.transform.cover,
+            "fill": model.transform.fill,
             "engine": model.engine,
             "device": self.device,
             "digest": self.digest,

@@ -153,7 +153,7 @@ class Settings(Section):
     data_dir: FilePath
     lists_dir: FilePath | None
     image_shape: tuple[int, Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
-    resize: Literal["crop", "stretch", "crop_short"]
+    resize: Literal["crop", "stretch", "crop_short", "pad"]
     crop_fraction: Annotated[float, Field(ge=0.01, le=1)]
     color_profile: Literal["convert", "ignore"]
     non_rgb: Literal["skip", "convert"]

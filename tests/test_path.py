@@ -14,7 +14,12 @@ import pytest
 import yaml
 from paddle import inference
 
+import annotate
 import config
+import evaluate
+import export
+import predict
+import train
 from annotation.lists import read_list
 from imaging.images import read_image
 from imaging.transforms import EvalTransform
@@ -133,6 +138,31 @@ def test_the_images_are_unchanged(walked):
             files = sorted((walked / DATA / split / class_name).iterdir())
             for number, file in enumerate(files, 1):
                 assert file.read_bytes() == draw.jpeg_bytes(class_name, split, number, (60, 45), 5)
+
+
+def test_padded_images_are_the_same_to_every_command(tmp_path, monkeypatch, draw_data, call, arguments_for):
+    """Guards against a command or an engine that crops or stretches the long images of a run that pads them."""
+    monkeypatch.chdir(tmp_path)
+    draw_data(tmp_path / "data", CLASS_NAMES, {"train": 4, "valid": 2, "test": 2}, size=(120, 30))
+    changes = arguments_for("data", resize="pad", image_shape=[3, 24, 28], mean=[0.2, 0.4, 0.6], reject="off")
+    here = ["data_dir=data", "threads=1"]
+    assert call(annotate, *changes).status == call(train, *changes).status == 0
+    assert call(evaluate, "output/short", *here).status == 0
+    ended = call(export, "output/short", *here)
+    refusal = "PaddleX refuses this export: it has no operator that pads; train with resize=stretch for one it reads"
+    assert ended.status == 0 and refusal in ended.out, ended
+    with open("output/short/predictions.tsv", encoding="utf-8", newline="") as file:
+        expected = np.array(
+            [[float(row[name]) for name in CLASS_NAMES] for row in csv.DictReader(file, delimiter="\t")]
+        )
+    shown = ["--run=output/short", *(f"--model=infer/short engine={name}" for name in ("plain", "onednn"))]
+    for number, options in enumerate(shown):
+        ended = call(predict, "data/test", *options.split(), *here, "--out", f"{number}.csv")
+        assert ended.status == 0, ended
+        _, _, probabilities = read_predictions(tmp_path / f"{number}.csv")
+        assert np.abs(probabilities - expected).max() < 1e-5
+    resize = yaml.safe_load(Path("infer/short/inference.yml").read_text("utf-8"))["PreProcess"]["transform_ops"][0]
+    assert (resize["ResizeImage"]["pad"], resize["ResizeImage"]["fill"]) == ([28, 24], [51, 102, 153])
 
 
 def test_nothing_is_left_behind(walked, clone):

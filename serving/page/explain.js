@@ -10,8 +10,9 @@ const kind = (temperature) => (temperature === 1 ? "none" : temperature > 1 ? "s
 /** Renders the explanations for a model, with its own numbers. */
 export function renderLessons(model) {
   const [channels, height, width] = model.image_shape;
+  const resize = model.fill ? "pad" : model.cover === null ? "stretch" : "crop";
   const lessons = [
-    ["lesson_pixels", text(model.cover === null ? "lesson_pixels_stretch" : "lesson_pixels_crop", { width, height, numbers: channels * height * width })],
+    ["lesson_pixels", text(`lesson_pixels_${resize}`, { width, height, numbers: channels * height * width })],
     ["lesson_share", text("lesson_share_text", { count: model.classes.length })],
     ["lesson_temperature", text(`lesson_temperature_${kind(model.temperature)}`, { temperature: number(model.temperature, 2) })],
     ["lesson_threshold", model.threshold == null ? text("lesson_threshold_none") : text("lesson_threshold_text", { threshold: percent(model.threshold) })],

@@ -1,4 +1,4 @@
-// Pixels of an image: a preview that takes little memory, and the crop that the network sees.
+// Pixels of an image: a preview that takes little memory, and the part of it that the network sees.
 
 const PREVIEW = 640;
 
@@ -19,18 +19,26 @@ export async function drawBoth(file, preview, small, model) {
 }
 
 // The server does the same with Pillow's filter; the browser's differs slightly.
-function drawForNetwork(bitmap, canvas, { image_shape: [, height, width], cover }) {
+function drawForNetwork(bitmap, canvas, { image_shape: [, height, width], cover, fill }) {
+  if (fill) {
+    const scale = Math.min(height / bitmap.height, width / bitmap.width);
+    const wide = Math.max(1, Math.round(bitmap.width * scale)), high = Math.max(1, Math.round(bitmap.height * scale));
+    const place = [Math.floor((width - wide) / 2), Math.floor((height - high) / 2), wide, high];
+    return draw(bitmap, canvas, width, height, place, `rgb(${fill})`);
+  }
   if (cover === null) return draw(bitmap, canvas, width, height);
   const scale = Math.max(cover[0] / bitmap.height, cover[1] / bitmap.width);
   const wide = Math.round(bitmap.width * scale), high = Math.round(bitmap.height * scale);
   draw(bitmap, canvas, width, height, [-Math.floor((wide - width) / 2), -Math.floor((high - height) / 2), wide, high]);
 }
 
-function draw(bitmap, canvas, width, height, place = [0, 0, width, height]) {
+function draw(bitmap, canvas, width, height, place = [0, 0, width, height], borders = "#fff") {
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
-  context.fillStyle = "#fff"; // transparency over white, as the server does
+  context.fillStyle = borders;
   context.fillRect(0, 0, width, height);
+  context.fillStyle = "#fff"; // transparency over white, as the server does
+  context.fillRect(...place);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, ...place);
 }

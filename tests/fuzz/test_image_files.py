@@ -15,7 +15,12 @@ from imaging.transforms import EvalTransform
 
 COUNT = int(os.environ.get("FUZZ_IMAGES", "600"))
 LIMIT = 40_000  # pixels
-TRANSFORMS = [EvalTransform(16, 16, (16, 16)), EvalTransform(9, 31, None), EvalTransform(24, 8, (30, 30), "ignore")]
+TRANSFORMS = [
+    EvalTransform(16, 16, (16, 16)),
+    EvalTransform(9, 31, None),
+    EvalTransform(24, 8, (30, 30), "ignore"),
+    EvalTransform(24, 9, None, "convert", (1, 2, 3)),
+]
 
 
 def originals() -> list[bytes]:

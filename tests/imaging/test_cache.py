@@ -32,10 +32,11 @@ def pixels(loader) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["ram", "disk", "auto"])
 @pytest.mark.parametrize("split", ["train", "valid"])
-def test_a_cache_changes_no_pixel(loader_of, kind, split):
+@pytest.mark.parametrize("resize", ["crop", "pad"])
+def test_a_cache_changes_no_pixel(loader_of, kind, split, resize):
     """Guards against a training whose results depend on whether there is a cache."""
-    plain, _ = loader_of(split)
-    cached, _ = loader_of(split, cache=kind)
+    plain, _ = loader_of(split, resize=resize)
+    cached, _ = loader_of(split, cache=kind, resize=resize)
     assert cached.dataset.cached is not None
     for epoch in (1, 2):
         plain.epoch = cached.epoch = epoch
@@ -58,6 +59,8 @@ def test_training_images_are_cached_reduced(loader_of):
     assert cached.dataset.cached[0].shape == (20, 24, 3)
     cached, _ = loader_of("valid", cache="ram", image_shape=[3, 16, 16])
     assert cached.dataset.cached[0].shape == (16, 16, 3)
+    cached, _ = loader_of(cache="ram", image_shape=[3, 16, 16], resize="pad")
+    assert cached.dataset.cached[0].shape == (20, 20, 3)
 
 
 @pytest.mark.effect("cache_dir")

@@ -35,8 +35,8 @@ def train_transform(height: int, width: int, augment: dict, plain: dict) -> Trai
     return TrainTransform(height, width, settings.augment)
 
 
-@pytest.mark.parametrize("size", [(40, 40), (41, 40), (40, 97), (333, 40), (7, 5), (1, 1), (1000, 3)])
-@pytest.mark.parametrize("resize", ["crop", "stretch"])
+@pytest.mark.parametrize("size", [(40, 40), (41, 40), (40, 97), (333, 40), (7, 5), (1, 1), (1000, 3), (1, 30_000)])
+@pytest.mark.parametrize("resize", ["crop", "stretch", "pad"])
 @pytest.mark.parametrize("fraction", [1.0, 0.875])
 @pytest.mark.effect("image_shape")
 def test_every_image_becomes_the_networks_size(size, resize, fraction):
@@ -48,7 +48,7 @@ def test_every_image_becomes_the_networks_size(size, resize, fraction):
 
 def test_an_image_of_the_right_size_is_unchanged():
     """Guards against a resize that blurs an image that needs none, and against channels in another order."""
-    for resize in ("crop", "stretch"):
+    for resize in ("crop", "stretch", "pad"):
         transform = EvalTransform.from_settings(config.load(None, [f"resize={resize}", "image_shape=[3,32,32]"]))
         assert (transform(noise(32, 32)) == chw(noise(32, 32))).all()
 
@@ -64,6 +64,61 @@ def test_crop_keeps_the_aspect_ratio_and_the_centre():
         gradient(160, 80)
     )
     assert red[20, 0] < 8 and red[20, -1] > 247
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 50), st.integers(1, 50))
+def test_pad_is_the_whole_image_between_borders_of_the_mean(width, height, high, wide):
+    """Guards against a pixel of the image that is lost, moved or filtered otherwise, whatever is odd."""
+    overrides = [f"image_shape=[3,{high},{wide}]", "resize=pad", "mean=[0.1,0.5,2.0]"]
+    image = noise(width, height)
+    scale = min(wide / width, high / height)
+    inside = max(1, round(width * scale)), max(1, round(height * scale))
+    expected = Image.new("RGB", (wide, high), (26, 128, 255))
+    expected.paste(image.resize(inside, Image.Resampling.BILINEAR), ((wide - inside[0]) // 2, (high - inside[1]) // 2))
+    assert (EvalTransform.from_settings(config.load(None, overrides))(image) == chw(expected)).all()
+
+
+@pytest.mark.effect("resize", "mean")
+def test_pad_shows_both_ends(plain):
+    """Guards against an object at one end that evaluation or training does not see, and against black borders."""
+    overrides = ["resize=pad", "image_shape=[3,40,40]", *(f"augment.{key}={value}" for key, value in plain.items())]
+    settings = config.load(None, overrides)
+    pixels = EvalTransform.from_settings(settings)(gradient(160, 40))
+    assert (pixels[:, [0, 14, 25, 39]] == np.reshape((124, 116, 104), (3, 1, 1))).all()
+    assert pixels[0, 20, 0] < 8 and pixels[0, 20, -1] > 247 and pixels[1, 15, 20] < 32 and pixels[1, 24, 20] > 223
+    train = TrainTransform.from_settings(settings)
+    assert (
+        train(gradient(40, 10), np.random.default_rng(0)) == EvalTransform.from_settings(settings)(gradient(40, 10))
+    ).all()
+    red = train(gradient(1600, 400), np.random.default_rng(0))[0]
+    assert (red[[0, 39]] == 124).all() and red[20, 0] < 8 and red[20, -1] > 247
+
+
+def test_pad_crops_the_padded_image_in_training(plain):
+    """Guards against random crops of the image's own height, which lose an object at one end of a long image."""
+    settings = [f"augment.{key}={value}" for key, value in (plain | {"crop_scale": [0.64, 1.0]}).items()]
+    transform = TrainTransform.from_settings(config.load(None, ["resize=pad", "image_shape=[3,40,40]", *settings]))
+    shown = []
+    for seed in range(50):
+        pixels = transform(gradient(160, 40), np.random.default_rng(seed)).astype(int)
+        assert (pixels == transform(gradient(160, 40), np.random.default_rng(seed))).all()
+        row = pixels[0, (pixels[0] != 124).any(axis=1)][3]
+        shown.append((row[-1] - row[0]) / 255)
+    # A crop of 0.64 of the area keeps 0.8 of the width.
+    assert 0.78 < min(shown) < 0.86 and max(shown) > 0.95
+
+
+@pytest.mark.parametrize("resize, key", [("crop", "cover=(20, 20)"), ("stretch", "cover=None")])
+def test_caches_of_the_other_ways_keep_their_keys(resize, key):
+    """Guards against features and images that every run computes again, and against a cache with other borders."""
+    settings = config.load(None, [f"resize={resize}", "image_shape=[3,20,20]"])
+    expected = f"EvalTransform(height=20, width=20, {key}, color_profile='convert')"
+    assert EvalTransform.from_settings(settings).cache_key == expected
+    assert TrainTransform.from_settings(settings).cache_key == "short side 25, color profile convert"
+    padded = [settings.model_copy(update={"resize": "pad", "mean": (mean, 0.5, 0.5)}) for mean in (0.4, 0.5)]
+    for kind in (EvalTransform, TrainTransform):
+        keys = {kind.from_settings(one).cache_key for one in (settings, *padded)}
+        assert len(keys) == 3
 
 
 @pytest.mark.parametrize("size, shape", [((128, 32), (32, 128)), ((32, 128), (128, 32)), ((200, 90), (40, 60))])
@@ -109,11 +164,12 @@ STRIPS = [(1, 8_000), (30_000_001, 1), (1, 30_000_001)]
 @pytest.mark.parametrize("size", STRIPS)
 def test_a_strip_takes_no_more_memory_than_an_image(size, measured):
     """Guards against gigabytes for a long image of a few bytes, in evaluation and in training."""
-    evaluate = [[f"resize={resize}", "image_shape=[3,224,224]"] for resize in ("crop", "stretch")]
+    evaluate = [[f"resize={resize}", "image_shape=[3,224,224]"] for resize in ("crop", "stretch", "pad")]
     for overrides in evaluate:
         assert measured(f"EvalTransform.from_settings(config.load(None, {overrides}))(image)", size) < 900
-    varied = "TrainTransform.from_settings(config.load(None, ['image_shape=[3,224,224]']))"
-    assert measured(f"{varied}(image, np.random.default_rng(0))", size) < 900
+    for resize in ("crop", "pad"):
+        varied = f"TrainTransform.from_settings(config.load(None, ['image_shape=[3,224,224]', 'resize={resize}']))"
+        assert measured(f"{varied}(image, np.random.default_rng(0))", size) < 900
 
 
 @pytest.fixture
@@ -204,10 +260,12 @@ def test_a_crop_keeps_its_fraction_of_the_area(plain):
     assert max(lefts) - min(lefts) > 40
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 90), (90, 2), (37, 53)])
-def test_every_training_image_becomes_the_networks_size(size):
+@pytest.mark.parametrize("size", [(1, 1), (2, 90), (90, 2), (37, 53), (1, 30_000), (30_000, 1)])
+@pytest.mark.parametrize("resize", ["crop", "pad"])
+def test_every_training_image_becomes_the_networks_size(size, resize):
     """Guards against a crop outside the image, or of no pixel, with the default augmentation."""
-    transform = TrainTransform.from_settings(config.load(None, ["image_shape=[3,24,32]", "augment.rotation=180"]))
+    overrides = ["image_shape=[3,24,32]", "augment.rotation=180", f"resize={resize}"]
+    transform = TrainTransform.from_settings(config.load(None, overrides))
     for seed in range(10):
         pixels = transform(noise(*size), np.random.default_rng(seed))
         assert pixels.shape == (3, 24, 32) and pixels.dtype == np.uint8

@@ -203,6 +203,7 @@ def test_state_and_headers(server, exported, images):
     """Guards against wrong model info, and pages that other sites may frame or script."""
     info = server.http.get("/model").json()
     assert info["classes"] == ["ox", "dragon", "dog"]
+    assert info["cover"] == [24, 24] and info["fill"] is None
     assert info["image_shape"] == [3, 24, 24] and info["engine"] == "onednn" and info["gradcam"] and info["relabel"]
     assert info["limits"] == {"body_mb": 1.0, "files": 20, "pixels": 1_000_000}
     assert server.http.get("/readyz").status_code == 200

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from serving_process import ServeProcess
@@ -230,6 +231,23 @@ def test_views_by_keyboard(visit, drawn):
     page.keyboard.press("Delete")
     assert cards.count() == 2
     assert cards.nth(1).evaluate("card => card === document.activeElement")
+
+
+def test_a_padded_image_is_shown_between_its_borders(visit):
+    """Guards against a page that shows a crop of an image which the network sees whole."""
+    page = visit()
+    look = """async (size) => {
+      const { drawBoth } = await import("/pixels.js");
+      const [file, small] = [new OffscreenCanvas(...size), document.createElement("canvas")];
+      Object.assign(file.getContext("2d"), { fillStyle: "red" }).fillRect(0, 0, size[0], size[1]);
+      file.getContext("2d").clearRect(0, 0, size[0] / 2, size[1]);
+      const model = { image_shape: [3, 24, 20], cover: null, fill: [1, 2, 3] };
+      await drawBoth(await file.convertToBlob(), document.createElement("canvas"), small, model);
+      return Array.from(small.getContext("2d").getImageData(0, 0, 20, 24).data);
+    }"""
+    pixels = np.reshape(page.evaluate(look, [80, 20]), (24, 20, 4))[..., :3]
+    assert (pixels[:9] == (1, 2, 3)).all() and (pixels[14:] == (1, 2, 3)).all()
+    assert (pixels[9:14, :9] == 255).all() and (pixels[9:14, 11:] == (255, 0, 0)).all()
 
 
 def test_wrong_predictions_are_reported(visit, server, drawn):
