@@ -91,7 +91,7 @@ def read_list(path: str | os.PathLike, num_classes: int) -> list[Sample]:
         name, separator, index = line.rpartition("\t")
         if not separator or not name:
             wrong.append(f"line {number} is not PATH<TAB>INDEX")
-        elif (label := _parse_index(index.strip(), num_classes)) is None:
+        elif (label := parse_index(index.strip(), num_classes)) is None:
             wrong.append(f"line {number} has index {shorten(index.strip())!r}, not 0 to {num_classes - 1}")
         elif labels.setdefault(name, label) != label:
             wrong.append(f"line {number} gives {shorten(name)} index {label}, an earlier line {labels[name]}")
@@ -104,8 +104,8 @@ def read_list(path: str | os.PathLike, num_classes: int) -> list[Sample]:
     return _locate(path, rows)
 
 
-def _parse_index(text: str, num_classes: int) -> int | None:
-    """Returns the index of a class that a list names; None if it is none."""
+def parse_index(text: str, num_classes: int) -> int | None:
+    """Returns the index of a class that a list names, without blanks around it; None if it is none."""
     # Without leading zeros and by length first: Python refuses to convert thousands of digits.
     digits = text.lstrip("0") or text[-1:]
     if not digits.isdecimal() or len(digits) > len(str(num_classes)):

@@ -109,8 +109,9 @@ def _infer(model, paths: list[str], batch: int, threads: int) -> None:
 
 def _both(model, paths: list[str], batch: int, threads: int) -> None:
     from inference.pipeline import predict_images
+    from inference.sources import ImageSource
 
-    for _ in predict_images(enumerate(paths), model, batch, 10**8, max(2, threads)):
+    for _ in predict_images(enumerate(map(ImageSource, paths)), model, batch, 10**8, max(2, threads)):
         pass
 
 

@@ -84,14 +84,16 @@ def offline(model: str, folder: str) -> None:
     machine.prepare(settings)
     from inference.pipeline import predict_images
     from inference.predictor import ExportedModel
+    from inference.sources import ImageSource
 
     threads = machine.threads(settings)
     loaded = ExportedModel(model, "cpu", threads, "auto")
     files = sorted(map(str, Path(folder).glob("*.jpg")))
 
     def score(paths: list[str]) -> dict[str, list[float]]:
-        found = predict_images(enumerate(paths), loaded, settings.batch_size, settings.max_pixels, max(2, threads))
-        return {Path(path).name: row.tolist() for batch in found for _, path, row in batch}
+        items = enumerate(map(ImageSource, paths))
+        found = predict_images(items, loaded, settings.batch_size, settings.max_pixels, max(2, threads))
+        return {Path(source.path).name: row.tolist() for batch in found for _, source, row in batch}
 
     print(json.dumps({"classes": loaded.class_names, "rows": score(files)}), flush=True)
     for line in sys.stdin:

@@ -1,7 +1,10 @@
 """The figures of predict.py: its first images with their predictions, and under heat maps."""
 
+import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -12,10 +15,20 @@ from evaluation.predictors import RunModel
 from evaluation.thumbnails import Thumbnails
 from imaging.images import read_image
 from inference.interfaces import Model
+from inference.ranking import NONE_OF_THESE, is_rejected, rank_classes
+from inference.sources import ImageSource
+from inference.terminal import label_of
 from system.settings import Settings
 
 # Images drawn at most, and the side of each in pixels.
 SHOWN, SHOWN_SIDE = 60, 256
+# Letters that fit under an image; Chinese ones count twice.
+LINE = 26
+
+
+class _Item(NamedTuple):
+    source: ImageSource
+    probabilities: np.ndarray
 
 
 class Gallery:
@@ -28,30 +41,70 @@ class Gallery:
 
     def __init__(self, show: str | None, explain: str | None):
         self.show, self.explain = show, explain
-        self.items: list[tuple[str, int, float]] = []
+        self.items: list[_Item] = []
+        self.predicted = 0
 
-    def add(self, path: str, probabilities: np.ndarray) -> None:
-        """Adds an image with its probabilities, float32 [C], while there is room."""
+    def add(self, source: ImageSource, probabilities: np.ndarray) -> None:
+        """Counts an image, and keeps it with its probabilities, float32 [C], while there is room."""
+        self.predicted += 1
         if (self.show or self.explain) and len(self.items) < SHOWN:
-            best = int(probabilities.argmax())
-            self.items.append((path, best, float(probabilities[best])))
+            self.items.append(_Item(source, probabilities))
 
     def draw(self, model: Model, settings: Settings) -> None:
         """Draws the figures asked for; heat maps need a RunModel, since an exported graph has no gradients."""
         if not self.items:
             return
-        captions = [f"{model.class_names[best]} {probability:.2f}" for _, best, probability in self.items]
         if self.show:
-            images = [read_image(path, settings.max_pixels) for path, _, _ in self.items]
+            images = [read_image(item.source.path, settings.max_pixels) for item in self.items]
             for image in images:
                 image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-            plots.grid(images, captions, self.show)
+            self._write(images, model, self.show)
         if self.explain and isinstance(model, RunModel):
-            plots.grid(list(self._overlays(model, settings.max_pixels)), captions, self.explain)
+            self._write(list(self._overlays(model, settings.max_pixels)), model, self.explain)
+
+    def _write(self, images: list[Image.Image], model: Model, file: str) -> None:
+        """Draws the grid, and says in it and on the terminal how many images it shows."""
+        captions, marked = zip(*(_caption(item, model) for item in self.items), strict=True)
+        count = f"the first {len(self.items)} of" if self.predicted > len(self.items) else "all"
+        title = f"{count} {self.predicted} images" if self.predicted > 1 else "1 image"
+        plots.grid(images, captions, file, title=title, marked=marked)
+        print(f"{file}: {title}", file=sys.stderr)
 
     def _overlays(self, model: RunModel, max_pixels: int) -> Iterator[Image.Image]:
         thumbnails = Thumbnails(model.transform, max_pixels)
-        for path, best, _ in self.items:
-            pixels = model.transform.read(path, max_pixels)
+        for source, probabilities in self.items:
+            pixels, best = model.transform.read(source.path, max_pixels), int(probabilities.argmax())
             heat = model.explain(pixels[None], [best])[0]
-            yield gradcam.overlay(thumbnails.image(Sample(path, Path(path), best)), heat)
+            yield gradcam.overlay(thumbnails.image(Sample(source.path, Path(source.path), best)), heat)
+
+
+def _caption(item: _Item, model: Model) -> tuple[str, bool]:
+    """Returns the lines under an image, and whether its prediction is not its label."""
+    ((name, probability),) = rank_classes(item.probabilities, model.class_names, 1)
+    rejected, label = is_rejected(probability, model.threshold), label_of(item.source, model)
+    is_wrong = label is not None and (rejected or name != label)
+    best = f"{_start(name, LINE - 7)} {probability:.2f}"
+    lines = [_end(item.source.path), *([NONE_OF_THESE, f"({best})"] if rejected else [best])]
+    if label is not None:
+        lines.append(_start(f"{'✗ WRONG, ' if is_wrong else ''}label: {label}"))
+    return "\n".join(lines), is_wrong
+
+
+def _start(text: str, most: int = LINE) -> str:
+    """Cuts the end of a text that is too long for a line."""
+    return _cut(_drawable(text), most)
+
+
+def _end(text: str) -> str:
+    """Cuts the start of a text that is too long for a line: of a path, the end tells files apart."""
+    return _cut(_drawable(text)[::-1], LINE)[::-1]
+
+
+def _drawable(text: str) -> str:
+    """Escapes line breaks, and bytes of file names that are not UTF-8."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _cut(text: str, most: int) -> str:
+    widths = np.cumsum([1 + (unicodedata.east_asian_width(one) in "WF") for one in text])
+    return text if not text or widths[-1] <= most else f"{text[: int((widths < most).sum())]}…"

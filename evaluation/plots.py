@@ -228,15 +228,32 @@ def heat_colours(heat: np.ndarray) -> np.ndarray:
     return plt.colormaps["turbo"](0.9 * heat)[..., :3] * 255
 
 
-def grid(images: Sequence[Image.Image], captions: Sequence[str], path: str | os.PathLike, columns: int = 6) -> None:
-    """Draws images with a caption under each."""
-    choose_fonts(captions)
+def grid(
+    images: Sequence[Image.Image],
+    captions: Sequence[str],
+    path: str | os.PathLike,
+    columns: int = 6,
+    title: str = "",
+    marked: Sequence[bool] = (),
+) -> None:
+    """Draws images with a caption under each, of one or more lines; those that are marked in a red frame."""
+    choose_fonts([*captions, title])
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2 * columns, 2.3 * rows), layout="constrained", squeeze=False)
+    # A line of a caption takes 0.15 inches.
+    height = 2.15 + 0.15 * max(caption.count("\n") + 1 for caption in captions)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2 * columns, height * rows), layout="constrained", squeeze=False
+    )
+    if title:
+        figure.suptitle(title, fontsize=9)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, image, caption in zip(axes.flat, images, captions, strict=False):
+    for number, (axis, image, caption) in enumerate(zip(axes.flat, images, captions, strict=False)):
         axis.imshow(image)
         axis.set_title(caption, fontsize=9, y=-0.05, va="top")
+        if number < len(marked) and marked[number]:
+            frame = plt.Rectangle((0, 0), 1, 1, transform=axis.transAxes, fill=False, color="C3", linewidth=4)
+            frame.set_clip_on(False)
+            axis.add_patch(frame)
     _save(figure, Path(path))

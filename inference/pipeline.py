@@ -11,26 +11,27 @@ from tqdm import tqdm
 
 from imaging.images import ImageError
 from inference.interfaces import Model
-from inference.sources import find_images
+from inference.sources import ImageSource, find_images
 from system import machine
 from system.settings import Settings
 
 # Batches whose images are decoded before they are needed: enough to bridge a slow disk, little memory.
 BATCHES_AHEAD = 3
-# Index and path of an image, and its probabilities float32 [C] or the error that kept it from being read.
-Prediction = tuple[int, str, np.ndarray | ImageError]
-# Predicts the images that inputs name, calls a function with path and probabilities of each, and returns how many
-# could not be read.
-PredictAll = Callable[[Sequence[str], Model, Settings, Callable[[str, np.ndarray], None]], int]
+# Index of an image, where it is from, and its probabilities float32 [C] or the error that kept it from being read.
+Prediction = tuple[int, ImageSource, np.ndarray | ImageError]
+# Called with each image that was predicted, and its probabilities float32 [C].
+OnPrediction = Callable[[ImageSource, np.ndarray], None]
+# Predicts the images that inputs name, calls a function with each, and returns how many could not be read.
+PredictAll = Callable[[Sequence[str], Model, Settings, OnPrediction], int]
 
 
 def predict_images(
-    items: Iterable[tuple[int, str]], model: Model, batch_size: int, max_pixels: int, workers: int
+    items: Iterable[tuple[int, ImageSource]], model: Model, batch_size: int, max_pixels: int, workers: int
 ) -> Iterator[list[Prediction]]:
     """Predicts batch by batch, in order; memory does not grow with the number of images.
 
     Args:
-        items: Index and path of each image.
+        items: Index of each image, and where it is from.
         workers: Threads that decode; Pillow and Paddle Inference release the GIL while they work.
 
     Yields:
@@ -46,16 +47,16 @@ def predict_images(
             return ImageError(path, "too_much_memory", "resizing it needs more memory than there is; shrink it")
 
     iterator = iter(items)
-    waiting: deque[tuple[int, str, Future]] = deque()
+    waiting: deque[tuple[int, ImageSource, Future]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
         while True:
-            for index, path in itertools.islice(iterator, BATCHES_AHEAD * batch_size - len(waiting)):
-                waiting.append((index, path, pool.submit(read, path)))
+            for index, source in itertools.islice(iterator, BATCHES_AHEAD * batch_size - len(waiting)):
+                waiting.append((index, source, pool.submit(read, source.path)))
             if not waiting:
                 return
             batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-            yield _predict(model, [(index, path, future.result()) for index, path, future in batch])
+            yield _predict(model, [(index, source, future.result()) for index, source, future in batch])
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -64,7 +65,7 @@ def _predict(model: Model, batch: list[Prediction]) -> list[Prediction]:
     """Replaces the pixels of a batch by their probabilities."""
     images = [pixels for _, _, pixels in batch if isinstance(pixels, np.ndarray)]
     rows = iter(model.predict(np.stack(images)) if images else ())
-    return [(index, path, next(rows) if isinstance(pixels, np.ndarray) else pixels) for index, path, pixels in batch]
+    return [(index, source, next(rows) if isinstance(found, np.ndarray) else found) for index, source, found in batch]
 
 
 def decoding_threads(settings: Settings) -> int:

@@ -14,6 +14,14 @@ def rank_classes(probabilities: np.ndarray, class_names: Sequence[str], top_k: i
     return [(class_names[i], float(probabilities[i])) for i in order]
 
 
+def predicted_class(
+    probabilities: Sequence[float] | np.ndarray, class_names: Sequence[str], threshold: float | None
+) -> str:
+    """Returns the likeliest class of an image, or "none of these" if its probability is below the threshold."""
+    best = int(np.argmax(probabilities))
+    return NONE_OF_THESE if is_rejected(float(probabilities[best]), threshold) else class_names[best]
+
+
 def is_rejected(probability: float, threshold: float | None) -> bool:
     """Returns True if an image with this highest probability is none of the classes; threshold None: never."""
     return threshold is not None and probability < threshold

@@ -4,13 +4,15 @@ import filecmp
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from inference.interfaces import Model
+from inference.pipeline import OnPrediction
 from inference.ranking import is_rejected
+from inference.sources import ImageSource
 from system.errors import UserError
 
 LABELLED, LEFT = "labelled", "left"
@@ -40,13 +42,13 @@ class Sorter:
         self.counts: Counter[str] = Counter()
         self.already = 0
 
-    def add(self, path: str, probabilities: np.ndarray) -> None:
+    def add(self, source: ImageSource, probabilities: np.ndarray) -> None:
         """Sorts one image by its probabilities, float32 [C].
 
         Raises:
             UserError: It cannot be copied.
         """
-        place = self._place(probabilities)
+        path, place = source.path, self._place(probabilities)
         self.counts[place] += 1
         folder = self.folder / place
         try:
@@ -94,12 +96,12 @@ class Sorter:
         return f"{self.folder}: {', '.join(parts)}{there}; {advice}"
 
 
-def each(*functions: Callable[[str, np.ndarray], None] | None) -> Callable[[str, np.ndarray], None]:
+def each(*functions: OnPrediction | None) -> OnPrediction:
     """Returns a function that calls those of these that there are."""
 
-    def call(path: str, probabilities: np.ndarray) -> None:
+    def call(source: ImageSource, probabilities: np.ndarray) -> None:
         for function in filter(None, functions):
-            function(path, probabilities)
+            function(source, probabilities)
 
     return call
 

@@ -65,6 +65,7 @@ def walked(clone, command, arguments_for) -> Path:
         ["train.py", *changes],
         ["evaluate.py", RUN, *here],
         ["predict.py", f"{DATA}/test", "threads=1", "--run", RUN, "--out", "run.csv"],
+        ["predict.py", f"{DATA}/test.txt", "threads=1", "--run", RUN, "--out", "list.tsv", "--quiet"],
         ["export.py", *here],
         ["predict.py", f"{DATA}/test", "threads=1", "--model", EXPORT, "--out", "export.csv", "--show", "grid.png"],
         ["predict.py", f"{DATA}/test/ox", "threads=1", "--model", EXPORT, "--out", "export.json"],
@@ -129,6 +130,15 @@ def test_the_accuracy_is_that_of_the_predictions(walked):
     accuracy = np.mean(np.array(CLASS_NAMES)[probabilities.argmax(1)] == labels)
     assert metrics["accuracy"] == pytest.approx(accuracy)
     assert np.mean(np.array(predictions) == labels) <= accuracy
+
+
+def test_labels_of_a_list_are_kept(walked):
+    """Guards against a table of predictions without the labels of its list."""
+    with open(walked / "list.tsv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert list(rows[0]) == ["path", "label", "prediction", "probability", "error", *CLASS_NAMES]
+    assert [row["label"] for row in rows] == [Path(row["path"]).parent.name for row in rows]
+    assert [row["path"] for row in rows] == read_predictions(walked / "run.csv")[0]
 
 
 def test_the_images_are_unchanged(walked):

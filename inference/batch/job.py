@@ -3,7 +3,7 @@
 import argparse
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from imaging.images import ImageError
 from inference.batch import writers
 from inference.batch.parts import Parts, Row
 from inference.interfaces import Model
-from inference.pipeline import PredictAll, decoding_threads, predict_images, progress_bar
-from inference.sources import SkippedFiles, find_images
-from inference.terminal import print_line
+from inference.pipeline import OnPrediction, PredictAll, decoding_threads, predict_images, progress_bar
+from inference.sources import ImageSource, SkippedFiles, find_sources, have_labels
+from inference.terminal import Matches, print_line
 from system import machine
 from system.settings import Settings
 
@@ -42,56 +42,61 @@ def write_predictions(
     inputs: Sequence[str],
     model: Model,
     settings: Settings,
-    on_prediction: Callable[[str, np.ndarray], None],
+    on_prediction: OnPrediction,
 ) -> int:
     """Predicts this process's share of the images; the process that ends last merges the parts into one file.
 
     Args:
         out: The file.
         quiet: Print no line per image.
-        on_prediction: Called with path and probabilities float32 [C] of each image.
 
     Returns:
         Number of images that could not be read, in this process's share (in all of them where it merged).
+
+    Raises:
+        UserError: A list cannot be read, or its labels are not of the model's classes.
     """
     rank, world = machine.rank()
     job = {"model": model.identity, "pictures": inputs, "max_pixels": settings.max_pixels}
     quiet = quiet or world > 1
+    matches = Matches() if have_labels(inputs, model.class_names) else None
     with Parts(out, job, rank, world) as parts:
         failed = 0
         skipped = SkippedFiles()
-        items = parts.remaining(find_images(inputs, skipped))
+        items = parts.remaining(find_sources(inputs, skipped, len(model.class_names)))
         with progress_bar(inputs, is_shown=quiet and rank == 0) as bar:
             for batch in predict_images(
                 items, model, settings.batch_size, settings.max_pixels, decoding_threads(settings)
             ):
                 parts.add([_row(*prediction) for prediction in batch])
                 bar.update(len(batch))
-                for _, path, result in batch:
+                for _, source, result in batch:
                     if not quiet:
-                        print_line(path, result, model, settings.top_k)
+                        print_line(source, result, model, settings.top_k)
                     if isinstance(result, ImageError):
                         failed += 1
                     else:
-                        on_prediction(path, result)
+                        on_prediction(source, result)
         if str(skipped) and rank == 0:
             print(skipped, file=sys.stderr)
         if parts.resumed:
             print(f"{out}: {parts.resumed} images had been predicted earlier and were not repeated", file=sys.stderr)
-        return _merge(parts, model) if parts.finish() else failed
+        return _merge(parts, model, matches) if parts.finish() else failed
 
 
-def _row(index: int, path: str, result: np.ndarray | ImageError) -> Row:
+def _row(index: int, source: ImageSource, result: np.ndarray | ImageError) -> Row:
     if isinstance(result, ImageError):
-        return Row(index, path, f"{result.reason}: {result.detail}", ())
-    return Row(index, path, "", tuple(result.tolist()))
+        return Row(index, source.path, f"{result.reason}: {result.detail}", (), source.label)
+    return Row(index, source.path, "", tuple(result.tolist()), source.label)
 
 
-def _merge(parts: Parts, model: Model) -> int:
+def _merge(parts: Parts, model: Model, matches: Matches | None) -> int:
     """Writes the output file and removes the parts; returns the number of images that could not be read."""
-    count, failed = writers.write(parts.out, parts.rows(), model.class_names, model.threshold)
+    count, failed = writers.write(parts.out, parts.rows(), model.class_names, model.threshold, matches)
     if count != parts.total:
         raise RuntimeError(f"{count} rows were written for {parts.total} images")
     parts.remove()
     print(f"{parts.out}: {count} rows for {parts.total} images, {failed} of them could not be read", file=sys.stderr)
+    if matches and str(matches):
+        print(matches, file=sys.stderr)
     return failed

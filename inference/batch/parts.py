@@ -1,6 +1,7 @@
 """The folder OUT.parts: what each process has predicted so far, so that a killed job goes on where it stopped.
 
-Every process appends to a file of its own, one line per image: index, path, error, probabilities, separated by tabs.
+Every process appends to a file of its own, one line per image: index (with a label INDEX:LABEL), path, error,
+probabilities, separated by tabs.
 Lines of one file are in the order of their index. A last line without its end was torn by a kill and does not count.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inference.sources import ImageSource
 from system.errors import UserError
 from system.files import locked
 from system.publishing import write_text
@@ -31,23 +33,32 @@ class Row:
         path: As the job names it.
         error: Why there is no prediction; "" if there is one.
         probabilities: One per class; empty if there is no prediction.
+        label: Index of the image's class, as the job names it; None if it names none.
     """
 
     index: int
     path: str
     error: str
     probabilities: tuple[float, ...]
+    label: int | None = None
 
     def line(self) -> str:
         """Formats the row as a line of a part."""
         values = (f"{value:.8f}" for value in self.probabilities)
-        return "\t".join((str(self.index), _escape(self.path), _escape(self.error), *values)) + "\n"
+        index = str(self.index) if self.label is None else f"{self.index}:{self.label}"
+        return "\t".join((index, _escape(self.path), _escape(self.error), *values)) + "\n"
 
     @classmethod
     def parse(cls, line: str) -> "Row":
         """Reads what `line` wrote."""
         index, path, error, *values = line.removesuffix("\n").split("\t")
-        return cls(int(index), _unescape(path), _unescape(error), tuple(map(float, values)))
+        index, _, label = index.partition(":")
+        known = int(label) if label else None
+        return cls(int(index), _unescape(path), _unescape(error), tuple(map(float, values)), known)
+
+
+def _named(image: Row | ImageSource) -> str:
+    return repr(image.path) if image.label is None else f"{image.path!r} with label {image.label}"
 
 
 def _escape(text: str) -> str:
@@ -136,28 +147,28 @@ class Parts:
         if end < size:
             self.file.truncate(end)
 
-    def remaining(self, paths: Iterable[str]) -> Iterator[tuple[int, str]]:
+    def remaining(self, sources: Iterable[ImageSource]) -> Iterator[tuple[int, ImageSource]]:
         """Picks the images that this process has to predict: its share, less what any part holds already.
 
         Raises:
-            UserError: A part holds another image at this position, so the list or folder has changed since.
+            UserError: A part holds another image or label at this position, so the list or folder has changed since.
         """
         self.total = self.resumed = 0
         rows = _merged(self.known)
         row = next(rows, None)
-        for index, path in enumerate(paths):
+        for index, source in enumerate(sources):
             self.total = index + 1
             while row and row.index < index:
                 row = next(rows, None)
             if row and row.index == index:
-                if row.path != path:
+                if (row.path, row.label) != source:
                     raise UserError(
-                        f"{self.folder}: image {index} was {row.path!r} and is {path!r} now; the images have "
+                        f"{self.folder}: image {index} was {_named(row)} and is {_named(source)} now; the images have "
                         f"changed since the job began, delete that folder to begin again"
                     )
                 self.resumed += index % self.world == self.rank
             elif index % self.world == self.rank:
-                yield index, path
+                yield index, source
 
     def add(self, rows: Sequence[Row]) -> None:
         """Writes rows so that a kill of this process cannot lose them any more.

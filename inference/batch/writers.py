@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from inference.batch.parts import Row
-from inference.ranking import NONE_OF_THESE, columns_of_classes, is_rejected
+from inference.ranking import columns_of_classes, predicted_class
+from inference.terminal import Matches
 from system import optional
 from system.errors import UserError
 from system.publishing import replacing
@@ -19,6 +18,8 @@ SUFFIXES = (".csv", ".tsv", ".json", ".parquet")
 GROUP_ROWS = 8192
 # Columns of one image, before its probabilities.
 COLUMNS = ("path", "prediction", "probability", "error")
+# Where lists give labels.
+COLUMNS_WITH_LABEL = ("path", "label", *COLUMNS[1:])
 # Bytes of a name that are not UTF-8 are written as \\udcff: the files are UTF-8 throughout.
 ESCAPES = "backslashreplace"
 Record = dict[str, Any]
@@ -38,11 +39,14 @@ def check_suffix(path: str) -> str:
     return path
 
 
-def write(path: Path, rows: Iterable[Row], class_names: Sequence[str], threshold: float | None) -> tuple[int, int]:
+def write(
+    path: Path, rows: Iterable[Row], class_names: Sequence[str], threshold: float | None, matches: Matches | None = None
+) -> tuple[int, int]:
     """Writes rows to a file, whole or not at all.
 
     Args:
         threshold: Images whose highest probability is below it are "none of these"; None: none is.
+        matches: Counts predictions and labels; None: the images have no labels, and the file has no column of them.
 
     Returns:
         Number of rows, and of those that are failures.
@@ -56,11 +60,15 @@ def write(path: Path, rows: Iterable[Row], class_names: Sequence[str], threshold
         for row in rows:
             counts[0] += 1
             counts[1] += bool(row.error)
-            yield _record(row, class_names, threshold)
+            record = _record(row, class_names, threshold)
+            if matches and not row.error:
+                matches.add(record["prediction"], record["label"])
+            yield record
 
+    columns = COLUMNS if matches is None else COLUMNS_WITH_LABEL
     try:
         with replacing(path) as temporary:
-            _WRITERS[path.suffix.lower()](temporary, records(), class_names)
+            _WRITERS[path.suffix.lower()](temporary, records(), columns, class_names)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); free some space, or choose another --out"
@@ -71,43 +79,48 @@ def write(path: Path, rows: Iterable[Row], class_names: Sequence[str], threshold
 def _record(row: Row, class_names: Sequence[str], threshold: float | None) -> Record:
     name, probability = "", None
     if not row.error:
-        best = int(np.argmax(row.probabilities))
-        probability = float(row.probabilities[best])
-        name = NONE_OF_THESE if is_rejected(probability, threshold) else class_names[best]
-    values = (row.path, name, probability, row.error)
-    return {**dict(zip(COLUMNS, values, strict=True)), "probabilities": row.probabilities}
+        name, probability = predicted_class(row.probabilities, class_names, threshold), max(row.probabilities)
+    label = None if row.label is None else class_names[row.label]
+    values = (row.path, label, name, probability, row.error)
+    return {**dict(zip(COLUMNS_WITH_LABEL, values, strict=True)), "probabilities": row.probabilities}
 
 
 def _open(path: Path) -> IO[str]:
     return open(path, "w", encoding="utf-8", newline="", errors=ESCAPES)
 
 
-def _write_csv(path: Path, records: Iterable[Record], class_names: Sequence[str]) -> None:
-    _write_table(path, records, class_names, ",", "\r\n")
+def _write_csv(path: Path, records: Iterable[Record], columns: Sequence[str], class_names: Sequence[str]) -> None:
+    _write_table(path, records, columns, class_names, ",", "\r\n")
 
 
-def _write_tsv(path: Path, records: Iterable[Record], class_names: Sequence[str]) -> None:
-    _write_table(path, records, class_names, "\t", "\n")
+def _write_tsv(path: Path, records: Iterable[Record], columns: Sequence[str], class_names: Sequence[str]) -> None:
+    _write_table(path, records, columns, class_names, "\t", "\n")
 
 
 def _write_table(
-    path: Path, records: Iterable[Record], class_names: Sequence[str], delimiter: str, line_end: str
+    path: Path,
+    records: Iterable[Record],
+    columns: Sequence[str],
+    class_names: Sequence[str],
+    delimiter: str,
+    line_end: str,
 ) -> None:
     with _open(path) as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator=line_end)
-        writer.writerow([*COLUMNS, *columns_of_classes(class_names, COLUMNS)])
+        writer.writerow([*columns, *columns_of_classes(class_names, columns)])
         for record in records:
             is_failure = bool(record["error"])
             values = [record["probability"], *record["probabilities"]]
             texts = [""] * (1 + len(class_names)) if is_failure else [f"{value:.8f}" for value in values]
-            writer.writerow([record["path"], record["prediction"], texts[0], record["error"], *texts[1:]])
+            record["probability"] = texts[0]
+            writer.writerow([*(record[column] for column in columns), *texts[1:]])
 
 
-def _write_json(path: Path, records: Iterable[Record], class_names: Sequence[str]) -> None:
+def _write_json(path: Path, records: Iterable[Record], columns: Sequence[str], class_names: Sequence[str]) -> None:
     with _open(path) as file:
         file.write("[")
         for number, record in enumerate(records):
-            row = {key: record[key] for key in ("path", "prediction", "probability")}
+            row = {key: record[key] for key in columns if key != "error"}
             if record["error"]:
                 row["error"] = record["error"]
             else:
@@ -116,10 +129,10 @@ def _write_json(path: Path, records: Iterable[Record], class_names: Sequence[str
         file.write("\n]\n")
 
 
-def _write_parquet(path: Path, records: Iterable[Record], class_names: Sequence[str]) -> None:
+def _write_parquet(path: Path, records: Iterable[Record], columns: Sequence[str], class_names: Sequence[str]) -> None:
     pyarrow = optional.load("pyarrow", str(path), "pyarrow")
     parquet = optional.load("pyarrow.parquet", str(path), "pyarrow")
-    types = dict.fromkeys(COLUMNS, pyarrow.string()) | {"probability": pyarrow.float32()}
+    types = dict.fromkeys(columns, pyarrow.string()) | {"probability": pyarrow.float32()}
     # A class may have the name of a column of ours; a list keeps every name out of the columns' way.
     schema = pyarrow.schema([*types.items(), ("probabilities", pyarrow.list_(pyarrow.float32()))])
     schema = schema.with_metadata({"class_names": json.dumps(list(class_names), ensure_ascii=False)})

@@ -16,6 +16,8 @@ from shade_model import write_image
 
 from inference.batch import parts, writers
 from inference.batch.parts import Parts, Row
+from inference.sources import ImageSource
+from inference.terminal import Matches
 from system import optional
 from system.errors import UserError
 
@@ -25,10 +27,10 @@ JOB = {"model": "m"}
 
 def _predict(parts: Parts, names: list[str], stop: int | None = None) -> list[int]:
     predicted = []
-    for index, path in parts.remaining(names):
+    for index, source in parts.remaining(map(ImageSource, names)):
         if stop is not None and len(predicted) == stop:
             break
-        parts.add([Row(index, path, "", (index / 100, 1 - index / 100))])
+        parts.add([Row(index, source.path, "", (index / 100, 1 - index / 100))])
         predicted.append(index)
     return predicted
 
@@ -134,6 +136,44 @@ def test_every_format_holds_every_row(tmp_path, suffix):
     assert np.allclose(probabilities, [0.25, 0.75])
 
 
+@pytest.mark.parametrize("suffix", writers.SUFFIXES)
+def test_every_format_holds_the_labels(tmp_path, suffix):
+    """Guards against labels that a format drops, and a count that a rejected or unreadable image changes."""
+    rows = [Row(0, "a", "", (0.9, 0.1), 0), Row(1, "b", "", (0.9, 0.1), 1), Row(2, "c", "", (0.5, 0.5), 0),
+            Row(3, "d", "missing: gone", (), 1), Row(4, "e", "", (0.1, 0.9))]  # fmt: skip
+    path, matches = tmp_path / f"o{suffix}", Matches()
+    assert writers.write(path, iter(rows), ["x", "label"], 0.6, matches) == (5, 1)
+    assert str(matches) == "1 of 3 predictions match their labels (33.3%)"
+    if suffix == ".parquet":
+        table = pyarrow.parquet.read_table(path).to_pylist()
+    elif suffix == ".json":
+        table = json.loads(path.read_text())
+    else:
+        with open(path, newline="") as file:
+            table = list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
+        assert list(table[0]) == ["path", "label", "prediction", "probability", "error", "x", "label_"]
+    assert [row["label"] or None for row in table] == ["x", "label", "x", "label", None]
+    assert [row["prediction"] for row in table] == ["x", "x", "none of these", "", "label"]
+
+
+def test_a_job_goes_on_with_the_same_labels(tmp_path):
+    """Guards against labels that are lost where a job goes on, and against a list that was corrected meanwhile."""
+    sources = [ImageSource("a:1", 11), ImageSource("b", None), ImageSource("c", 0)]
+    with Parts(tmp_path / "o.csv", JOB, 0, 1) as first:
+        for index, source in list(first.remaining(sources))[:2]:
+            first.add([Row(index, source.path, "", (1.0,), source.label)])
+    with Parts(tmp_path / "o.csv", JOB, 0, 1) as second:
+        assert list(second.remaining(sources)) == [(2, sources[2])]
+        second.add([Row(2, "c", "broken", (), 0)])
+        assert second.finish()
+        assert [(row.path, row.label) for row in second.rows()] == sources
+    with (
+        Parts(tmp_path / "o.csv", JOB, 0, 1) as third,
+        pytest.raises(UserError, match="image 0 was 'a:1' with label 11 and is 'a:1' with label 3 now"),
+    ):
+        list(third.remaining([ImageSource("a:1", 3)]))
+
+
 def test_parquet_is_written_in_groups_and_knows_its_classes(tmp_path, monkeypatch):
     """Guards against rows lost between two groups, names that no UTF-8 column holds, and lists of unnamed numbers."""
     monkeypatch.setattr(writers, "GROUP_ROWS", 2)
@@ -174,7 +214,7 @@ class Slow(ShadeModel):
         time.sleep({pause})
         return super().predict(images)
 settings = SimpleNamespace(num_workers=1, batch_size=2, max_pixels=10**6, top_k=1, threads=1)
-write_predictions(sys.argv[2], True, [sys.argv[1]], Slow(), settings, lambda path, probabilities: None)
+write_predictions(sys.argv[2], True, [sys.argv[1]], Slow(), settings, lambda source, probabilities: None)
 """
 
 

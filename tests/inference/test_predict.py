@@ -12,11 +12,12 @@ from PIL import Image
 from shade_model import ShadeModel, write_image
 
 import config
+from evaluation import gallery, plots
 from imaging.images import ImageError, read_image
 from inference.pipeline import predict_images
 from inference.ranking import columns_of_classes, is_rejected
 from inference.sorting import Sorter, check_apart
-from inference.sources import SkippedFiles, find_images
+from inference.sources import ImageSource, SkippedFiles, find_images, have_labels
 from inference.terminal import print_predictions
 from system.errors import UserError
 
@@ -32,7 +33,7 @@ def test_one_line_per_image_is_printed(tmp_path, monkeypatch, capsys):
     model = ShadeModel()
     model.threshold = 0.7
     inputs = ["a.png", "b.png", "gone.png"]
-    failed = print_predictions(inputs, model, config.load(), lambda path, probabilities: seen.append(path))
+    failed = print_predictions(inputs, model, config.load(), lambda source, probabilities: seen.append(source.path))
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         "a.png: dark 0.8000, bright 0.2000",
@@ -43,6 +44,85 @@ def test_one_line_per_image_is_printed(tmp_path, monkeypatch, capsys):
         "2 images predicted, 1 could not be read",
     ]
     assert (failed, seen) == (1, ["a.png", "b.png"])
+
+
+@pytest.fixture
+def labelled(tmp_path, monkeypatch):
+    """A list of three images of ShadeModel's classes: right, wrong and rejected at 0.7; and one that is missing."""
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        (write_image(Path(f"{name}.png"), shade), label)
+        for name, shade, label in (("a", 51, 0), ("b", 204, 0), ("c", 102, 0))
+    ]
+    Path("list.txt").write_text("".join(f"{name}\t{label}\n" for name, label in rows) + "gone.png\t1\n")
+    return "list.txt"
+
+
+def test_labels_stand_beside_predictions(labelled, capsys):
+    """Guards against labels that are read and dropped, and a count in which a rejected image is right."""
+    model = ShadeModel()
+    model.threshold = 0.7
+    write_image(Path("plain.png"), 51)
+    print_predictions([labelled, "plain.png"], model, config.load(), lambda source, probabilities: None)
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "a.png: dark 0.8000, bright 0.2000 (label: dark)",
+        "b.png: bright 0.8000, dark 0.2000 (label: dark, WRONG)",
+        "c.png: none of these (dark 0.6000, bright 0.4000) (label: dark, WRONG)",
+        "plain.png: dark 0.8000, bright 0.2000",
+    ]
+    assert err.splitlines()[-1] == "1 of 3 predictions match their labels (33.3%)"
+
+
+@pytest.mark.parametrize("index", ["2", "02", "9" * 5000])
+def test_labels_of_other_classes_are_refused(labelled, index):
+    """Guards against thousands of predictions before a label that is none, and against other classes' indices."""
+    Path("list.txt").write_text(f"gone.png\t1\ngone.png\t{index}\n")
+    with pytest.raises(UserError, match=r"list\.txt: line 2 has index .*, but the model's classes are 0 to 1; .*"):
+        have_labels([labelled], ["dark", "bright"])
+    Path("list.txt").write_text("a.png\t1\n")
+    Path("labels.txt").write_text("bright\ndark\n")
+    with pytest.raises(UserError, match="whose classes are not the model's; list paths without indices"):
+        have_labels([labelled], ["dark", "bright"])
+    assert have_labels([labelled], ["bright", "dark"])
+    Path("list.txt").write_text("a.png\n")
+    assert not have_labels([labelled], ["dark", "bright"])
+
+
+def test_figures_say_what_the_terminal_says(labelled, capsys, monkeypatch):
+    """Guards against a grid without file names and labels, one that hides rejections, or how few images it shows."""
+    drawn = []
+    monkeypatch.setattr(
+        plots, "grid", lambda images, captions, file, title, marked: drawn.append((captions, marked, title))
+    )
+    model = ShadeModel()
+    model.threshold = 0.7
+    monkeypatch.setattr(gallery, "SHOWN", 3)
+    figure = gallery.Gallery("grid.png", None)
+    write_image(Path("长" * 20 + "/名.png"), 0)
+    print_predictions([labelled, "长" * 20], model, config.load(), figure.add)
+    figure.draw(model, config.load())
+    assert drawn == [
+        (
+            ("a.png\ndark 0.80\nlabel: dark", "b.png\nbright 0.80\n✗ WRONG, label: dark",
+             "c.png\nnone of these\n(dark 0.60)\n✗ WRONG, label: dark"),
+            (False, True, True),
+            "the first 3 of 4 images",
+        )
+    ]  # fmt: skip
+    assert capsys.readouterr().err.splitlines()[-1] == "grid.png: the first 3 of 4 images"
+    assert gallery._end("长" * 20 + "/名.png") == "…" + "长" * 9 + "/名.png"
+    assert gallery._end("a\udcff\n.png") == r"a\udcff\n.png"
+
+
+def test_a_marked_image_has_a_frame(tmp_path):
+    """Guards against wrong predictions that a page of sixty images hides, and against a caption that is cut off."""
+    black = [Image.new("RGB", (20, 20))] * 3
+    plots.grid(black, ["one\ntwo\nthree"] * 3, tmp_path / "a.png", title="all 3 images", marked=[False, True, False])
+    pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    red = np.argwhere((np.abs(pixels - (214, 39, 40)) < 9).all(axis=-1))
+    third = pixels.shape[1] / 3
+    assert len(red) > 100 and third * 0.97 < red[:, 1].min() < red[:, 1].max() < third * 2.03
 
 
 def test_sources_are_lists_folders_and_patterns(tmp_path, monkeypatch):
@@ -99,12 +179,16 @@ def test_predictions_keep_order_and_failures(tmp_path, workers):
     names = [write_image(tmp_path / f"{i:02}.png", shade=i * 10) for i in range(20)]
     Path(names[3]).write_bytes(b"no image")
     names.insert(11, str(tmp_path / "missing.png"))
-    got = [item for batch in predict_images(enumerate(names), ShadeModel(), 4, 10**6, workers) for item in batch]
-    assert [(index, path) for index, path, _ in got] == list(enumerate(names))
+    got = [
+        item
+        for batch in predict_images(enumerate(map(ImageSource, names)), ShadeModel(), 4, 10**6, workers)
+        for item in batch
+    ]
+    assert [(index, source.path) for index, source, _ in got] == list(enumerate(names))
     assert [index for index, _, result in got if isinstance(result, ImageError)] == [3, 11]
-    for _, path, result in got:
+    for _, source, result in got:
         if not isinstance(result, ImageError):
-            assert abs(result[1] - int(Path(path).stem) * 10 / 255) < 1e-6
+            assert abs(result[1] - int(Path(source.path).stem) * 10 / 255) < 1e-6
 
 
 def test_the_pipeline_reads_no_more_than_it_needs():
@@ -114,7 +198,7 @@ def test_the_pipeline_reads_no_more_than_it_needs():
     def endless():
         while True:
             asked.append(1)
-            yield len(asked), "missing.png"
+            yield len(asked), ImageSource("missing.png")
 
     stream = predict_images(endless(), ShadeModel(), 8, 10**6, 2)
     assert len(next(stream)) == 8
