@@ -240,17 +240,17 @@ def grid(
     choose_fonts([*captions, title])
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    # A line of a caption takes 0.15 inches.
-    height = 2.15 + 0.15 * max(caption.count("\n") + 1 for caption in captions)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(2 * columns, height * rows), layout="constrained", squeeze=False
-    )
+    # A line of a caption takes 0.15 inches, the title with its margin 0.35.
+    height = rows * (2.15 + 0.15 * max(caption.count("\n") + 1 for caption in captions)) + 0.35 * bool(title)
+    figure, axes = plt.subplots(rows, columns, figsize=(2 * columns, height), layout="constrained", squeeze=False)
     if title:
         figure.suptitle(title, fontsize=9)
     for axis in axes.flat:
         axis.axis("off")
     for number, (axis, image, caption) in enumerate(zip(axes.flat, images, captions, strict=False)):
         axis.imshow(image)
+        # At the top of its cell: what is left is the caption's.
+        axis.set_anchor("N")
         axis.set_title(caption, fontsize=9, y=-0.05, va="top")
         if number < len(marked) and marked[number]:
             frame = plt.Rectangle((0, 0), 1, 1, transform=axis.transAxes, fill=False, color="C3", linewidth=4)

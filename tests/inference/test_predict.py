@@ -118,10 +118,13 @@ def test_figures_say_what_the_terminal_says(labelled, capsys, monkeypatch):
 def test_a_marked_image_has_a_frame(tmp_path):
     """Guards against wrong predictions that a page of sixty images hides, and against a caption that is cut off."""
     black = [Image.new("RGB", (20, 20))] * 3
-    plots.grid(black, ["one\ntwo\nthree"] * 3, tmp_path / "a.png", title="all 3 images", marked=[False, True, False])
+    plots.grid(
+        black, ["one\ntwo\nthree\n(four)"] * 3, tmp_path / "a.png", title="all 3 images", marked=[False, True, False]
+    )
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     red = np.argwhere((np.abs(pixels - (214, 39, 40)) < 9).all(axis=-1))
     third = pixels.shape[1] / 3
+    assert (pixels[-4:] == 255).all()
     assert len(red) > 100 and third * 0.97 < red[:, 1].min() < red[:, 1].max() < third * 2.03
 
 
