@@ -9,7 +9,9 @@ import shlex
 
 import config
 from annotation import rerun
+from annotation.labels_file import refuse_overwriting
 from annotation.layout import Layout, find_layout, refuse_loose_images
+from annotation.names import LIST_FORMATS
 from annotation.splits import Summary
 from annotation.store import DamagedStore, open_store
 from annotation.summary import print_summary
@@ -26,9 +28,10 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--fresh", action="store_true", help="ignore remembered verdicts and decode every file again")
     parser.add_argument(
         "--format",
-        choices=("tsv", "paddlex"),
+        choices=LIST_FORMATS,
         default="tsv",
-        help="tsv: lists for train.py; paddlex: train.txt, val.txt, test.txt and label.txt for PaddleX and PaddleClas",
+        help="tsv: lists for train.py; csv: the same, and labels.csv, which labels_file reads; "
+        "paddlex: train.txt, val.txt, test.txt and label.txt for PaddleX and PaddleClas",
     )
     return parser
 
@@ -44,10 +47,11 @@ def main() -> None:
     settings = config.load(arguments.config, overrides)
     summary, layout, decoded = annotate(settings, arguments.fresh, arguments.format)
     print_summary(summary, layout, settings, decoded)
-    if arguments.format == "tsv":
+    if arguments.format != "paddlex":
         empty = [split for split in ("train", "valid") if not summary.total(split)]
         if empty:
-            print(f"train.py cannot run yet: no image in {' and '.join(empty)}; put images into a folder of that name")
+            remedy = "give images that split" if layout.labelled else "put images into a folder of that name"
+            print(f"train.py cannot run yet: no image in {' and '.join(empty)}; {remedy}")
         else:
             print(f"next: {next_command(arguments.config, overrides)}")
 
@@ -57,7 +61,7 @@ def annotate(settings: Settings, fresh: bool = False, list_format: str = "tsv") 
 
     Args:
         fresh: Ignores the verdicts of earlier runs.
-        list_format: "tsv" or "paddlex".
+        list_format: One of LIST_FORMATS.
 
     Returns:
         The counts, the layout, and the number of files that were decoded.
@@ -66,6 +70,8 @@ def annotate(settings: Settings, fresh: bool = False, list_format: str = "tsv") 
         UserError: The folders do not fit together, a leak is not allowed, or a file cannot be written.
     """
     layout = find_layout(settings)
+    if layout.labelled:
+        refuse_overwriting(layout.labelled.files, settings.lists, list_format)
     try:
         return _annotate(settings, layout, fresh, list_format)
     except DamagedStore:

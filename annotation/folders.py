@@ -50,8 +50,8 @@ def folders_in(folder: Path) -> list[str]:
     return [name for name in all_folders_in(folder) if not is_skipped(name)]
 
 
-def _is_image(path: str, name: str) -> bool:
-    """Guesses from the suffix, or from the first bytes of a file without one."""
+def is_image(path: str, name: str) -> bool:
+    """Guesses whether a file is an image, from the suffix, or from the first bytes of a file without one."""
     if is_skipped(name) or not os.path.isfile(path):
         return False
     if "." in name:
@@ -66,7 +66,7 @@ def _is_image(path: str, name: str) -> bool:
 def holds_images(folder: Path, below: bool = True) -> bool:
     """Returns True if there is an image in a folder, or in one of its subfolders."""
     for parent, folders, files in os.walk(folder):
-        if any(_is_image(os.path.join(parent, name), name) for name in files):
+        if any(is_image(os.path.join(parent, name), name) for name in files):
             return True
         if not below:
             folders.clear()

@@ -37,19 +37,22 @@ def rule(group_by: str) -> Callable[[str, str], str | None] | None:
 def assign(store: Store, layout: Layout, group_by: str) -> None:
     """Writes each kept image's group, and the unit of images that stay together: copies, and images of one group.
 
+    The group column of `labels_file` comes before `group_by`.
+
     Raises:
         UserError: No image is in a group.
     """
     store.sql("UPDATE image SET grouped = NULL WHERE grouped IS NOT NULL")
     store.sql("UPDATE image SET unit = coalesce(copy_group, -id)")
-    name_of = rule(group_by)
+    given = layout.labelled.groups if layout.labelled else {}
+    name_of = (lambda path, inner: given.get(path)) if given else rule(group_by)
     if name_of is None:
         return
     store.sql("DROP TABLE IF EXISTS temp.named")
     store.sql("CREATE TEMP TABLE named(image INTEGER PRIMARY KEY, name TEXT)")
     store.connection.executemany("INSERT INTO named VALUES(?, ?)", _names(store, layout, name_of))
     store.sql("UPDATE image SET grouped = named.name FROM named WHERE image.id = named.image")
-    if not store.sql("SELECT count(*) FROM image WHERE grouped IS NOT NULL").fetchone()[0]:
+    if not given and not store.sql("SELECT count(*) FROM image WHERE grouped IS NOT NULL").fetchone()[0]:
         row = store.sql("SELECT path FROM image WHERE outcome = '' ORDER BY path LIMIT 1").fetchone()
         example = f" (the first is {row[0].decode('utf-8', 'backslashreplace')})" if row else ""
         raise UserError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
+from annotation import labels_file
 from annotation.folders import (
     SPLIT_NAMES,
     WHOLE,
@@ -15,8 +16,9 @@ from annotation.folders import (
     split_folders,
     unpacked,
 )
+from annotation.label_match import Labelled, match
 from annotation.lists import LABELS, name_fault, read_labels
-from annotation.names import CORRECTIONS, written_files
+from annotation.names import CORRECTIONS, LIST_FORMATS, written_files
 from imaging.folders import is_skipped
 from system.errors import UserError, problems
 from system.settings import Settings
@@ -36,6 +38,8 @@ class Layout:
         loose_files: Files beside the class folders, relative to data_dir; without those that annotate writes.
         left_out: Folder that holds images but is not used, relative to data_dir -> why.
         notes: What was taken for what, where names alone do not say it.
+        labelled: The images that `labels_file` names; None if class folders give the labels. Then each folder is the
+            data folder.
     """
 
     data_dir: Path
@@ -45,21 +49,27 @@ class Layout:
     loose_files: list[str]
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    labelled: Labelled | None = None
 
 
 def find_layout(settings: Settings) -> Layout:
     """Finds the folders of splits and classes, and checks every split's class folders against the label map.
 
+    With `labels_file`, splits and classes are those that the file names.
+
     Raises:
-        UserError: The data folder is missing or empty, or its folders are inconsistent.
+        UserError: The data folder is missing or empty, or its folders, or the labels, are inconsistent.
     """
     data_dir = Path(settings.data_dir)
     if name_fault(data_dir.as_posix()):
         raise UserError(f"{data_dir}: there is {name_fault(data_dir.as_posix())}; rename the data folder")
     if not data_dir.is_dir():
-        raise UserError(f"{data_dir}: no such folder; set data_dir=FOLDER to one with train/CLASS/")
-    labels_file = settings.lists / LABELS
-    labels = read_labels(labels_file) if labels_file.exists() else None
+        what = "the one of the images" if settings.labels_file else "one with train/CLASS/"
+        raise UserError(f"{data_dir}: no such folder; set data_dir=FOLDER to {what}")
+    label_map = settings.lists / LABELS
+    labels = read_labels(label_map) if label_map.exists() else None
+    if settings.labels_file:
+        return _labelled_layout(settings, data_dir, label_map if labels else None, labels)
     root = unpacked(data_dir, labels or [])
     folders = split_folders(data_dir, root)
     classes = {split: _classes(data_dir / folder) for split, folder in folders.items()}
@@ -68,12 +78,37 @@ def find_layout(settings: Settings) -> Layout:
         raise UserError(f"{data_dir / folders[first]}: no class folder in it; put images into train/CLASS/")
     if labels is None:
         _refuse_splits_below(data_dir / folders[first], classes[first])
-    notes = [] if labels else _similar_classes(data_dir / folders[first], classes[first])
+    notes = [] if labels else _similar_classes(str(data_dir / folders[first]), classes[first])
     class_names = sort_classes(classes[first]) if labels is None else labels
-    _check_classes(data_dir, folders, classes, class_names, labels_file if labels else None)
+    _check_classes(data_dir, folders, classes, class_names, label_map if labels else None)
     notes = [*_taken(data_dir, root, folders), *notes]
     loose = _loose_files(data_dir, folders.values())
     return Layout(data_dir, folders, class_names, labels is not None, loose, left_out(data_dir, root, folders), notes)
+
+
+def _labelled_layout(
+    settings: Settings, data_dir: Path, labels_path: Path | None, class_names: list[str] | None
+) -> Layout:
+    found = labels_file.read(settings.labels_file or "")
+    where = ", ".join(map(str, found.files))
+    own = {settings.lists / name for list_format in LIST_FORMATS for name in written_files(list_format)}
+    labelled, notes = match(found, data_dir, own)
+    named = {row.label for row in found.rows if not name_fault(row.label) and row.reason != "bad_row"}
+    if class_names is None:
+        notes += _similar_classes(where, named)
+    names = class_names or found.class_names or sort_classes(named)
+    source = labels_path or f"the label map beside {where}"
+    if unknown := [f"{name!r} is not a class of {source}" for name in sorted(named - {*names})]:
+        remedy = f"correct these labels, or delete {source} to renumber the classes"
+        raise problems(where, unknown, remedy)
+    if settings.group_by == "folder":
+        raise UserError(
+            "group_by=folder: labels_file has no class folders; use a column group, or a regular expression"
+        )
+    if labelled.groups and settings.group_by != "none":
+        notes.append(f"images are grouped by the group column of {where}; group_by={settings.group_by} is not used")
+    folders = dict.fromkeys(labelled.splits, "")
+    return Layout(data_dir, folders, names, class_names is not None, [], {}, notes, labelled)
 
 
 def sort_classes(names: Iterable[str]) -> list[str]:
@@ -114,7 +149,7 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).strip().casefold()).strip()
 
 
-def _similar_classes(folder: Path, names: Iterable[str]) -> list[str]:
+def _similar_classes(where: str, names: Iterable[str]) -> list[str]:
     """Returns notes on classes that differ in case only; other similar names are an error."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -127,7 +162,7 @@ def _similar_classes(folder: Path, names: Iterable[str]) -> list[str]:
         looks = {unicodedata.normalize("NFC", name).strip() for name in group}
         (wrong if len(looks) < len(group) else notes).append(text)
     if wrong:
-        raise problems(str(folder), wrong, f"rename or join the folders; to keep both, list them in {LABELS}")
+        raise problems(where, wrong, f"rename or join them; to keep both, list them in {LABELS}")
     return notes
 
 
@@ -173,7 +208,7 @@ def _taken(data_dir: Path, root: str, folders: dict[str, str]) -> list[str]:
 
 
 def _loose_files(data_dir: Path, folders: Iterable[str]) -> list[str]:
-    written = {*written_files("tsv"), *written_files("paddlex"), CORRECTIONS}
+    written = {name for list_format in LIST_FORMATS for name in written_files(list_format)} | {CORRECTIONS}
     found = []
     for folder in folders:
         with os.scandir(data_dir / folder) as entries:

@@ -105,7 +105,7 @@ def read_list(path: str | os.PathLike, num_classes: int) -> list[Sample]:
 
 
 def parse_index(text: str, num_classes: int) -> int | None:
-    """Returns the index of a class that a list names, without blanks around it; None if it is none."""
+    """Returns the index of a class that a list names, 0 to num_classes - 1; None if it is none."""
     # Without leading zeros and by length first: Python refuses to convert thousands of digits.
     digits = text.lstrip("0") or text[-1:]
     if not digits.isdecimal() or len(digits) > len(str(num_classes)):

@@ -1,14 +1,16 @@
 """Output files of a run: the lists, groups.tsv, rejects.tsv, remarks.tsv and duplicates.tsv."""
 
+import csv
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from annotation.layout import Layout
 from annotation.lists import CHANGE_COLUMNS, CORRECTED, GROUPS, LABELS, SPLITS
-from annotation.names import DUPLICATES, PADDLEX_LABELS, PADDLEX_LISTS, REJECTS, REMARKS
+from annotation.names import CSV, DUPLICATES, PADDLEX_LABELS, PADDLEX_LISTS, REJECTS, REMARKS
 from annotation.splits import Summary
 from annotation.store import Store
 from annotation.verdicts import NON_RGB
@@ -37,6 +39,8 @@ REMARK_DETAILS = {
     "wrong_suffix": "the suffix is not that of its format",
     "animation": "several frames; the first one is used",
 }
+# First characters of what spreadsheets take for a formula; the wide ones in Chinese and Japanese input.
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 Opener = Callable[[str], IO[str]]
 
 
@@ -70,6 +74,38 @@ def _rows(store: Store, layout: Layout, split: str) -> Iterator[tuple[str, int]]
         "SELECT path, class FROM image WHERE outcome = '' AND split = ? ORDER BY path", (split,)
     )
     return ((path.decode("utf-8"), indices[class_name]) for path, class_name in rows)
+
+
+def write_csv(open_new: Opener, store: Store) -> None:
+    """Writes labels.csv, the listed images with paths below the data folder, as `labels_file` reads it.
+
+    It has a byte order mark, without which Excel takes it for another encoding.
+
+    Raises:
+        UserError: A spreadsheet would compute the name of a class or a group.
+    """
+    names = store.sql("SELECT class FROM image WHERE outcome = '' UNION SELECT grouped FROM image WHERE outcome = ''")
+    wrong = [f"a spreadsheet would compute {name!r}" for (name,) in names if name and is_formula(name)]
+    if wrong:
+        raise problems(CSV, wrong, "rename these classes or groups, or leave out --format csv")
+    file = open_new(CSV)
+    file.write("\ufeff")
+    writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    writer.writerow(("path", "label", "split", "group"))
+    rows = store.connection.cursor().execute(
+        "SELECT path, class, split, coalesce(grouped, '') FROM image WHERE outcome = '' ORDER BY path"
+    )
+    for path, *others in rows:
+        text = path.decode("utf-8")
+        # The same file, and no formula.
+        writer.writerow((f"./{text}" if is_formula(text) else text, *others))
+
+
+def is_formula(cell: str) -> bool:
+    """Returns whether a spreadsheet may compute a cell; numbers, which it only copies, are none."""
+    if re.fullmatch(r"[+-][0-9]+(\.[0-9]+)?", cell):
+        return cell.startswith("+")
+    return cell.startswith(FORMULA)
 
 
 def write_groups(open_new: Opener, store: Store, layout: Layout) -> None:
@@ -118,22 +154,26 @@ def write_paddlex_lists(open_new: Opener, store: Store, layout: Layout, folder: 
 
 def write_left_out(open_new: Opener, store: Store, layout: Layout) -> None:
     """Writes rejects.tsv, the files in no list, and remarks.tsv, the listed images with a remark."""
-    for name, where in ((REJECTS, "outcome <> ''"), (REMARKS, "outcome = '' AND (remarks <> '' OR non_rgb <> '')")):
+    repeated = layout.labelled.repeated if layout.labelled else {}
+    store.add_function("is_repeated", lambda path: path in repeated)
+    remarks = "outcome = '' AND (remarks <> '' OR non_rgb <> '' OR is_repeated(path))"
+    for name, where in ((REJECTS, "outcome <> ''"), (REMARKS, remarks)):
         file = open_new(name)
         file.write("\t".join(FILE_COLUMNS) + "\n")
-        for row in _left_out(store, where):
+        for row in _left_out(store, where, repeated if name == REMARKS else {}):
             file.write("\t".join((_prefix(layout) + row[0], *row[1:])) + "\n")
 
 
-def _left_out(store: Store, where: str) -> Iterator[tuple[str, ...]]:
+def _left_out(store: Store, where: str, repeated: Mapping[bytes, str]) -> Iterator[tuple[str, ...]]:
     rows = store.connection.cursor().execute(
         f"""SELECT path, split, class, outcome, remarks, non_rgb, format, mode, width, height,
         coalesce(dropped, detail) FROM image WHERE {where} ORDER BY path"""
     )
     for path, split, class_name, outcome, remarks, non_rgb, file_format, mode, width, height, detail in rows:
-        codes = outcome or ",".join(code for code in (non_rgb, remarks) if code)
+        several = "repeated_row" if path in repeated else ""
+        codes = outcome or ",".join(code for code in (non_rgb, remarks, several) if code)
         size = f"{width}x{height}" if width else ""
-        text = explain(outcome, detail, remarks, mode, width, height)
+        text = "; ".join(filter(None, (explain(outcome, detail, remarks, mode, width, height), repeated.get(path))))
         yield escape(path), split, class_name, codes, file_format or "", mode or "", size, text
 
 

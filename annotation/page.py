@@ -26,7 +26,8 @@ PAIRS = 60
 BATCH = 16
 # Reasons without thumbnails: there is nothing to see, or opening the file again may hang or crash again.
 UNSHOWN = frozenset(
-    "empty lfs_pointer missing no_permission not_a_file not_a_picture too_large too_much_memory unreadable "
+    "empty lfs_pointer missing not_found outside several_files no_path bad_row "
+    "no_permission not_a_file not_a_picture too_large too_much_memory unreadable "
     "unsupported_format decoder_crash decoder_timeout".split()
 )
 SHORT_SIDES = (32, 64, 128, 224, 384, 512, 768, 1024, 2048)

@@ -15,15 +15,20 @@ from system.files import file_digest
 from system.settings import Settings
 
 # Settings that affect the result; a re-run with another value decides again, but decodes nothing.
-DECISIVE = "data_dir non_rgb max_pixels valid_fraction test_fraction duplicates group_by on_leak seed".split()
+DECISIVE = (
+    "data_dir labels_file non_rgb max_pixels valid_fraction test_fraction duplicates group_by on_leak seed".split()
+)
 
 
 def request(layout: Layout, settings: Settings, list_format: str) -> str:
-    """Serialises everything but the class folders' files that the result of a run depends on."""
+    """Serialises everything but the images' files that the result of a run depends on."""
     values = {name: getattr(settings, name) for name in DECISIVE}
     corrections = settings.lists / CORRECTIONS
-    digest = file_digest(corrections) if corrections.exists() else ""
-    content = [values, list_format, layout.folders, layout.class_names, layout.loose_files, layout.left_out, digest]
+    digests = [
+        layout.labelled.digest if layout.labelled else None,
+        file_digest(corrections) if corrections.exists() else None,
+    ]
+    content = [values, list_format, layout.folders, layout.class_names, layout.loose_files, layout.left_out, digests]
     return json.dumps(content, sort_keys=True)
 
 

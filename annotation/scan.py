@@ -81,6 +81,8 @@ def publish(
             outputs.write_paddlex_lists(publication.open, store, layout, settings.lists)
         elif not refused:
             outputs.write_lists(publication.open, store, layout)
+        if not refused and list_format == "csv":
+            outputs.write_csv(publication.open, store)
         outputs.write_left_out(publication.open, store, layout)
         outputs.write_copies(publication.open, store, layout)
         outputs.write_groups(publication.open, store, layout)

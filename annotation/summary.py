@@ -83,15 +83,16 @@ def columns(text: str) -> int:
 
 def advice(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
     """Sentences that a user should read before training."""
+    place = "row" if layout.labelled else "folder"
     lines = [
-        f"{split}: no folder of its own, so {summary.total(split):,} images are taken from train "
+        f"{split}: no {place} of its own, so {summary.total(split):,} images are taken from train "
         f"({split}_fraction={fraction:g}, seed={settings.seed}); only in the lists, no file is moved"
         for split, fraction in summary.made.items()
     ]
     if summary.convertible:
         lines.append(f"non_rgb=convert would keep {summary.convertible:,} more images")
     lines += _about_corrections(summary, settings)
-    lines += _about_copies(summary, settings)
+    lines += _about_copies(summary, layout, settings)
     empty = [name for name in layout.class_names if not summary.kept["train"].get(name)]
     if empty:
         shown = ", ".join(empty[:10]) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
@@ -126,14 +127,19 @@ def _about_a_class_without(split: str, summary: Summary, layout: Layout) -> str:
     if not without:
         return ""
     names = ", ".join(without[:10]) + (f" and {len(without) - 10} more" if len(without) > 10 else "")
+    where = (
+        f"give other images of it the split {split}"
+        if layout.labelled
+        else f"put other images of it into a folder {split}/"
+    )
     return (
         f"no {split} image of {names}: a class of fewer than {MIN_TO_SPLIT} images is not divided, nor are copies of "
-        f"each other, such as the frames of one clip, or a group; put other images of it into a folder {split}/ "
+        f"each other, such as the frames of one clip, or a group; {where} "
         "(several clips are kept apart by group_by)"
     )
 
 
-def _about_copies(summary: Summary, settings: Settings) -> list[str]:
+def _about_copies(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
     lines = []
     if summary.copies:
         kinds = {kind.replace("_", " "): count for kind, count in summary.copies.items()}
@@ -142,8 +148,9 @@ def _about_copies(summary: Summary, settings: Settings) -> list[str]:
         share = f" ({count / summary.total(pair.split()[0]):.1%})"
         lines.append(_leak(summary, pair, count, f"{share} have a copy"))
     if summary.groups:
+        by = "labels_file" if layout.labelled and layout.labelled.groups else f"group_by={settings.group_by}"
         lines.append(
-            f"group_by={settings.group_by}: {summary.groups:,} groups"
+            f"{by}: {summary.groups:,} groups"
             + (f"; {summary.ungrouped:,} images are in none and stand alone" if summary.ungrouped else "")
         )
     for pair, count in summary.divided.items():

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from annotation.folders import HIDDEN, WHOLE, holds_images
+from annotation.folders import HIDDEN, WHOLE, holds_images, is_image
+from annotation.label_match import Assigned, Labelled
 from annotation.layout import Layout
 from annotation.lists import name_fault
 from imaging.folders import HIDDEN as HIDDEN_KIND
@@ -17,6 +18,7 @@ from imaging.folders import is_skipped
 from imaging.folders import walk as walk_files
 from system.errors import problems
 
+OTHER_FILES = "files beside the images, which no row names"
 MAX_VANISHED = 0.01  # fraction of the files that may be deleted during a run
 
 
@@ -32,8 +34,8 @@ class Found:
     """
 
     path: bytes
-    split: str
-    class_name: str
+    split: str = ""
+    class_name: str = ""
     size: int = 0
     changed: str = ""
     reason: str = ""
@@ -62,12 +64,17 @@ class Walk:
 def walk(layout: Layout, seen: Walk) -> Iterator[Found]:
     """Yields every file of every class folder, its subfolders included, without a list in memory.
 
+    With `labels_file`, every image below the data folder instead, and what rows name without there being an image.
+
     Args:
         seen: Updated with every file.
 
     Raises:
         UserError: A class folder of the training split has no file.
     """
+    if layout.labelled:
+        yield from _walk_labelled(layout.data_dir, layout.labelled, seen)
+        return
     empty = []
     for split, folder in layout.folders.items():
         # A link to one of these would add the images of every class to one class.
@@ -75,11 +82,43 @@ def walk(layout: Layout, seen: Walk) -> Iterator[Found]:
         for class_name in layout.class_names:
             place = os.path.join(folder, class_name)
             before = seen.files
-            yield from _walk_folder(layout.data_dir, place, split, class_name, seen, set(above))
+            for found in _walk_folder(layout.data_dir, place, seen, set(above)):
+                found.split, found.class_name = split, class_name
+                yield _count(seen, found)
             if seen.files == before and split in ("train", WHOLE):
                 empty.append(f"{(layout.data_dir / place).as_posix()} has no image")
     if empty:
         raise problems(str(layout.data_dir), empty, "put images there or remove the class from every split")
+
+
+def _walk_labelled(data_dir: Path, labelled: Labelled, seen: Walk) -> Iterator[Found]:
+    gone = dict.fromkeys(labelled.images)
+    unnamed = Assigned("", "", "unlabelled", "no row of labels_file names it")
+    usable = 0
+    for found in _walk_folder(data_dir, "", seen, set()):
+        # All files, as refuse_vanished counts them again.
+        usable += not found.reason
+        if found.path in labelled.own:
+            continue
+        name = os.fsdecode(found.path)
+        assigned = labelled.images.get(found.path)
+        if not assigned and not found.reason and not is_image(os.path.join(data_dir, name), os.path.basename(name)):
+            seen.skipped[OTHER_FILES] += 1
+            continue
+        gone.pop(found.path, None)
+        yield _count(seen, _assign(found, assigned or unnamed))
+    seen.usable = usable
+    lost = Assigned("", "", "missing", "it was there when the rows were read")
+    for path, assigned in (*labelled.strays.items(), *((path, lost) for path in gone)):
+        yield _count(seen, _assign(Found(path), assigned))
+
+
+def _assign(found: Found, assigned: Assigned) -> Found:
+    found.split, found.class_name = assigned.split, assigned.class_name
+    if assigned.reason and not found.reason:
+        # Not the file's own times: once it has a label, it must be decoded.
+        found.reason, found.detail, found.changed = assigned.reason, assigned.detail, assigned.reason
+    return found
 
 
 def refuse_vanished(layout: Layout, seen: Walk) -> None:
@@ -91,6 +130,8 @@ def refuse_vanished(layout: Layout, seen: Walk) -> None:
         UserError: They have.
     """
     expected = [os.path.join(folder, name) for folder in layout.folders.values() for name in layout.class_names]
+    if layout.labelled:
+        expected = []
     gone = sorted(path for path in {*expected, *seen.folders} if not (layout.data_dir / path).is_dir())
     wrong = [f"{(layout.data_dir / path).as_posix()} has gone" for path in gone]
     if not wrong and any(os.stat(layout.data_dir / path).st_mtime_ns != at for path, at in seen.folders.items()):
@@ -111,12 +152,12 @@ def _count_again(data_dir: Path, folder: str, again: Walk) -> None:
     with contextlib.suppress(OSError), os.scandir(data_dir / folder) as entries:
         for entry in entries:
             if not is_skipped(entry.name) and not entry.is_dir():
-                again.usable += not _found(_bytes(folder) + b"/", entry, "", "", name_fault(folder)).reason
+                again.usable += not _found(b"", entry, name_fault(folder) if folder else "").reason
 
 
-def _walk_folder(
-    data_dir: Path, folder: str, split: str, class_name: str, seen: Walk, visited: set[tuple[int, int]]
-) -> Iterator[Found]:
+def _walk_folder(data_dir: Path, folder: str, seen: Walk, visited: set[tuple[int, int]]) -> Iterator[Found]:
+    """Yields the files of a folder, not yet counted, without split and class."""
+
     def skip(path: str, reason: str) -> None:
         seen.skipped[reason] += 1
         if reason == HIDDEN_KIND and os.path.isdir(data_dir / path) and holds_images(data_dir / path):
@@ -129,12 +170,11 @@ def _walk_folder(
     here, prefix, fault = None, b"", ""
     for parent, entry in walk_files(data_dir, folder, visited, skip, note):
         if parent != here:
-            here, prefix, fault = parent, _bytes(parent) + b"/", name_fault(parent)
+            here, prefix, fault = parent, _bytes(os.path.join(parent, "")), name_fault(parent) if parent else ""
         if isinstance(entry, OSError):
-            unreadable = Found(_bytes(parent), split, class_name, reason="no_permission", detail=_unreadable(entry))
-            yield _count(seen, unreadable)
+            yield Found(_bytes(parent), reason="no_permission", detail=_unreadable(entry))
         else:
-            yield _count(seen, _found(prefix, entry, split, class_name, fault))
+            yield _found(prefix, entry, fault)
 
 
 def _unreadable(error: OSError) -> str:
@@ -145,8 +185,8 @@ def _bytes(path: str) -> bytes:
     return os.fsencode(path.replace(os.sep, "/"))
 
 
-def _found(prefix: bytes, entry: os.DirEntry, split: str, class_name: str, folder_fault: str) -> Found:
-    found = Found(prefix + os.fsencode(entry.name), split, class_name)
+def _found(prefix: bytes, entry: os.DirEntry, folder_fault: str) -> Found:
+    found = Found(prefix + os.fsencode(entry.name))
     try:
         status = entry.stat()
         found.size, found.changed = status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns}"

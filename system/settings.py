@@ -152,6 +152,7 @@ class Settings(Section):
 
     data_dir: FilePath
     lists_dir: FilePath | None
+    labels_file: FilePath | None
     image_shape: tuple[int, Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
     resize: Literal["crop", "stretch", "crop_short", "pad"]
     crop_fraction: Annotated[float, Field(ge=0.01, le=1)]
