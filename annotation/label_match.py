@@ -29,7 +29,7 @@ class Labelled:
     """Images that have a label. Paths are relative to the data folder, with `/`; as bytes, those of the file system.
 
     Attributes:
-        files: The files of labels.
+        files: The files of labels, and their label maps.
         digest: Changes with their content.
         images: Path of an image -> what the rows say.
         strays: Path -> why no image was found for it; where the row names none, the place of the row instead.
@@ -64,9 +64,8 @@ def match(labels: Labels, data_dir: Path, own: Iterable[Path]) -> tuple[Labelled
     finder = Finder(data_dir, [*own, *labels.files])
     rows_of: dict[str, list[Row]] = {}
     named = {row.split for row in labels.rows}
-    result = Labelled(
-        labels.files, labels.digest, own=finder.own, splits=[split for split in (WHOLE, *SPLITS) if split in named]
-    )
+    splits = [split for split in (WHOLE, *SPLITS) if split in named]
+    result = Labelled([*labels.files, *labels.label_maps], labels.digest, own=finder.own, splits=splits)
     strays = []
     for row in labels.rows:
         if path := finder.find(row):

@@ -11,7 +11,7 @@ from system.publishing import finish_publishing
 ENCODINGS = ("utf-8-sig", "gb18030")  # those without a mark, in the order in which they are tried
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """What a file says about one image.
 
@@ -27,23 +27,28 @@ class Row:
     file: Path
     line: int
     path: str
-    label: str
+    label: str = ""
     split: str = ""
     group: str = ""
     reason: str = ""
     detail: str = ""
 
-    def __post_init__(self) -> None:
-        for kind, text in (("label", self.label), ("group", self.group)):
-            if text and not self.reason and (fault := name_fault(text)):
-                self.refuse("bad_cell", f"the {kind} {quote(text)} has {fault}")
-        if not self.path.strip():
-            self.refuse("no_path", "there is no path in the row")
-
     @property
     def where(self) -> str:
         """File name and line, for a message."""
         return f"{self.file.name} line {self.line}"
+
+    def check(self) -> None:
+        """Refuses a row without a path or a label, or with a cell that does not fit into a list."""
+        if not self.path.strip():
+            self.reason = ""
+            self.refuse("no_path", "there is no path in the row")
+        elif not self.label:
+            self.refuse("no_label", "there is no label in the row")
+        else:
+            for kind, text in (("label", self.label), ("group", self.group)):
+                if text and (fault := name_fault(text)):
+                    self.refuse("bad_cell", f"the {kind} {quote(text)} has {fault}")
 
     def refuse(self, reason: str, detail: str) -> None:
         """Marks the row as one that cannot be used; the first reason counts."""

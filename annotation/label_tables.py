@@ -138,9 +138,13 @@ def _records(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _row(file: Path, line: int, roles: Roles, record: dict[str, Any]) -> Row:
-    values = {role: record.get(column) for role, column in roles.items()}
-    split, group = (_text(values.get(name)).strip() for name in ("split", "group"))
-    return _labelled(Row(file, line, _text(values["path"]), "", split, group), _labels(values["label"]))
+    row = Row(file, line, _text(record.get(roles["path"])))
+    if "split" in roles:
+        row.split = _text(record.get(roles["split"])).strip()
+    if "group" in roles:
+        group = _text(record.get(roles["group"]))
+        row.group = group if group.strip() else ""
+    return _labelled(row, _labels(record.get(roles["label"])))
 
 
 def _labelled(row: Row, labels: list[str]) -> Row:
@@ -148,10 +152,9 @@ def _labelled(row: Row, labels: list[str]) -> Row:
     different = [*dict.fromkeys(label for label in labels if label.strip())]
     if len(different) > 1:
         row.refuse("multi_label", f"several labels: {shorten(', '.join(map(quote, different)))}; keep one")
-        return row
-    return Row(
-        row.file, row.line, row.path, different[0] if different else "", row.split, row.group, row.reason, row.detail
-    )
+    elif different:
+        row.label = different[0]
+    return row
 
 
 def _text(value: Any) -> str:
@@ -175,7 +178,7 @@ def _labels(value: Any) -> list[str]:
 def _task(file: Path, place: int, task: dict[str, Any], column: str) -> Row:
     """Reads a task of Label Studio, labelled by one or several people."""
     data = task["data"] if isinstance(task["data"], dict) else {}
-    row = Row(file, place, _text(data.get(column)), "")
+    row = Row(file, place, _text(data.get(column)))
     annotations = task["annotations"] if isinstance(task["annotations"], list) else []
     labels = [_choices(one) for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
     answers = [*dict.fromkeys(tuple(dict.fromkeys(answer)) for answer in labels if answer)]

@@ -26,6 +26,7 @@ class Labels:
     Attributes:
         rows: In the order of the files; `split` is as in walk.Found: WHOLE where no row has one; "" if it is unknown.
         class_names: The label map beside the first file, in the order of its ids; None if there is none.
+        label_maps: Those that indices were read with.
         notes: Which columns were read, and how.
         digest: SHA-256 of all that was read.
     """
@@ -33,6 +34,7 @@ class Labels:
     files: list[Path]
     rows: list[Row]
     class_names: list[str] | None
+    label_maps: list[Path]
     notes: list[str]
     digest: str
 
@@ -63,10 +65,9 @@ def read(labels_file: str) -> Labels:
     class_names = label_lists.read_label_map(used) if used else None
     digest.update("\n".join(class_names or []).encode())
     for row in rows:
-        if not row.label:
-            row.refuse("no_label", "there is no label in the row")
+        row.check()
     _resolve_splits(rows)
-    return Labels(files, rows, class_names, notes, digest.hexdigest())
+    return Labels(files, rows, class_names, [one for one in maps if one], notes, digest.hexdigest())
 
 
 def find_files(labels_file: str) -> list[Path]:
@@ -152,7 +153,8 @@ def refuse_overwriting(files: Iterable[Path], lists: Path, list_format: str) -> 
     Raises:
         UserError: It would.
     """
-    own = [lists / name for name in written_files(list_format)]
+    # labels.txt keeps its content.
+    own = [lists / name for name in written_files(list_format) if name != LABELS]
     wrong = [
         f"{file} would be overwritten" for file in files if any(one.exists() and file.samefile(one) for one in own)
     ]

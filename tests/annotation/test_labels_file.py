@@ -315,6 +315,8 @@ def test_other_refusals(data, call):
     save(data / "val.txt", "all/1.png 1\n")
     save(data / "label.txt", "cat\ndog\n")
     call(annotate, f"data_dir={data}", "labels_file=data").refused("train.txt would be overwritten")
+    refused = call(annotate, f"data_dir={data}", f"labels_file={data}/val.txt,{data}/train.txt", "--format", "paddlex")
+    refused.refused("train.txt would be overwritten", "label.txt would be overwritten")
     save(data / "metadata.csv", text)
     call(annotate, f"data_dir={data}", "labels_file=data").refused("train.txt, val.txt, metadata.csv may all be meant")
 
