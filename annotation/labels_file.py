@@ -47,11 +47,13 @@ def read(labels_file: str) -> Labels:
     """
     files = find_files(labels_file)
     rows: list[Row] = []
-    notes, digest, maps = [], hashlib.sha256(), []
+    notes, digest = [], hashlib.sha256()
+    maps: dict[Path, list[str]] = {}
     for file in files:
         found, about, content, is_list = _read(file)
         names = label_lists.LABEL_MAPS if is_list else (LABELS,)
-        maps.append(label_lists.find_label_map(file, names))
+        if label_map := label_lists.find_label_map(file, names):
+            maps[label_map] = label_lists.read_label_map(label_map)
         notes.append(f"{file}: {about}")
         digest.update(b"%d\0" % len(content) + content)
         split = split_of_file(file)
@@ -61,13 +63,11 @@ def read(labels_file: str) -> Labels:
         rows += found
     if not rows:
         raise UserError(f"{labels_file}: there is no image in it; write one per line")
-    used = next((one for one in maps if one), None)
-    class_names = label_lists.read_label_map(used) if used else None
-    digest.update("\n".join(class_names or []).encode())
+    digest.update(repr([*maps.values()]).encode())
     for row in rows:
         row.check()
     _resolve_splits(rows)
-    return Labels(files, rows, class_names, [one for one in maps if one], notes, digest.hexdigest())
+    return Labels(files, rows, next(iter(maps.values()), None), [*maps], notes, digest.hexdigest())
 
 
 def find_files(labels_file: str) -> list[Path]:

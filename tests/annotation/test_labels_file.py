@@ -103,6 +103,11 @@ def _json_list(rows, folder):
     )
 
 
+def _loose(rows, folder):
+    """Spaces after delimiters, another encoding without a mark, and a name of one split over a column of all."""
+    return save(folder / "train.csv", "\n" + as_csv(rows).replace(",", ", "), "utf-16-le")
+
+
 def _metadata(rows, folder):
     return save(folder / "metadata.csv", as_csv(rows, path="file_name")).parent
 
@@ -121,7 +126,7 @@ def _studio_json(rows, folder):
             "id": n,
             "data": {"image": f"/data/local-files/?d={quote('photos/' + row['path'])}"},
             "annotations": [
-                {"was_cancelled": True, "result": []},
+                {"was_cancelled": True, "result": [{"value": {"choices": ["no choice"]}}]},
                 {"result": [{"type": "choices", "value": {"choices": [row["label"]]}, "from_name": "choice"}]},
             ],
         }
@@ -153,6 +158,7 @@ FORMATS = {
     "comma": ("splits", lambda rows, folder: save(folder / "a.csv", as_csv(rows))),
     "semicolon": ("splits", _semicolons),
     "tab": ("splits", _tabs),
+    "loose": ("splits", _loose),
     "gbk": ("splits", _chinese),
     "jsonl": ("splits", _json_lines),
     "metadata": ("splits", _metadata),
@@ -276,6 +282,31 @@ def test_faults_of_lists_are_named(data, call):
     }  # fmt: skip
 
 
+def test_annotations_that_differ_are_named(data, call):
+    """Guards against the first annotator's label where the second gave another one, and against skipped tasks."""
+    answers = [[["cat"]], [["dog"], ["dog"]], [["cat"], ["dog"]], [["cat", "dog"]], []]
+    tasks = [
+        {
+            "data": {"image": f"all/{n}.png"},
+            "annotations": [{"result": [{"value": {"choices": one}}]} for one in answer],
+        }
+        for n, answer in enumerate(answers)
+    ]
+    assert run(call, data, json.dumps(tasks), name="tasks.json").status == 0
+    found = {row["path"]: row["reason"] for row in table(data / "rejects.tsv") if row["reason"] != "unlabelled"}
+    names = ("label_conflict", "multi_label", "no_label")
+    assert found == {f"data/all/{n}.png": reason for n, reason in enumerate(names, 2)}
+
+
+def test_another_label_map_is_noticed(data, call):
+    """Guards against yesterday's classes where only label_list.txt has changed."""
+    save(Path("label_list.txt"), "cat\ndog\n")
+    assert run(call, data, "all/0.png 0\nall/1.png 1\n", name="train_list.txt").status == 0
+    save(Path("label_list.txt"), "dog\ncat\n")
+    ended = run(call, data, "all/0.png 0\nall/1.png 1\n", name="train_list.txt")
+    assert "0 decoded now" in ended.out and (data / "train.txt").read_text() == "data/all/0.png\t1\ndata/all/1.png\t0\n"
+
+
 REFUSED = {
     "no header": ("a.csv", "all/0.png,cat\n", ["no column of paths and none of labels", "'all/0.png', 'cat'"]),
     "other header": ("a.csv", "path;species\nall/0.png;cat\n", ["no column of labels", "'path', 'species'", "label"]),
@@ -342,7 +373,8 @@ def test_a_changed_file_of_labels_is_noticed(data, call):
     assert "7 decoded now" in run(call, data, text).out
     first = lists(data)
     assert "0 decoded now" in run(call, data, text).out
-    assert "0 decoded now" in run(call, data, text.replace("0.png,dog", "0.png,cat")).out
+    ended = run(call, data, text.replace("0.png,dog", "0.png,cat"))
+    assert "0 decoded now" in ended.out and "files beside the images" not in ended.out, "lists of annotate are counted"
     assert lists(data) != first
     assert "1 decoded now" in run(call, data, text + "7.png,cat\n").out, "an image that had no label has no verdict"
     run(call, data, text)
@@ -374,6 +406,8 @@ def test_the_group_column_keeps_images_together(data, call):
     )
     (data / "labels.txt").unlink()
     assert "1 of 1 test images have one of their group in train (p)" in run(call, data, text).out
+    run(call, data, text + "all/0.png,a,train,q\nall/2.png,a,train,\n")
+    assert "all/0.png\t\t\tgroup_conflict" in (data / "rejects.tsv").read_text()
 
 
 def test_a_path_is_looked_up_in_a_fixed_order(tmp_path, monkeypatch):
@@ -383,10 +417,11 @@ def test_a_path_is_looked_up_in_a_fixed_order(tmp_path, monkeypatch):
     file = save(data / "sub/labels.csv", "path,label\na.png,c\nb.png,c\nx\\cafe\u0301.png,c\ndata/a.png,c\n")
     images = find_layout(settings(data, f"labels_file={file}")).labelled.images
     assert {path.decode() for path in images} == {"sub/a.png", "sub/deep/b.png", "x/caf\u00e9.png", "a.png"}
-    # A path below the data folder that has gone is no other file of that name.
-    file = save(data / "labels.csv", f"path,label\na.png,c\n{data.absolute()}/gone/b.png,c\ngone/b.png,c\n")
+    # A path whose folder has gone is no other file of that name.
+    gone = [f"{data.absolute()}/gone/a.png", "gone/a.png", "/home/ann/gone/b.png"]
+    file = save(data / "labels.csv", "path,label\nsub/a.png,c\n" + "".join(f"{path},c\n" for path in gone))
     labelled = find_layout(settings(data, f"labels_file={file}")).labelled
-    assert {one.reason for one in labelled.strays.values()} == {"not_found"} and len(labelled.strays) == 2
+    assert [one.reason for one in labelled.strays.values()] == ["not_found"] * 3 and not labelled.repeated
 
 
 def test_images_that_go_during_a_run_are_noticed(data):
@@ -418,7 +453,7 @@ ODD = [
 def test_csv_is_read_back_to_the_same_lists(tmp_path, monkeypatch, call):
     """Guards against names that quotes, delimiters or a spreadsheet change on their way."""
     monkeypatch.chdir(tmp_path)
-    names = [f"{c}/p{n % 3}/{n}{odd}" if n % 2 else f"{c}/{odd}" for c in ("-1", " a,b ") for n, odd in enumerate(ODD)]
+    names = [f"{c}/p{n % 3}/{n}{odd}" if n % 2 else f"{c}/{odd}" for c in ("-1", " b ") for n, odd in enumerate(ODD)]
     data = write(Path("data"), names)
     arguments = ["data_dir=data", "scan_workers=1", r"group_by=p\d/", "valid_fraction=0.3", "test_fraction=0.2"]
     assert call(annotate, *arguments, "--format", "csv").status == 0
