@@ -55,9 +55,11 @@ class Corrections:
                 yield row
 
     def _misfit(self, store: Store, row: Correction) -> str:
-        found = store.sql("SELECT reason FROM image WHERE path = ?", (row.path.encode(),)).fetchone()
+        found = store.sql("SELECT reason, outcome FROM image WHERE path = ?", (row.path.encode(),)).fetchone()
         if not found:
             return "is not there"
+        if found[1] and row.action != KEEP:
+            return f"is left out ({found[1]})"
         if row.digest and not found[0] and row.digest.lower() != file_digest(self.data_dir / row.path):
             return "has changed since"
         return ""

@@ -61,7 +61,7 @@ def decide(store: Store, pool: Pool, layout: Layout, settings: Settings, seen: W
         splits.drop_leaks(store)
     summary = splits.summarise(store, fractions, dict(seen.skipped))
     summary.folders = layout.left_out | seen.left_out
-    summary.corrections, summary.unused_corrections = dict(corrections.counts), corrections.unused
+    summary.corrections, summary.unused_corrections = dict(corrections.counts), sorted(corrections.unused)
     summary.conflicting_corrections = corrections.conflicts
     return summary
 

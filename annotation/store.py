@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS image(
     id INTEGER PRIMARY KEY,
     path BLOB UNIQUE NOT NULL,  -- relative to data_dir, with /, in the bytes of the file system
     folder_split TEXT,          -- split of its folder: train, valid, test; all: there are class folders only
-    given_class TEXT,           -- class of its folder
+    given_class TEXT,           -- class of its folder, or that labels_file gives
     class TEXT,                 -- the same, or that of a correction
     size INTEGER,               -- bytes; with `changed` it shows whether the file has changed since its verdict
     changed TEXT,               -- times of change; as text: SQLite has no number for those after 2262
