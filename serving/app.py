@@ -1,6 +1,7 @@
 """The HTTP application: routes, the page, and error responses."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,14 +9,16 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Mount, Route
 
 from serving import paddlex_protocol
+from serving.access_log import AccessLog
 from serving.messages import HeatMap, Prediction, Task
-from serving.middleware import Middleware, Names
+from serving.middleware import EXCHANGE, Middleware, Names
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.refusal import RefusalError
@@ -46,12 +49,23 @@ def _json_body(schema: dict[str, Any]) -> dict[str, Any]:
     return _body({"content": {"application/json": {"schema": schema}}})
 
 
-def build(options: Options, monitor: Monitor, classifiers: WorkerPool, explainers: WorkerPool | None) -> Middleware:
+# Spans are sent where OTEL_EXPORTER_OTLP_ENDPOINT says so and requirements-tracing.txt is installed. Metrics and logs
+# stay ours.
+TELEMETRY = TelemetryConfig(auto_configure=True, operation_spans=False, metrics=False, logs=False)
+
+
+def build(
+    options: Options,
+    monitor: Monitor,
+    classifiers: WorkerPool,
+    explainers: WorkerPool | None,
+    access_log: AccessLog | None = None,
+) -> Middleware:
     """Builds the application."""
     service = Service(options, monitor, classifiers, explainers)
     app = FastAPIOffline(
         title="Image classification", description=f"The exported model {options.folder.resolve().name}.", version="1",
-        docs_url="/docs", redoc_url=None, redirect_slashes=False,
+        docs_url="/docs", redoc_url=None, redirect_slashes=False, telemetry=TELEMETRY,
     )  # fmt: skip
     _add_predict(app, service)
     _add_paddlex(app, service)
@@ -63,8 +77,9 @@ def build(options: Options, monitor: Monitor, classifiers: WorkerPool, explainer
     known = {route.path for route in app.routes if isinstance(route, Route | Mount) and "{" not in route.path}
     names = Names(options.host, options.allowed_host)
     return Middleware(
-        app, options.token, names, {"/healthz", "/readyz", *page}, known, monitor, lambda: classifiers.is_draining
-    )
+        app, options.token, names, {"/healthz", "/readyz", *page}, known, monitor, lambda: classifiers.is_draining,
+        access_log,
+    )  # fmt: skip
 
 
 def _add_predict(app: FastAPI, service: Service) -> None:
@@ -194,4 +209,5 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def on_failure(request: Request, error: Exception) -> Response:
+        print(f"serve: request {request.scope[EXCHANGE].id} failed, see below", file=sys.stderr, flush=True)
         return error_response(request, 500, "internal error; see the server's log")

@@ -1,13 +1,14 @@
-"""HTTP middleware: token check, security headers, and metrics around every request."""
+"""HTTP middleware: token check, request ids, security headers, metrics and the access log around every request."""
 
 import hmac
-import time
 from collections.abc import Callable, Collection
 
+from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.access_log import AccessLog, Exchange
 from serving.monitoring import Monitor
 
 HEADERS = {
@@ -26,6 +27,8 @@ DOCS_POLICY = (
 )
 
 
+# Where a request's scope holds its Exchange.
+EXCHANGE = "serve.exchange"
 # For kubelets and Prometheus, which come by address.
 BY_ADDRESS = frozenset({"/healthz", "/readyz", "/metrics"})
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -73,8 +76,9 @@ class Middleware:
         known_paths: Collection[str],
         monitor: Monitor,
         is_draining: Callable[[], bool] = lambda: False,
+        access_log: AccessLog | None = None,
     ):
-        self.names, self.is_draining = names, is_draining
+        self.names, self.is_draining, self.access_log = names, is_draining, access_log
         self.app, self.public_paths, self.known_paths, self.monitor = app, public_paths, known_paths, monitor
         self.token = token.encode()
 
@@ -83,18 +87,22 @@ class Middleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path, start, status = scope["path"], time.perf_counter(), 500
+        exchange = Exchange(scope)
         is_head = scope["method"] == "HEAD"
-        if is_head:
-            # Every path that answers GET answers HEAD, with the same head.
-            scope = {**scope, "method": "GET"}
+        # Every path that answers GET answers HEAD, with the same head.
+        scope = {**scope, EXCHANGE: exchange} | ({"method": "GET"} if is_head else {})
+
+        async def counting_receive() -> Message:
+            message = await receive()
+            exchange.bytes_in += len(message.get("body", b""))
+            return message
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                exchange.status = message["status"]
+                exchange.note_trace(trace.get_current_span())
                 headers = MutableHeaders(scope=message)
-                _add_headers(headers, path)
+                _add_headers(headers, exchange)
                 if self.is_draining():
                     # The client's next request would meet a closed connection.
                     headers["Connection"] = "close"
@@ -103,18 +111,22 @@ class Middleware:
             await send(message)
 
         try:
-            if refusal := self.refusal(scope):
-                content = {"error": refusal}
-                await JSONResponse(content, 403, {"Connection": "close"})(scope, receive, send_with_headers)
-            elif self.is_authorized(scope):
-                await self.app(scope, receive, send_with_headers)
-            else:
-                content = {"error": "a token is required; send Authorization: Bearer TOKEN"}
-                await JSONResponse(content, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send_with_headers)
+            await self._respond(scope, counting_receive, send_with_headers)
         finally:
-            label = path if path in self.known_paths else "other"
-            self.monitor.requests.labels(label, status).inc()
-            self.monitor.latency.labels(label).observe(time.perf_counter() - start)
+            label = exchange.path if exchange.path in self.known_paths else "other"
+            self.monitor.requests.labels(label, exchange.status).inc()
+            self.monitor.latency.labels(label).observe(exchange.seconds)
+            if self.access_log is not None:
+                self.access_log.write(exchange.line())
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if refusal := self.refusal(scope):
+            await JSONResponse({"error": refusal}, 403, {"Connection": "close"})(scope, receive, send)
+        elif self.is_authorized(scope):
+            await self.app(scope, receive, send)
+        else:
+            content = {"error": "a token is required; send Authorization: Bearer TOKEN"}
+            await JSONResponse(content, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
 
     def refusal(self, scope: Scope) -> str:
         """Why a browser's request is another site's; "" if it is not."""
@@ -140,8 +152,9 @@ class Middleware:
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode("utf-8", "replace"), self.token)
 
 
-def _add_headers(headers: MutableHeaders, path: str) -> None:
+def _add_headers(headers: MutableHeaders, exchange: Exchange) -> None:
+    headers["X-Request-Id"] = exchange.id
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
-    if path == "/docs":
+    if exchange.path == "/docs":
         headers["Content-Security-Policy"] = DOCS_POLICY

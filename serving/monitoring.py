@@ -26,6 +26,9 @@ class Monitor:
         self.queue = Gauge("serve_queue_pictures", "Images waiting for a worker", registry=self.registry)
         self.uploads = Gauge("serve_upload_bytes", "Bytes of request bodies held in memory", registry=self.registry)
         self.restarts = Counter("serve_worker_restarts", "Worker processes replaced", registry=self.registry)
+        self.lost_lines = Counter(
+            "serve_access_log_lost", "Lines of the access log not written", registry=self.registry
+        )
         self.reloads = Counter("serve_reloads", "New exports loaded", registry=self.registry)
 
     def exposition(self) -> bytes:

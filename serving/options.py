@@ -27,6 +27,7 @@ class Options:
     overrides: tuple[str, ...] = ()
     run: Path | None = None
     relabel_file: Path | None = None
+    access_log: str = ""
     token: str = ""
     host: str = "127.0.0.1"
     allowed_host: tuple[str, ...] = ()
@@ -68,6 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", metavar="FOLDER", help="the run it was exported from; enables /gradcam")
     parser.add_argument("--relabel-file", metavar="FILE", help="file that /relabel appends to; enables /relabel")
+    parser.add_argument(
+        "--access-log", metavar="FILE", default="", help="file for one line of JSON per request; -: standard output"
+    )
     parser.add_argument("--host", default=Options.host, help="address to listen on (%(default)s: this machine only)")
     parser.add_argument(
         "--allowed-host", metavar="NAME", action="append",
@@ -102,6 +106,7 @@ def read(arguments: argparse.Namespace) -> Options:
         overrides=tuple(overrides),
         run=Path(arguments.run) if arguments.run else None,
         relabel_file=Path(arguments.relabel_file) if arguments.relabel_file else None,
+        access_log=arguments.access_log,
         # Files and secrets end with a line end that nobody sees.
         token=os.environ.get(TOKEN_VARIABLE, "").strip(),
         allowed_host=tuple(arguments.allowed_host or ()),

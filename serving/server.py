@@ -13,6 +13,7 @@ import uvicorn
 
 import config
 from inference.description import DESCRIPTION
+from serving.access_log import AccessLog
 from serving.app import build
 from serving.connections import connection_class, raise_file_limit
 from serving.messages import WorkerPlan
@@ -54,6 +55,7 @@ def run(options: Options) -> None:
 
 async def _serve(options: Options, listener: socket.socket) -> None:
     monitor = Monitor()
+    access_log = AccessLog(options.access_log, monitor) if options.access_log else None
     plan, count = plan_workers(options)
     classifiers = WorkerPool(options, monitor, plan, count)
     explainers = None
@@ -62,8 +64,8 @@ async def _serve(options: Options, listener: socket.socket) -> None:
         # A monitor of its own: /metrics is about predictions.
         explainers = WorkerPool(one_by_one, Monitor(), replace(plan, run=str(options.run), pin_cores=False), 1)
     settings = uvicorn.Config(
-        build(options, monitor, classifiers, explainers), lifespan="off", log_level="warning", access_log=False,
-        server_header=False, http=connection_class(options),
+        build(options, monitor, classifiers, explainers, access_log), lifespan="on", log_level="warning",
+        access_log=False, server_header=False, http=connection_class(options),
         timeout_graceful_shutdown=int(options.deadline_seconds + options.upload_seconds) + 1,
     )  # fmt: skip
     server = Server(settings, classifiers)
@@ -74,6 +76,8 @@ async def _serve(options: Options, listener: socket.socket) -> None:
         manager.cancel()
         (outcome,) = await asyncio.gather(manager, return_exceptions=True)
         await asyncio.gather(*(pool.stop() for pool in (classifiers, explainers) if pool))
+        if access_log:
+            access_log.close()
     if isinstance(outcome, UserError):
         raise outcome
 

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from serving.job_queue import deadline_error
 from serving.label_reports import LabelReports
 from serving.messages import Data, Result, Task
+from serving.middleware import EXCHANGE
 from serving.monitoring import Monitor
 from serving.options import Options
 from serving.uploads import Uploads
@@ -40,6 +41,7 @@ class Service:
         """
         deadline = time.monotonic() + self.options.deadline_seconds
         jobs = pool.submit(tasks, files, deadline)
+        request.scope[EXCHANGE].images = len(files)
         finished: asyncio.Future[Any] = asyncio.gather(*(job.result for job in jobs), return_exceptions=True)
         disconnected: asyncio.Future[Any] = asyncio.create_task(_disconnected(request))
         try:
