@@ -81,7 +81,7 @@ else
 endif
 	@touch $@
 
-.venv/development: requirements-dev.txt .venv/run-time
+.venv/development: requirements-dev.txt requirements-tracing.txt .venv/run-time
 	sed '/^-r /d' requirements-dev.txt > .venv/requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .venv/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .venv/requirements-dev.txt -r requirements-tracing.txt
 	@touch $@

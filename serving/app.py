@@ -78,7 +78,7 @@ def build(
     names = Names(options.host, options.allowed_host)
     return Middleware(
         app, options.token, names, {"/healthz", "/readyz", *page}, known, monitor, lambda: classifiers.is_draining,
-        access_log,
+        access_log, options.metrics_token,
     )  # fmt: skip
 
 

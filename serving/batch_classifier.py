@@ -1,5 +1,6 @@
 """Batch classification in a worker: decodes images, runs the exported model once per batch, ranks the classes."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,7 +47,11 @@ class _Decoded:
 
 
 class BatchClassifier:
-    """An exported model that classifies batches of uploaded files."""
+    """An exported model that classifies batches of uploaded files.
+
+    Attributes:
+        seconds: How long the last batch took, by stage.
+    """
 
     def __init__(self, folder: str, settings: Settings, engine: str, max_pixels: int):
         """Loads the exported model.
@@ -63,6 +68,7 @@ class BatchClassifier:
         self.device, self.max_pixels = device, max_pixels
         self.indices = {name: index for index, name in enumerate(self.model.class_names)}
         self.decoders = ThreadPoolExecutor(threads)
+        self.seconds: dict[str, float] = {}
 
     def model_info(self) -> dict[str, Any]:
         """The model's part of `GET /model`."""
@@ -83,8 +89,11 @@ class BatchClassifier:
 
     def run(self, tasks: Sequence[Task], files: Sequence[bytes]) -> list[Result]:
         """Classifies files; those that are no images get a RefusalError of their own, heavy ones are deferred."""
+        start = time.perf_counter()
         decoded = list(self.decoders.map(self._decode, tasks, files))
+        self.seconds["decode"] = time.perf_counter() - start
         rows = iter(self._probabilities([one.pixels for one in decoded if isinstance(one, _Decoded)]))
+        self.seconds["inference"] = time.perf_counter() - start - self.seconds["decode"]
         results: list[Result] = [
             self._predict(one, next(rows)) if isinstance(one, _Decoded) else one for one in decoded
         ]

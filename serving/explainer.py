@@ -30,6 +30,7 @@ class Explainer:
         settings = run_settings(found, list(overrides))
         machine.select_device(settings)
         self.model, self.max_pixels = RunModel(found, settings), max_pixels
+        self.seconds: dict[str, float] = {}
         transform = self.model.transform
         # The heat map is drawn over the crop that the network sees, enlarged where the network takes a small one.
         is_small = max(transform.height, transform.width) < SIDE

@@ -160,6 +160,7 @@ class JobQueue:
                 continue
             batch.append(job)
             size += len(job.data)
+            self.monitor.waits.observe(now - job.arrived)
             if job.deaths:
                 break
         self._heavy_at_work += bool(batch) and takes_heavy

@@ -63,6 +63,7 @@ class Middleware:
         names: Those that the server may be reached by.
         public_paths: Paths that need no token.
         is_draining: Whether the server is shutting down.
+        metrics_token: As in Options.
         known_paths: Paths counted by name; all others count as one, so that a scanner does not create thousands of
             time series.
     """
@@ -77,10 +78,14 @@ class Middleware:
         monitor: Monitor,
         is_draining: Callable[[], bool] = lambda: False,
         access_log: AccessLog | None = None,
+        metrics_token: str | None = None,
     ):
         self.names, self.is_draining, self.access_log = names, is_draining, access_log
         self.app, self.public_paths, self.known_paths, self.monitor = app, public_paths, known_paths, monitor
-        self.token = token.encode()
+        self.tokens = [token.encode()] if token else []
+        self.metrics_tokens = self.tokens + ([metrics_token.encode()] if metrics_token else [])
+        if metrics_token == "":
+            self.metrics_tokens = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
@@ -146,10 +151,12 @@ class Middleware:
 
     def is_authorized(self, scope: Scope) -> bool:
         """Compares the token in constant time; a server without one admits everybody."""
-        if not self.token or scope["path"] in self.public_paths:
+        wanted = self.metrics_tokens if scope["path"] == "/metrics" else self.tokens
+        if not wanted or scope["path"] in self.public_paths:
             return True
-        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode("utf-8", "replace"), self.token)
+        scheme, _, text = Headers(scope=scope).get("authorization", "").partition(" ")
+        given = text.strip().encode("utf-8", "replace")
+        return scheme.lower() == "bearer" and any(hmac.compare_digest(given, token) for token in wanted)
 
 
 def _add_headers(headers: MutableHeaders, exchange: Exchange) -> None:

@@ -20,7 +20,12 @@ def _option(default: Any, low: float, high: float, meaning: str) -> Any:
 
 @dataclass(frozen=True)
 class Options:
-    """Options of serve.py; those with a range become numbers on its command line."""
+    """Options of serve.py; those with a range become numbers on its command line.
+
+    Attributes:
+        token: What every request needs; "": nothing.
+        metrics_token: What /metrics takes beside it; "": /metrics needs none; None: that of every request.
+    """
 
     folder: Path
     config_file: str | None = None
@@ -29,6 +34,7 @@ class Options:
     relabel_file: Path | None = None
     access_log: str = ""
     token: str = ""
+    metrics_token: str | None = None
     host: str = "127.0.0.1"
     allowed_host: tuple[str, ...] = ()
     port: int = _option(8000, 0, 65535, "port to listen on; 0: any free port")
@@ -39,6 +45,7 @@ class Options:
     deadline_seconds: float = _option(10.0, 0.1, 3600, "a request not completed by then is refused with 503")
     upload_seconds: float = _option(30.0, 0.1, 3600, "a body not received by then is refused with 408")
     hang_seconds: float = _option(120.0, 1, 3600, "a worker that spends longer on one batch is replaced")
+    ready_workers: float = _option(0.0, 0, 1, "share of the workers that /readyz requires; 0: one of them")
     watch_seconds: float = _option(2.0, 0, 3600, "how often to check for a new export; 0: on SIGHUP only")
     max_body_mb: float = _option(32.0, 0.001, 2048, "largest request body")
     max_upload_mb: float = _option(512.0, 0.001, 65536, "request bodies held in memory, all requests together")
@@ -71,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--relabel-file", metavar="FILE", help="file that /relabel appends to; enables /relabel")
     parser.add_argument(
         "--access-log", metavar="FILE", default="", help="file for one line of JSON per request; -: standard output"
+    )
+    parser.add_argument(
+        "--metrics-token",
+        metavar="FILE|none",
+        help=f"file with a token for /metrics beside {TOKEN_VARIABLE}; none: no token",
     )
     parser.add_argument("--host", default=Options.host, help="address to listen on (%(default)s: this machine only)")
     parser.add_argument(
@@ -109,10 +121,25 @@ def read(arguments: argparse.Namespace) -> Options:
         access_log=arguments.access_log,
         # Files and secrets end with a line end that nobody sees.
         token=os.environ.get(TOKEN_VARIABLE, "").strip(),
+        metrics_token=_metrics_token(arguments.metrics_token),
         allowed_host=tuple(arguments.allowed_host or ()),
         host=arguments.host,
         **numbers,
     )
+
+
+def _metrics_token(given: str | None) -> str | None:
+    """The token of a file; "" for `none`, None where /metrics needs the token of every path."""
+    if given is None or given == "none":
+        return None if given is None else ""
+    try:
+        token = Path(given).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UserError(f"{given}: cannot be read ({reason}); give --metrics-token a file, or none") from None
+    if not token:
+        raise UserError(f"{given}: no token there; write one, or give --metrics-token none")
+    return token
 
 
 def _numbers(arguments: argparse.Namespace) -> dict[str, Any]:

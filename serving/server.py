@@ -13,6 +13,7 @@ import uvicorn
 
 import config
 from inference.description import DESCRIPTION
+from serving import service_manager
 from serving.access_log import AccessLog
 from serving.app import build
 from serving.connections import connection_class, raise_file_limit
@@ -68,6 +69,7 @@ async def _serve(options: Options, listener: socket.socket) -> None:
         access_log=False, server_header=False, http=connection_class(options),
         timeout_graceful_shutdown=int(options.deadline_seconds + options.upload_seconds) + 1,
     )  # fmt: skip
+    monitor.watch({"classify": classifiers} | ({"explain": explainers} if explainers else {}))
     server = Server(settings, classifiers)
     manager = asyncio.create_task(_manage(options, classifiers, explainers, server, listener))
     try:
@@ -127,6 +129,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Refuses new images; those in the queue are processed."""
         self.pool.is_draining = True
+        service_manager.notify("STOPPING=1")
         super().handle_exit(sig, frame)
 
 
@@ -147,8 +150,9 @@ async def _manage(
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     info = classifiers.model_info
+    service_manager.notify("READY=1")
     classifiers.log(f"{info['name']} on {address}, {classifiers.count} workers, {info['engine']}")
-    await _watch(options, classifiers, reload_requested)
+    await asyncio.gather(_watch(options, classifiers, reload_requested), service_manager.keep_alive())
 
 
 async def _watch(options: Options, pool: WorkerPool, reload_requested: asyncio.Event) -> None:
@@ -161,14 +165,20 @@ async def _watch(options: Options, pool: WorkerPool, reload_requested: asyncio.E
         reload_requested.clear()
         digest = _digest(options)
         attempts = attempts if digest == failed_digest else 0
-        if not digest or digest == pool.model_info["digest"] or attempts >= MAX_ATTEMPTS:
+        if digest == pool.model_info["digest"]:
+            pool.monitor.is_reload_failing.set(0)
+            continue
+        if not digest or attempts >= MAX_ATTEMPTS:
             continue
         try:
             await pool.start()
             pool.monitor.reloads.inc()
+            pool.monitor.is_reload_failing.set(0)
             pool.log(f"{pool.model_info['name']}: now serving the new export, {pool.model_info['engine']}")
         except WorkerStartError as error:
             failed_digest, attempts = digest, attempts + 1
+            pool.monitor.failed_reloads.inc()
+            pool.monitor.is_reload_failing.set(1)
             pool.log(f"{error}; still serving the old export")
 
 

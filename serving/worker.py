@@ -19,7 +19,13 @@ NICENESS = 5
 
 
 class Model(Protocol):
-    """What a worker runs: a BatchClassifier or an Explainer."""
+    """What a worker runs: a BatchClassifier or an Explainer.
+
+    Attributes:
+        seconds: How long the last batch took, by stage.
+    """
+
+    seconds: dict[str, float]
 
     def model_info(self) -> dict[str, Any]:
         """What the server is to know of the model."""
@@ -51,7 +57,7 @@ def main() -> None:
     while (frame := frames.read(incoming)) is not None:
         head, files = frame
         results, images = pack_results(model.run([Task(**task) for task in head["tasks"]], files))
-        frames.write(outgoing, {"results": results}, images)
+        frames.write(outgoing, {"results": results, "seconds": model.seconds}, images)
         # Not held beside the next ones.
         del frame, files, images
 

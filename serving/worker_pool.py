@@ -90,6 +90,8 @@ class WorkerSlot:
         finally:
             self.pool.queue.end(batch, time.monotonic() - start)
         self.pool.queue.record_batch(len(batch), time.monotonic() - start)
+        for stage, seconds in worker.seconds.items():
+            self.pool.monitor.stages[stage].observe(seconds)
         for job, result in zip(batch, results, strict=True):
             if isinstance(result, Deferred):
                 self.pool.queue.defer(job)
@@ -170,9 +172,15 @@ class WorkerPool:
         self.is_draining = False
 
     @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that are alive; 0 in the place of one that is being replaced."""
+        return [slot.worker.pid if slot.worker else 0 for slot in self.slots]
+
+    @property
     def ready(self) -> bool:
-        """Whether images are accepted and a worker is there to process them."""
-        return not self.is_draining and any(slot.worker for slot in self.slots)
+        """Whether images are accepted and enough workers are there to process them."""
+        live = sum(map(bool, self.pids))
+        return not self.is_draining and live > 0 and live >= self.options.ready_workers * self.count
 
     async def start(self) -> None:
         """Starts the workers; those that already run finish their batches and are stopped.

@@ -33,6 +33,7 @@ class Worker:
     Attributes:
         model_info: What it reports of its model.
         pid: Its process id.
+        seconds: How long its last batch took, by stage.
         exited: Done when the process has exited.
     """
 
@@ -41,6 +42,7 @@ class Worker:
         self.process, self.pid = process, process.pid
         self.stdin, self.stdout = process.stdin, process.stdout
         self.model_info: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
         self.exited: asyncio.Future[Any] = asyncio.create_task(process.wait())
 
     @classmethod
@@ -91,6 +93,7 @@ class Worker:
             raise WorkerDiedError(f"it exited ({type(error).__name__})") from None
         except asyncio.TimeoutError:
             raise WorkerDiedError(f"one batch took more than {seconds:g} s") from None
+        self.seconds = head["seconds"]
         return unpack_results(head["results"], images)
 
     async def stop(self) -> None:

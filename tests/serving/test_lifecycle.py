@@ -55,9 +55,12 @@ def test_no_request_is_lost_over_a_crash_a_reload_and_the_end(exported, drawn, t
     good = (folder / "inference.yml").read_bytes()
     (folder / "inference.yml").write_bytes(good[: len(good) // 2])
     server.wait_for("still serving the old export")
+    metrics = server.http.get("/metrics").text
+    assert "serve_reload_failing 1.0" in metrics and "serve_reload_failures_total 0.0" not in metrics
     (folder / "inference.yml").write_bytes(good + b"# exported anew\n")
     server.wait_for("now serving the new export")
     assert server.http.get("/model").json()["digest"] != first
+    assert "serve_reload_failing 0.0" in server.http.get("/metrics").text
     while len(children := server.children()) != 1:
         time.sleep(0.1)
     # Ctrl-C and `timeout` reach the whole process group; workers ignore them.

@@ -30,6 +30,7 @@ class FakeWorker:
 
     def __init__(self):
         self.model_info, self.pid, self.batches = {"digest": "d", "engine": "e"}, 1, []
+        self.seconds = {"decode": 0.02, "inference": 0.2}
         self.exited = asyncio.get_running_loop().create_future()
         FakeWorker.started.append(self)
 
