@@ -24,6 +24,7 @@ from serving.options import Options
 from serving.refusal import RefusalError
 from serving.responses import predict_response
 from serving.service import Service
+from serving.shadow import Shadow
 from serving.uploads import Upload, clean
 from serving.worker_pool import WorkerPool
 
@@ -59,10 +60,11 @@ def build(
     monitor: Monitor,
     classifiers: WorkerPool,
     explainers: WorkerPool | None,
+    shadow: Shadow | None = None,
     access_log: AccessLog | None = None,
 ) -> Middleware:
     """Builds the application."""
-    service = Service(options, monitor, classifiers, explainers)
+    service = Service(options, monitor, classifiers, explainers, shadow)
     app = FastAPIOffline(
         title="Image classification", description=f"The exported model {options.folder.resolve().name}.", version="1",
         docs_url="/docs", redoc_url=None, redirect_slashes=False, telemetry=TELEMETRY,

@@ -108,6 +108,8 @@ class BatchClassifier:
             if task.paddlex:
                 request = paddlex_protocol.parse(data)
                 data, top_k, draws = request.image, request.top_k or top_k, request.visualize
+            if task.is_comparison:
+                top_k, draws = len(self.model.class_names), False
             if not task.is_deferred and _is_heavy(data, draws):
                 return Deferred()
             image = decoding.decode(data, task.name, self.max_pixels)

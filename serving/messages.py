@@ -24,6 +24,7 @@ class WorkerPlan:
         max_pixels: Largest width x height that is decoded.
         pin_cores: Whether each worker gets CPU cores of its own.
         run: The training run to explain predictions with; "": the worker classifies.
+        is_background: Whether the worker yields the processor to the others.
         cores: The worker's CPU cores; empty: any.
     """
 
@@ -35,6 +36,7 @@ class WorkerPlan:
     max_pixels: int
     pin_cores: bool
     run: str = ""
+    is_background: bool = False
     cores: Sequence[int] = ()
 
 
@@ -47,6 +49,7 @@ class Task:
         paddlex: Whether the bytes are a request of PaddleX's protocol instead of an image.
         top_k: Number of classes to return.
         class_name: The class a heat map explains; "": the most likely one.
+        is_comparison: Whether all classes are returned, and nothing is drawn.
         is_deferred: Whether the image has been found to take long, and its time has come.
     """
 
@@ -54,6 +57,7 @@ class Task:
     paddlex: bool = False
     top_k: int = TOP_K
     class_name: str = ""
+    is_comparison: bool = False
     is_deferred: bool = False
 
 

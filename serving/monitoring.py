@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 # Seconds: an image takes a few milliseconds on a fast machine, a deadline is seconds.
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+PROBABILITY_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1)
 # What a worker reports of each batch.
 STAGES = ("decode", "inference")
 
@@ -60,8 +61,23 @@ class Monitor:
         self.is_reload_failing = Gauge(
             "serve_reload_failing", "1 while the folder holds an export that cannot be loaded", registry=self.registry
         )
+        self._add_shadow()
         # The process that speaks HTTP: memory, processor time, open files.
         ProcessCollector(registry=self.registry)
+
+    def _add_shadow(self) -> None:
+        def counter(name: str, meaning: str) -> Counter:
+            return Counter(f"serve_shadow_{name}", meaning, registry=self.registry)
+
+        self.shadow_compared = counter("compared", "Images classified by both models")
+        self.shadow_classes = counter("class_differences", "Images with another most likely class")
+        self.shadow_rejections = counter("rejection_differences", "Images rejected by one model only")
+        self.shadow_failed = counter("failed", "Images that only the shadow refused")
+        self.shadow_dropped = counter("dropped", "Images not compared for want of room")
+        self.shadow_difference = Histogram(
+            "serve_shadow_probability_difference", "Largest difference of a probability, per image",
+            buckets=PROBABILITY_BUCKETS, registry=self.registry,
+        )  # fmt: skip
 
     def _seconds(self, name: str, meaning: str) -> Histogram:
         return Histogram(name, meaning, buckets=LATENCY_BUCKETS, registry=self.registry)

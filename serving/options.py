@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import config
+from inference import description
 from inference.description import DESCRIPTION
 from system import cli
 from system.errors import UserError
@@ -31,6 +32,7 @@ class Options:
     config_file: str | None = None
     overrides: tuple[str, ...] = ()
     run: Path | None = None
+    shadow: Path | None = None
     relabel_file: Path | None = None
     access_log: str = ""
     token: str = ""
@@ -75,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "arguments", nargs="*", metavar="FOLDER|KEY=VALUE", help="the exported model (the newest one), and settings"
     )
     parser.add_argument("--run", metavar="FOLDER", help="the run it was exported from; enables /gradcam")
+    parser.add_argument("--shadow", metavar="FOLDER", help="exported model that sees the same images, to be compared")
     parser.add_argument("--relabel-file", metavar="FILE", help="file that /relabel appends to; enables /relabel")
     parser.add_argument(
         "--access-log", metavar="FILE", default="", help="file for one line of JSON per request; -: standard output"
@@ -112,11 +115,14 @@ def read(arguments: argparse.Namespace) -> Options:
         raise UserError(f"{folder}: no {DESCRIPTION} there; name a folder that export.py made")
     if arguments.run and not Path(arguments.run).is_dir():
         raise UserError(f"{arguments.run}: no such folder; name a run that train.py made, or leave out --run")
+    if arguments.shadow:
+        _check_shadow(folder, Path(arguments.shadow))
     return Options(
         folder=folder,
         config_file=arguments.config,
         overrides=tuple(overrides),
         run=Path(arguments.run) if arguments.run else None,
+        shadow=Path(arguments.shadow) if arguments.shadow else None,
         relabel_file=Path(arguments.relabel_file) if arguments.relabel_file else None,
         access_log=arguments.access_log,
         # Files and secrets end with a line end that nobody sees.
@@ -126,6 +132,16 @@ def read(arguments: argparse.Namespace) -> Options:
         host=arguments.host,
         **numbers,
     )
+
+
+def _check_shadow(folder: Path, shadow: Path) -> None:
+    if not (shadow / DESCRIPTION).is_file():
+        raise UserError(f"{shadow}: no {DESCRIPTION} there; give --shadow a folder that export.py made")
+    names, others = description.read(folder).class_names, description.read(shadow).class_names
+    if names != others:
+        raise UserError(
+            f"{shadow}: its classes, in their order, are not those of {folder}; give --shadow a model of the same"
+        )
 
 
 def _metrics_token(given: str | None) -> str | None:

@@ -20,6 +20,7 @@ from serving.connections import connection_class, raise_file_limit
 from serving.messages import WorkerPlan
 from serving.monitoring import Monitor
 from serving.options import Options
+from serving.shadow import Shadow
 from serving.worker_pool import WorkerPool
 from serving.worker_process import WorkerStartError
 from system import machine
@@ -30,6 +31,8 @@ from system.files import file_digest
 MAX_WORKERS = 8
 # Images that may wait for a heat map: each takes as long as many predictions.
 EXPLAIN_QUEUE = 8
+# Images that may wait for the model of --shadow.
+SHADOW_QUEUE = 64
 # Attempts to load a folder, which may still be being copied at the first.
 MAX_ATTEMPTS = 5
 
@@ -57,31 +60,44 @@ def run(options: Options) -> None:
 async def _serve(options: Options, listener: socket.socket) -> None:
     monitor = Monitor()
     access_log = AccessLog(options.access_log, monitor) if options.access_log else None
-    plan, count = plan_workers(options)
-    classifiers = WorkerPool(options, monitor, plan, count)
-    explainers = None
-    if options.run:
-        one_by_one = replace(options, max_batch=1, max_wait_ms=0, queue_size=EXPLAIN_QUEUE)
-        # A monitor of its own: /metrics is about predictions.
-        explainers = WorkerPool(one_by_one, Monitor(), replace(plan, run=str(options.run), pin_cores=False), 1)
+    pools = _pools(options, monitor)
+    classifiers, shadow = pools["classify"], None
+    if "shadow" in pools:
+        shadow = Shadow(classifiers, pools["shadow"], monitor, options.body_bytes)
+    monitor.watch(pools)
+    app = build(options, monitor, classifiers, pools.get("explain"), shadow, access_log)
     settings = uvicorn.Config(
-        build(options, monitor, classifiers, explainers, access_log), lifespan="on", log_level="warning",
-        access_log=False, server_header=False, http=connection_class(options),
+        app, lifespan="on", log_level="warning", access_log=False, server_header=False, http=connection_class(options),
         timeout_graceful_shutdown=int(options.deadline_seconds + options.upload_seconds) + 1,
     )  # fmt: skip
-    monitor.watch({"classify": classifiers} | ({"explain": explainers} if explainers else {}))
     server = Server(settings, classifiers)
-    manager = asyncio.create_task(_manage(options, classifiers, explainers, server, listener))
+    manager = asyncio.create_task(_manage(options, pools, server, listener))
     try:
         await server.serve(sockets=[listener])
     finally:
         manager.cancel()
         (outcome,) = await asyncio.gather(manager, return_exceptions=True)
-        await asyncio.gather(*(pool.stop() for pool in (classifiers, explainers) if pool))
+        if shadow:
+            await shadow.stop()
+        await asyncio.gather(*(pool.stop() for pool in pools.values()))
         if access_log:
             access_log.close()
     if isinstance(outcome, UserError):
         raise outcome
+
+
+def _pools(options: Options, monitor: Monitor) -> dict[str, WorkerPool]:
+    """Builds the pools of workers: that of the exported model first."""
+    plan, count = plan_workers(options)
+    pools = {"classify": WorkerPool(options, monitor, plan, count)}
+    # Monitors of their own: /metrics is about predictions.
+    if options.run:
+        one_by_one = replace(options, max_batch=1, max_wait_ms=0, queue_size=EXPLAIN_QUEUE)
+        pools["explain"] = WorkerPool(one_by_one, Monitor(), replace(plan, run=str(options.run), pin_cores=False), 1)
+    if options.shadow:
+        apart = replace(plan, folder=str(options.shadow), pin_cores=False, is_background=True)
+        pools["shadow"] = WorkerPool(replace(options, queue_size=SHADOW_QUEUE), Monitor(), apart, 1)
+    return pools
 
 
 def plan_workers(options: Options) -> tuple[WorkerPlan, int]:
@@ -133,22 +149,20 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-async def _manage(
-    options: Options, classifiers: WorkerPool, explainers: WorkerPool | None, server: Server, listener: socket.socket
-) -> None:
+async def _manage(options: Options, pools: dict[str, WorkerPool], server: Server, listener: socket.socket) -> None:
     """Starts the workers, then loads every new export."""
     reload_requested = asyncio.Event()
     if hasattr(signal, "SIGHUP"):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_requested.set)
     try:
-        await classifiers.start()
-        if explainers:
-            await explainers.start()
+        for pool in pools.values():
+            await pool.start()
     except WorkerStartError as error:
         server.should_exit = True
         raise UserError(str(error)) from None
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    classifiers = pools["classify"]
     info = classifiers.model_info
     service_manager.notify("READY=1")
     classifiers.log(f"{info['name']} on {address}, {classifiers.count} workers, {info['engine']}")

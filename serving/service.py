@@ -13,6 +13,7 @@ from serving.messages import Data, Result, Task
 from serving.middleware import EXCHANGE
 from serving.monitoring import Monitor
 from serving.options import Options
+from serving.shadow import Shadow
 from serving.uploads import Uploads
 from serving.worker_pool import WorkerPool
 
@@ -23,10 +24,19 @@ class Service:
     Attributes:
         classifiers: The pool that runs the exported model.
         explainers: The pool that computes Grad-CAM; None without a run.
+        shadow: Compares predictions with those of a second model; None: there is none.
         reports: Where /relabel writes; None: nowhere.
     """
 
-    def __init__(self, options: Options, monitor: Monitor, classifiers: WorkerPool, explainers: WorkerPool | None):
+    def __init__(
+        self,
+        options: Options,
+        monitor: Monitor,
+        classifiers: WorkerPool,
+        explainers: WorkerPool | None,
+        shadow: Shadow | None = None,
+    ):
+        self.shadow = shadow
         self.options, self.monitor, self.classifiers, self.explainers = options, monitor, classifiers, explainers
         self.uploads = Uploads(options, monitor, lambda: classifiers.is_draining)
         classifiers.queue.arriving = lambda: self.uploads.arriving
@@ -48,7 +58,10 @@ class Service:
             seconds = deadline - time.monotonic()
             await asyncio.wait({finished, disconnected}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if finished.done():
-                return [job.result.result() for job in jobs]
+                results = [job.result.result() for job in jobs]
+                if self.shadow and pool is self.classifiers:
+                    self.shadow.offer(tasks, files, results)
+                return results
             raise ClientDisconnect() if disconnected.done() else deadline_error(self.options.deadline_seconds)
         finally:
             disconnected.cancel()
@@ -68,6 +81,8 @@ class Service:
         options = self.options
         limits = {"body_mb": options.max_body_mb, "files": options.max_files, "pixels": options.max_pixels}
         features = {"gradcam": self.can_explain, "relabel": self.reports is not None, "limits": limits}
+        if self.shadow:
+            features["shadow"] = self.shadow.model_info()
         return self.classifiers.model_info | features
 
 

@@ -15,7 +15,8 @@ from serving.messages import Result, Task, WorkerPlan, pack_results
 from system import machine
 from system.errors import UserError
 
-NICENESS = 5
+# That of a worker, and how much more of one in the background: 19 is the most.
+NICENESS, BACKGROUND_NICENESS = 5, 14
 
 
 class Model(Protocol):
@@ -81,6 +82,8 @@ def _load(plan: WorkerPlan) -> Model:
     settings = config.load(plan.config_file, plan.overrides)
     settings = settings.model_copy(update={"threads": plan.threads})
     machine.bind(plan.cores)
+    if plan.is_background and hasattr(os, "nice"):
+        os.nice(BACKGROUND_NICENESS)
     machine.share_one_heap()
     machine.prepare(settings)
     if plan.run:
