@@ -23,10 +23,9 @@ from serving.monitoring import Monitor
 from serving.options import Options
 from serving.refusal import RefusalError
 from serving.responses import predict_response
-from serving.service import Service
+from serving.service import Pool, Service
 from serving.shadow import Shadow
 from serving.uploads import Upload, clean
-from serving.worker_pool import WorkerPool
 
 PAGE = Path(__file__).parent / "page"
 # A label report is a few lines.
@@ -58,8 +57,8 @@ TELEMETRY = TelemetryConfig(auto_configure=True, operation_spans=False, metrics=
 def build(
     options: Options,
     monitor: Monitor,
-    classifiers: WorkerPool,
-    explainers: WorkerPool | None,
+    classifiers: Pool,
+    explainers: Pool | None,
     shadow: Shadow | None = None,
     access_log: AccessLog | None = None,
 ) -> Middleware:

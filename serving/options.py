@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,7 @@ def read(arguments: argparse.Namespace) -> Options:
         shadow=Path(arguments.shadow) if arguments.shadow else None,
         relabel_file=Path(arguments.relabel_file) if arguments.relabel_file else None,
         access_log=arguments.access_log,
-        # Files and secrets end with a line end that nobody sees.
-        token=os.environ.get(TOKEN_VARIABLE, "").strip(),
+        token=token(),
         metrics_token=_metrics_token(arguments.metrics_token),
         allowed_host=tuple(arguments.allowed_host or ()),
         host=arguments.host,
@@ -158,15 +158,31 @@ def _metrics_token(given: str | None) -> str | None:
     return token
 
 
+def token() -> str:
+    """The token of the environment; "": there is none."""
+    # Files and secrets end with a line end that nobody sees.
+    return os.environ.get(TOKEN_VARIABLE, "").strip()
+
+
 def _numbers(arguments: argparse.Namespace) -> dict[str, Any]:
     numbers = {one.name: getattr(arguments, one.name) for one in fields(Options) if one.metadata}
+    check_range(numbers)
+    return numbers
+
+
+def check_range(numbers: Mapping[str, Any]) -> None:
+    """Checks options by name; those left out have their defaults.
+
+    Raises:
+        UserError: One is out of range.
+    """
     for one in fields(Options):
         low, high = one.metadata.get("low"), one.metadata.get("high")
-        if one.metadata and not low <= numbers[one.name] <= high:
+        if one.name in numbers and not low <= numbers[one.name] <= high:
             raise UserError(f"{option_name(one.name)} {numbers[one.name]}: out of range; give {low} to {high}")
-    if numbers["max_files"] > numbers["queue_size"]:
-        raise UserError(f"--max-files {numbers['max_files']}: more than --queue-size; make the queue larger")
-    return numbers
+    max_files = numbers.get("max_files", Options.max_files)
+    if max_files > numbers.get("queue_size", Options.queue_size):
+        raise UserError(f"--max-files {max_files}: more than --queue-size; make the queue larger")
 
 
 def newest_export(export_dir: Path) -> Path:

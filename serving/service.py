@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from serving.job_queue import deadline_error
+from serving.job_queue import Job, deadline_error
 from serving.label_reports import LabelReports
 from serving.messages import Data, Result, Task
 from serving.middleware import EXCHANGE
@@ -15,7 +16,26 @@ from serving.monitoring import Monitor
 from serving.options import Options
 from serving.shadow import Shadow
 from serving.uploads import Uploads
-from serving.worker_pool import WorkerPool
+
+
+class Pool(Protocol):
+    """What processes images: a WorkerPool, or a replica of Ray."""
+
+    model_info: dict[str, Any]
+    is_draining: bool
+
+    @property
+    def ready(self) -> bool:
+        """Whether images would be processed."""
+
+    def check(self, images: int = 1) -> None:
+        """Raises a RefusalError where so many images would not be accepted now."""
+
+    def expect(self, arriving: Callable[[], int]) -> None:
+        """Takes a function that returns how many requests are still being received."""
+
+    def submit(self, tasks: list[Task], files: list[Data], deadline: float) -> list[Job]:
+        """Takes the images of a request, all or none."""
 
 
 class Service:
@@ -32,17 +52,17 @@ class Service:
         self,
         options: Options,
         monitor: Monitor,
-        classifiers: WorkerPool,
-        explainers: WorkerPool | None,
+        classifiers: Pool,
+        explainers: Pool | None,
         shadow: Shadow | None = None,
     ):
         self.shadow = shadow
         self.options, self.monitor, self.classifiers, self.explainers = options, monitor, classifiers, explainers
         self.uploads = Uploads(options, monitor, lambda: classifiers.is_draining)
-        classifiers.queue.arriving = lambda: self.uploads.arriving
+        classifiers.expect(lambda: self.uploads.arriving)
         self.reports = LabelReports(options.relabel_file) if options.relabel_file else None
 
-    async def process(self, pool: WorkerPool, request: Request, tasks: list[Task], files: list[Data]) -> list[Result]:
+    async def process(self, pool: Pool, request: Request, tasks: list[Task], files: list[Data]) -> list[Result]:
         """Runs a request's files through a pool, until the client disconnects.
 
         Raises:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,10 @@ class WorkerPool:
         await asyncio.gather(*(slot.retire() for slot in self.slots))
         if self.copy:
             self.copy.remove()
+
+    def expect(self, arriving: Callable[[], int]) -> None:
+        """Takes a function that returns how many requests are still being received."""
+        self.queue.arriving = arriving
 
     def submit(self, tasks: list[Task], files: list[Data], deadline: float) -> list[Job]:
         """Queues the images of a request, all or none.
