@@ -8,6 +8,7 @@ import threading
 
 import httpx
 import pytest
+from serving_process import eventually
 
 from serving import access_log
 from serving.access_log import AccessLog
@@ -102,8 +103,7 @@ def test_the_file_may_be_moved_away_and_survives_a_full_disk(tmp_path, monkeypat
     file, monitor = tmp_path / "access.log", Monitor()
     log = AccessLog(str(file), monitor)
     log.write("one\n")
-    while file.read_text() != "one\n":
-        pass
+    eventually(lambda: file.read_text() == "one\n")
     file.rename(tmp_path / "access.log.1")
     append, failed = AccessLog._append, threading.Event()
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -201,15 +202,20 @@ def test_the_rules_fire_when_they_should(tmp_path):
         run("promtool", "test", "rules", tmp_path / "test.yaml")
 
 
-def test_the_image_holds_what_the_server_needs():
+def test_the_image_holds_what_the_server_needs(tmp_path):
     """Guards against an image without a package that serve.py imports, and one with the images or runs of its maker."""
     ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
     kept = {path.name for path in ROOT.iterdir() if not any(path.match(pattern) for pattern in ignored)}
     assert {"serve.py", "serving", "system", "config.py", "config.yaml", "imaging", "inference"} <= kept
     assert not {".git", ".venv", "output", "infer", "signs", "tests"} & kept
+    for name in kept:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    line = "import serve, serving.server, serving.worker, config; config.load(); import serving.batch_classifier"
+    run(sys.executable, "-W", "ignore", "-c", line, cwd=tmp_path)
     copied = re.findall(r"^COPY (.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     for name in " ".join(copied).split():
-        assert (ROOT / name).exists() and Path(name).name in {*kept, ""}
+        assert (ROOT / name).exists() and Path(name).name in {*kept, ""}, name
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from serving_process import ServeProcess
+from serving_process import ServeProcess, eventually
 
 from serving import service_manager
 from serving.options import Options
@@ -132,8 +132,7 @@ def test_a_request_is_found_in_the_log_by_its_id(server, images):
     assert server.http.post("/predict", files=files, headers=headers).headers["x-request-id"] == "find-me"
     refused = server.http.get("/nowhere", headers={"X-Request-Id": "find-me-not"})
     assert (refused.status_code, refused.headers["x-request-id"]) == (404, "find-me-not")
-    while "find-me-not" not in server.log.read_text():
-        time.sleep(0.01)
+    eventually(lambda: "find-me-not" in server.log.read_text())
     lines = {line["request_id"]: line for line in map(json.loads, server.log.read_text().splitlines())}
     found = lines["find-me"]
     assert (found["status"], found["images"], found["client"]) == (200, 3, "127.0.0.1")
@@ -148,8 +147,7 @@ def test_too_few_workers_are_not_ready(server):
     server.wait_for("starting another")
     assert server.http.get("/readyz").status_code == 503
     assert metric(server, 'serve_workers_live{pool="classify"}') == 1
-    while server.http.get("/readyz").status_code != 200:
-        time.sleep(0.05)
+    eventually(lambda: server.http.get("/readyz").status_code == 200)
     assert metric(server, "serve_worker_restarts_total") == 1
 
 
@@ -169,10 +167,8 @@ def test_a_span_belongs_to_the_callers_trace(server, collector):
     """Guards against spans that are sent nowhere, or begin a trace of their own."""
     headers = {"traceparent": f"00-{'ab' * 16}-00f067aa0ba902b7-01"}
     assert server.http.get("/model", headers=headers).status_code == 200
-    end = time.monotonic() + 30
-    while not any(bytes.fromhex("ab" * 16) in body and b"GET /model" in body for body in collector.bodies):
-        assert time.monotonic() < end, collector.bodies
-        time.sleep(0.05)
+    trace = bytes.fromhex("ab" * 16)
+    eventually(lambda: any(trace in body and b"GET /model" in body for body in collector.bodies))
 
 
 def test_systemd_hears_when_it_is_ready_alive_and_stops(server, systemd):
@@ -181,7 +177,7 @@ def test_systemd_hears_when_it_is_ready_alive_and_stops(server, systemd):
     assert [systemd.get(timeout=60) for _ in range(3)] == [b"WATCHDOG=1"] * 3
     assert server.end() == 0
     rest = [systemd.get(timeout=60)]
-    while rest[-1] != b"STOPPING=1":
+    while rest[-1] != b"STOPPING=1":  # or nothing comes any more
         rest.append(systemd.get(timeout=60))
     assert set(rest) == {b"WATCHDOG=1", b"STOPPING=1"}
     assert not [line for line in server.lines if "Traceback" in line]

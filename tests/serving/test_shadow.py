@@ -4,12 +4,11 @@ import argparse
 import asyncio
 import base64
 import shutil
-import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from serving_process import ServeProcess
+from serving_process import ServeProcess, eventually
 from test_operations import metric
 
 import export
@@ -50,8 +49,8 @@ def test_a_shadow_is_compared_and_changes_no_response(exported, other, images):
     coded = base64.b64encode(images[0].read_bytes()).decode()
     assert server.http.post("/image-classification", json={"image": coded, "topk": 1}).status_code == 200
     count = len(images) + 1
-    while (info := server.http.get("/model").json()["shadow"])["compared"] < count:
-        time.sleep(0.05)
+    eventually(lambda: server.http.get("/model").json()["shadow"]["compared"] >= count)
+    info = server.http.get("/model").json()["shadow"]
     pairs = [*zip(old, new, strict=True), (old[0], new[0])]
     differ = sum(a.argmax() != b.argmax() for a, b in pairs)
     rejected = sum(is_rejected(a.max(), model.threshold) != is_rejected(b.max(), second.threshold) for a, b in pairs)
