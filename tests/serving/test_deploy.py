@@ -155,7 +155,8 @@ tests:
   input_series:
   - {series: 'serve_requests_total{instance="a",path="/predict",code="200"}', values: "0+90x30"}
   - {series: 'serve_requests_total{instance="a",path="/predict",code="503"}', values: "0+10x30"}
-  - {series: 'serve_requests_total{instance="a",path="/predict",code="500"}', values: "0+1x30"}
+  - {series: 'serve_requests_total{instance="a",path="/predict",code="500"}', values: "_x15 1x15"}
+  - {series: 'serve_requests_total{instance="c",path="/readyz",code="503"}', values: "0+10x30"}
   - {series: 'serve_request_seconds_bucket{instance="a",path="/predict",le="1"}', values: "0+1x30"}
   - {series: 'serve_request_seconds_bucket{instance="a",path="/predict",le="5"}', values: "0+9x30"}
   - {series: 'serve_request_seconds_bucket{instance="a",path="/predict",le="+Inf"}', values: "0+9x30"}
@@ -177,8 +178,8 @@ tests:
 def _well(text: str) -> str:
     """The same series of two servers that are well."""
     for name, before, after in (
-        ('code="503"', "0+10x", "0+0x"),
-        ('code="500"', "0+1x", "0+0x"),
+        ('"/predict",code="503"', "0+10x", "0+0x"),
+        ('code="500"', "_x15 1x15", "0x30"),
         ('le="1"', "0+1x", "0+9x"),
         ("serve_workers_live", "0x", "2x"),
         ("restarts", "0+1x", "0+0x"),

@@ -10,15 +10,11 @@ import signal
 import socket
 import threading
 import time
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from serving_process import ServeProcess, eventually
 
 from serving import service_manager
-from serving.options import Options
-from serving.worker_pool import WorkerPool
 from system import optional
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -149,14 +145,6 @@ def test_too_few_workers_are_not_ready(server):
     assert metric(server, 'serve_workers_live{pool="classify"}') == 1
     eventually(lambda: server.http.get("/readyz").status_code == 200)
     assert metric(server, "serve_worker_restarts_total") == 1
-
-
-@pytest.mark.parametrize(("share", "live", "ready"), [(0, 0, False), (0, 1, True), (0.5, 1, False), (0.5, 2, True)])
-def test_the_share_of_workers(share, live, ready):
-    """Guards against a server that is ready without a worker, or waits for one more than it was told."""
-    pool = SimpleNamespace(is_draining=False, pids=[7] * live + [0] * (4 - live), count=4)
-    pool.options = Options(Path(), ready_workers=share)
-    assert WorkerPool.ready.fget(pool) is ready
 
 
 @pytest.mark.skipif(

@@ -5,6 +5,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -292,3 +293,11 @@ def test_workers_that_die_at_once_are_replaced_ever_more_slowly(run, monkeypatch
         assert len(pauses) == 9
 
     run(test, workers=1)
+
+
+@pytest.mark.parametrize(("share", "live", "ready"), [(0, 0, False), (0, 1, True), (0.5, 1, False), (0.5, 2, True)])
+def test_the_share_of_workers(share, live, ready):
+    """Guards against a server that is ready without a worker, or waits for one more than it was told."""
+    pool = SimpleNamespace(is_draining=False, pids=[7] * live + [0] * (4 - live), count=4)
+    pool.options = Options(Path(), ready_workers=share)
+    assert WorkerPool.ready.fget(pool) is ready
