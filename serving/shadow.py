@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from serving.messages import Prediction, Result, Task
+from serving.messages import Data, Prediction, Result, Task
 from serving.monitoring import Monitor
 from serving.refusal import RefusalError
 from serving.worker_pool import WorkerPool
@@ -52,7 +52,7 @@ class Shadow:
         self.counts, self.against, self.bytes = Counts(), "", 0
         self.waiting: set[asyncio.Future[Result]] = set()
 
-    def offer(self, tasks: Sequence[Task], files: Sequence[bytes], results: Sequence[Result]) -> None:
+    def offer(self, tasks: Sequence[Task], files: Sequence[Data], results: Sequence[Result]) -> None:
         """Has the second model classify images that the first one has classified; returns at once."""
         if (digest := self.first.model_info["digest"]) != self.against:
             if self.against:
@@ -64,7 +64,7 @@ class Shadow:
             if not self._submit(task, data, result):
                 self._drop()
 
-    def _submit(self, task: Task, data: bytes, expected: Prediction) -> bool:
+    def _submit(self, task: Task, data: Data, expected: Prediction) -> bool:
         if self.first.is_draining or not self.is_comparable or self.bytes + len(data) > self.most_bytes:
             return False
         try:

@@ -168,7 +168,8 @@ def test_a_background_worker_yields_the_processor(monkeypatch):
     """Guards against a second model that takes the processor from the first."""
     niced = []
     monkeypatch.setattr(worker.os, "nice", niced.append)
-    monkeypatch.setattr(worker, "machine", SimpleNamespace(bind=lambda cores: None, prepare=_stop))
+    machine = SimpleNamespace(bind=lambda cores: None, share_one_heap=lambda: None, prepare=_stop)
+    monkeypatch.setattr(worker, "machine", machine)
     monkeypatch.setattr(worker.config, "load", lambda *_: SimpleNamespace(model_copy=lambda **_: None))
     plan = worker.WorkerPlan("folder", None, (), 1, "auto", 1, False)
     for one in (plan, worker.WorkerPlan(**vars(plan) | {"is_background": True})):
