@@ -115,7 +115,6 @@ export class Grid {
     const image = this.store.images[path], decision = this.store.decisions.get(path);
     const what = decision ? decided(decision, image) : "";
     cell.ariaSelected = `${this.selected.has(path)}`;
-    cell.ariaLabel = text("cell", { file: fileName(path), label: image.label, suggested: decision ? "" : suggested, decision: what });
     cell.title = path;
     cell.classList.toggle("decided", Boolean(decision));
     cell.querySelector(".name").textContent = image.label || fileName(path);
@@ -130,7 +129,7 @@ export class Grid {
       const image = new Image();
       if (error) thumb.replaceChildren(text("broken", { detail: error }));
       else {
-        image.alt = "";
+        image.alt = fileName(path);
         image.src = url;
         await image.decode();
         image.classList.toggle("pixels", Math.max(image.naturalWidth, image.naturalHeight) <= 96);

@@ -49,8 +49,8 @@ function renderButtons() {
   const suggested = new Set(entries.map((entry) => entry.suggested));
   const labels = {
     keep: text(isPair ? "keep_both" : isReject ? "let_in" : "keep"),
-    accept: suggested.size === 1 && entries[0].suggested ? text("accept_name", { name: entries[0].suggested }) : text("accept"),
-    drop: text(isPair ? "drop_this" : isReject ? "stay_out" : "drop"),
+    accept: suggested.size === 1 && entries[0].suggested ? text(isPair ? "accept_this" : "accept_name", { name: entries[0].suggested, number: chosen + 1 }) : text("accept"),
+    drop: text(isPair ? "drop_this" : isReject ? "stay_out" : "drop", { number: chosen + 1 }),
   };
   for (const button of buttons) {
     const { action, key } = button.dataset;
@@ -59,6 +59,7 @@ function renderButtons() {
     button.replaceChildren(labels[action] ?? text(action), kbd);
     button.setAttribute("aria-keyshortcuts", key.length === 1 ? key.toUpperCase() : key);
     button.disabled = isUnavailable(action, entries);
+    if (action === "take_back") button.hidden = button.disabled;
   }
   byId("mode").textContent = text(inGrid ? "one_by_one" : "grid");
 }
