@@ -115,13 +115,16 @@ def _told(one: Correction) -> str:
     return f"{one.who or 'somebody'} says {one.action}{f' to {one.class_name}' if one.class_name else ''}"
 
 
-def append(folder: Path, rows: Iterable[Correction]) -> None:
+def append(folder: Path, rows: Iterable[Correction]) -> int:
     """Appends rows to the corrections of a lists folder: all or none, and on the disk at once.
+
+    Returns:
+        Number of bytes that were added.
 
     Raises:
         OSError: The file cannot be written; it is as it was.
     """
-    append_rows(folder / CORRECTIONS, "\t".join(COLUMNS), map(_line, rows))
+    return append_rows(folder / CORRECTIONS, "\t".join(COLUMNS), map(_line, rows))
 
 
 def _line(row: Correction) -> str:

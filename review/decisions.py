@@ -3,20 +3,22 @@
 import datetime
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from annotation import corrections
-from annotation.corrections import ACTIONS, KEEP, RELABEL, UNDO, Correction
+from annotation.corrections import ACTIONS, DROP, KEEP, RELABEL, UNDO, Correction
 from annotation.names import CORRECTIONS
 from imaging.images import ImageError, read_file
-from review.catalog import Catalog, Entry
+from review.catalog import Catalog
 from review.rendering import sha256
 from system.files import file_digest
 
 # Decisions that one page can take back.
 MOST_UNDONE = 1000
+DONE = {RELABEL: "relabelled", DROP: "dropped", KEEP: "kept"}
 
 
 class DecisionError(Exception):
@@ -72,6 +74,7 @@ class Decisions:
         self._lock = threading.RLock()
         self.refresh()
         self._log.clear()
+        self._at_first = set(self.active)
 
     @property
     def version(self) -> int:
@@ -85,11 +88,7 @@ class Decisions:
             UserError: It cannot be read, or a row is malformed.
         """
         with self._lock:
-            try:
-                status = os.stat(self.file)
-                signature: tuple[int, ...] = (status.st_ino, status.st_size, status.st_mtime_ns)
-            except OSError:
-                signature = ()
+            signature = self._stat()
             if signature == self._signature:
                 return
             rows = corrections.read(self.catalog.lists, self.catalog.data_dir, self.catalog.class_names)
@@ -98,6 +97,14 @@ class Decisions:
             changed = {path for path in now.keys() | self.active.keys() if now.get(path) != self.active.get(path)}
             self.active, self._signature = now, signature
             self._log += sorted(changed)
+
+    def _stat(self) -> tuple[int, ...]:
+        """Inode, size and time of the file; empty where there is none."""
+        try:
+            status = os.stat(self.file)
+        except OSError:
+            return ()
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _applies(self, path: str, row: Correction) -> bool:
         """Whether the image of a correction is there, with the bytes that were decided on."""
@@ -158,19 +165,32 @@ class Decisions:
         return Correction(choice.path, choice.digest, action, class_name, self.who, now)
 
     def _append(self, rows: list[Correction], page: str = "") -> None:
-        before = [self.active.get(row.path) for row in rows]
+        before, known = [self.active.get(row.path) for row in rows], self._signature
         try:
-            corrections.append(self.catalog.lists, rows)
+            added = corrections.append(self.catalog.lists, rows)
         except OSError as error:
             raise DecisionError("unwritable", detail=error.strerror or str(error)) from None
+        self.written += rows
         for row in rows:
             self._fits[row.path, row.digest] = True
-        self.written += rows
-        self.refresh()
+        if known and (signature := self._stat())[:2] == (known[0], known[1] + added):
+            # Nobody else has appended meanwhile: thousands of rows need not be read again.
+            self._take(rows, signature)
+        else:
+            self.refresh()
         if page:
             batches = self._undoable.setdefault(page, [])
             batches.append(list(zip(before, rows, strict=True)))
             del batches[:-MOST_UNDONE]
+
+    def _take(self, rows: Sequence[Correction], signature: tuple[int, ...]) -> None:
+        now = dict(self.active)
+        for row in rows:
+            now.pop(row.path, None)
+            if row.action != UNDO:
+                now[row.path] = row
+        self.active, self._signature = now, signature
+        self._log += dict.fromkeys(row.path for row in rows)
 
     def undo(self, page: str) -> list[str]:
         """Takes back what a page decided last: the decision before it counts again.
@@ -198,21 +218,15 @@ class Decisions:
             batches.pop()
             return [made.path for _, made in batch]
 
-    def entries(self) -> Mapping[str, Entry]:
-        """The images that are decided on."""
-        found = {path: self.catalog.decided(path) for path in self.active}
-        return {path: entry for path, entry in found.items() if entry}
+    def summary(self) -> str:
+        """What was decided here, in words; what was undone at once does not count."""
+        made, _ = corrections.current(self.written)
+        counts = Counter(row.action for row in made.values())
+        taken_back = len({row.path for row in self.written if row.path in self._at_first} - made.keys())
+        parts = [f"{counts[action]} {name}" for action, name in DONE.items() if counts[action]]
+        parts += [f"{taken_back} taken back"] if taken_back else []
+        return ", ".join(parts) or "nothing"
 
 
 def _still(now: Correction | None, made: Correction) -> bool:
     return now is None if made.action == UNDO else now == made
-
-
-def summary(written: Sequence[Correction]) -> str:
-    """What some rows decided, in words."""
-    made, _ = corrections.current(written)
-    taken_back = len({row.path for row in written} - made.keys())
-    counts = {action: sum(row.action == action for row in made.values()) for action in ACTIONS}
-    parts = [f"{counts[RELABEL]} relabelled", f"{counts[corrections.DROP]} dropped", f"{counts[corrections.KEEP]} kept"]
-    parts += [f"{taken_back} taken back"] if taken_back else []
-    return ", ".join(parts) if written else "nothing"

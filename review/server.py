@@ -15,7 +15,7 @@ from review import queues, reports
 from review.access import Access
 from review.app import build
 from review.catalog import Catalog
-from review.decisions import Decisions, summary
+from review.decisions import Decisions
 from review.rendering import Renderer
 from review.session import Session
 from review.sources import find_folders
@@ -92,7 +92,7 @@ def run(settings: Settings, options: Options) -> None:
                 timeout_graceful_shutdown=2,
             )
         ).run([listener])  # fmt: skip
-    print(f"decided: {summary(session.decisions.written)}; next: {options.next_command}")
+    print(f"decided: {session.decisions.summary()}; next: {options.next_command}")
 
 
 def prepare(settings: Settings, options: Options) -> Session:

@@ -16,12 +16,15 @@ except ImportError:  # Windows
 _LOCK = threading.Lock()
 
 
-def append_rows(path: Path, header: str, rows: Iterable[str], max_bytes: int | None = None) -> None:
+def append_rows(path: Path, header: str, rows: Iterable[str], max_bytes: int | None = None) -> int:
     """Appends rows to a text file, all or none; an empty file gets its header first.
 
     Args:
         header: First line of the file, without its line end; likewise the rows.
         max_bytes: A file larger than this takes no more rows; None: no limit.
+
+    Returns:
+        Number of bytes that were added.
 
     Raises:
         OSError: The file cannot be written, or is full (errno EFBIG); it is as it was.
@@ -46,6 +49,7 @@ def append_rows(path: Path, header: str, rows: Iterable[str], max_bytes: int | N
         if written != len(data):
             file.truncate(size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    return len(data)
 
 
 @contextlib.contextmanager
