@@ -35,7 +35,7 @@ def main() -> None:
         parser.error(f"argument --port: {arguments.port} is not 0 to 65535")
     settings = config.load(arguments.config, overrides)
     # Nothing is computed, so there is no machine to prepare; --help needs no server.
-    from review import server
+    from reviewing import server
 
     chosen = server.Options(
         reports=arguments.reports,

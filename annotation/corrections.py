@@ -47,7 +47,7 @@ class Correction:
 
 
 def read(folder: Path, data_dir: Path, class_names: Sequence[str]) -> list[Correction]:
-    """Reads the corrections of a lists folder; none if there is no file.
+    """Reads the corrections of a lists folder; none if there is no file, or nothing in it.
 
     Args:
         data_dir: What paths are relative to; those of a list, which begin with it, are taken too.
@@ -56,10 +56,12 @@ def read(folder: Path, data_dir: Path, class_names: Sequence[str]) -> list[Corre
         UserError: A row has no path, an unknown action or class, or columns are missing.
     """
     file = folder / CORRECTIONS
-    if not file.exists():
+    # A first row that a full disk did not take leaves an empty file.
+    lines = read_lines(file) if file.exists() else []
+    if not lines:
         return []
     # As a spreadsheet reads and writes it: cells may stand in quotes.
-    reader = csv.reader((line.replace("\0", "") for line in read_lines(file)), "excel-tab")
+    reader = csv.reader((line.replace("\0", "") for line in lines), "excel-tab")
     columns = next(reader, [])
     if missing := [name for name in COLUMNS[:4] if name not in columns]:
         raise UserError(f"{file}: line 1 names no column {', '.join(missing)}; write {' '.join(COLUMNS)}")

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import uvicorn
 
-from review import queues, reports
-from review.access import Access
-from review.app import build
-from review.catalog import Catalog
-from review.decisions import Decisions
-from review.rendering import Renderer
-from review.session import Session
-from review.sources import find_folders
+from reviewing import queues, reports
+from reviewing.access import Access
+from reviewing.app import build
+from reviewing.catalog import Catalog
+from reviewing.decisions import Decisions
+from reviewing.rendering import Renderer
+from reviewing.session import Session
+from reviewing.sources import find_folders
 from system.errors import UserError
 from system.settings import Settings
 

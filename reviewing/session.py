@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from annotation.corrections import Correction
-from review.catalog import Catalog, Entry
-from review.decisions import Decisions
-from review.queues import NAMES, Item, Queues
+from reviewing.catalog import Catalog, Entry
+from reviewing.decisions import Decisions
+from reviewing.queues import NAMES, Item, Queues
 
 
 class Session:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from review.queues import TABLES
+from reviewing.queues import TABLES
 from system.errors import UserError
 
 

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from review.decisions import Choice, DecisionError
-from review.rendering import SIDES, Renderer
-from review.session import Session
+from reviewing.decisions import Choice, DecisionError
+from reviewing.rendering import SIDES, Renderer
+from reviewing.session import Session
 from system.errors import UserError
 
 PAGE = Path(__file__).parent / "page"

@@ -9,8 +9,8 @@ from typing import Any
 from annotation.corrections import DROP, RELABEL, Correction
 from annotation.names import DUPLICATES
 from annotation.verdicts import NON_RGB
-from review.catalog import ANNOTATE, Catalog, Entry
-from review.tables import read_table, unescape
+from reviewing.catalog import ANNOTATE, Catalog, Entry
+from reviewing.tables import read_table, unescape
 
 SUSPECTS, CONFLICTS, LEAKS, COPIES = "suspects", "conflicts", "leaks", "copies"
 SIMILAR, UNLIKE, REJECTS, REPORTS = "similar", "unlike", "rejects", "reports"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from review.catalog import Catalog, Entry
-from review.queues import REPORTS, Item
-from review.tables import read_table
+from reviewing.catalog import Catalog, Entry
+from reviewing.queues import REPORTS, Item
+from reviewing.tables import read_table
 from system.errors import UserError
 from system.files import file_digest
 

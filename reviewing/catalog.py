@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from annotation.lists import LABELS, SPLITS, read_changes, read_labels, read_samples
 from annotation.names import REJECTS
-from review.tables import read_table, unescape
+from reviewing.tables import read_table, unescape
 from system.errors import UserError
 from system.settings import Settings
 

@@ -12,8 +12,8 @@ from annotation import corrections
 from annotation.corrections import ACTIONS, DROP, KEEP, RELABEL, UNDO, Correction
 from annotation.names import CORRECTIONS
 from imaging.images import ImageError, read_file
-from review.catalog import Catalog
-from review.rendering import sha256
+from reviewing.catalog import Catalog
+from reviewing.rendering import sha256
 from system.files import file_digest
 
 # Decisions that one page can take back.
