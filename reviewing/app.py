@@ -98,7 +98,7 @@ def _page() -> list[Route]:
         return Route(path, serve_file)
 
     files = sorted(PAGE.iterdir())
-    return [route("/", PAGE / "index.html"), *(route(f"/{file.name}", file) for file in files)]
+    return [route("/", PAGE / "review.html"), *(route(f"/{file.name}", file) for file in files)]
 
 
 async def _answer(answer: Callable[[], dict[str, Any]], changes: Callable[[], dict[str, Any]] = dict) -> Response:

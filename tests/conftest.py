@@ -6,7 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +26,7 @@ from system import cli, machine
 from system.settings import Augment, Settings
 
 CLASS_NAMES = ["ox", "dragon", "dog"]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 COUNTS = {"train": 6, "valid": 4, "test": 4}  # images per class
 # A training of a second or two: the small network, small images, one thread.
 SHORT = {
@@ -187,6 +188,20 @@ def donor(tmp_path_factory) -> Callable[..., str]:
         return str(file)
 
     return build
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """The machine's Chromium or Chrome, with a camera that shows a test image."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is on this machine")
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=camera)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

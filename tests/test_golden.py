@@ -25,6 +25,7 @@ PAGES = sorted(
         *ROOT.glob("annotation/*.html"),
         *ROOT.glob("evaluation/*.html"),
         *ROOT.glob("exploration/*.html"),
+        *ROOT.glob("reviewing/page/*.html"),
         *ROOT.glob("serving/page/*.html"),
     ]
 )

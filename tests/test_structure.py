@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A room or module imports only what stands before it. README.md shows the same order.
 ORDER = """
-system config imaging annotation dataset models inference features evaluation exploration training serving
-annotate explore train evaluate predict export serve
+system config imaging annotation dataset models inference features evaluation exploration training reviewing serving
+annotate explore review train evaluate predict export serve
 """.split()
-COMMANDS = ("annotate", "explore", "train", "evaluate", "predict", "export", "serve")
+COMMANDS = ("annotate", "explore", "review", "train", "evaluate", "predict", "export", "serve")
 # What has to answer at once, or has to work where paddle is not installed.
-WITHOUT_PADDLE = ("system", "config", "imaging", "annotation", *COMMANDS)
+WITHOUT_PADDLE = ("system", "config", "imaging", "annotation", "reviewing", *COMMANDS)
 # system.machine sets what must stand before paddle is imported, and then imports it; a worker of the server calls it,
 # and so does a replica of Ray.
 MAY_IMPORT_LATE = {"system.machine", "serving.worker", "serving.ray_app"}

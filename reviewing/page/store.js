@@ -35,7 +35,8 @@ export class Store {
   }
 
   get index() {
-    return this.place[this.queue] ?? this.firstLeft(0) ?? this.itemsOf(this.queue).length;
+    // Kept from the first look on: what is decided elsewhere meanwhile stays in sight.
+    return (this.place[this.queue] ??= this.firstLeft(0) ?? this.itemsOf(this.queue).length);
   }
 
   set index(value) {

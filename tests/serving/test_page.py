@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from serving_process import ServeProcess
 import predict
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TOKEN = "correct horse"
 PENDING = "[data-state=waiting], [data-state=sending]"
 
@@ -35,19 +33,6 @@ def server(trained, exported, tmp_path_factory) -> Iterator[ServeProcess]:
         time.sleep(0.1)
     yield started
     assert started.end() == 0
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    """The machine's Chromium or Chrome, with a camera that shows a test image."""
-    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is on this machine")
-    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=camera)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
