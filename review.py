@@ -41,7 +41,8 @@ def main() -> None:
         reports=arguments.reports,
         folders=arguments.folders or (),
         port=arguments.port,
-        who=_login() if arguments.who is None else arguments.who,
+        # As it is read again from a table.
+        who=" ".join((_login() if arguments.who is None else arguments.who).split()),
         browser=not arguments.no_browser,
         next_command=shlex.join(
             ["python", "annotate.py", *(["--config", arguments.config] if arguments.config else []), *overrides]

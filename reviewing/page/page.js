@@ -25,6 +25,7 @@ function say(sentence, bad = false) {
 }
 
 function renderQueues() {
+  const focused = document.activeElement?.dataset.queue;
   byId("queues").replaceChildren(...store.names().map((name) => {
     const button = Object.assign(document.createElement("button"), { type: "button" });
     const all = store.itemsOf(name).length, count = Object.assign(document.createElement("span"), { className: "count" });
@@ -35,6 +36,7 @@ function renderQueues() {
     button.addEventListener("click", () => openQueue(name));
     return button;
   }));
+  if (focused) byId("queues").querySelector(`[data-queue="${focused}"]`)?.focus();
 }
 
 function renderCount() {
