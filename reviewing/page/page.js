@@ -2,13 +2,14 @@
 
 import { act, onDecided } from "./deciding.js";
 import { Grid } from "./grid.js";
+import { keyOf, lettersDecide, showKeys } from "./keys.js";
 import { switchLanguage, text, translate } from "./language.js";
 import { changes, review } from "./server.js";
 import { prefetch, render as renderSingle } from "./single.js";
 import { DECIDED, Store } from "./store.js";
 import { decided, fileName } from "./words.js";
 
-const LOG_LINES = 20, LETTERS = "letters";
+const LOG_LINES = 20;
 const byId = (id) => document.getElementById(id);
 const buttons = [...document.querySelectorAll("#actions button")];
 
@@ -71,7 +72,7 @@ function isUnavailable(action, entries) {
   if (["next", "previous", "skip"].includes(action)) return inGrid || (action !== "previous" && !store.item);
   if (!entries.length) return true;
   if (action === "accept") return !entries.some((entry) => entry.suggested);
-  if (action === "class") return entries.some(({ path }) => store.images[path].reason);
+  if (action === "class") return entries.some(({ path }) => ![undefined, "", "dropped"].includes(store.images[path].reason));
   return action === "take_back" && !entries.some(({ path }) => store.decisions.has(path));
 }
 
@@ -189,18 +190,13 @@ const KEYS = {
   q: () => openQueue(store.nextQueue()),
   1: () => choose(0),
   2: () => choose(1),
-  "?": () => showKeys(),
+  "?": () => showKeys(buttons),
 };
 
 function choose(number) {
   if (inGrid || store.item?.images.length !== 2) return;
   chosen = number;
   render();
-}
-
-function keyOf(event) {
-  // Where the keyboard writes other letters, the place of the key counts.
-  return /^[\x20-\x7e]$/.test(event.key) ? event.key.toLowerCase() : event.code.startsWith("Key") && event.key.length === 1 ? event.code[3].toLowerCase() : event.key;
 }
 
 function pressed(event) {
@@ -210,7 +206,7 @@ function pressed(event) {
   if (control && key === "a" && inGrid) return run(event, () => grid.selectAll());
   if (control || event.altKey || event.target.matches?.("input")) return;
   if (key === "Escape" && inGrid) return run(event, () => (grid.selected.size ? grid.selectNone() : setMode(false)));
-  if (key.length === 1 && localStorage[LETTERS] === "off") return;
+  if (key.length === 1 && !lettersDecide()) return;
   const button = buttons.find((one) => one.dataset.key === key);
   if (button) return run(event, () => perform(button.dataset.action));
   if (key in KEYS) run(event, KEYS[key]);
@@ -219,21 +215,6 @@ function pressed(event) {
 function run(event, action) {
   event.preventDefault();
   action();
-}
-
-function showKeys() {
-  const rows = [
-    ...buttons.map((button) => [button.querySelector("kbd").textContent, text(button.dataset.action)]),
-    ["1 2", text("key_choose")], ["G", text("key_grid")], ["Q", text("key_queue")], [text("space"), text("key_space")],
-    ["Ctrl A, Esc", text("key_all")], ["Enter", text("key_enter")], ["?", text("key_help")],
-  ];
-  byId("key-list").replaceChildren(...rows.flatMap(([key, what]) => {
-    const term = document.createElement("dt");
-    term.append(Object.assign(document.createElement("kbd"), { textContent: key }));
-    return [term, Object.assign(document.createElement("dd"), { textContent: what })];
-  }));
-  byId("letters").checked = localStorage[LETTERS] !== "off";
-  byId("keys").showModal();
 }
 
 function renderTexts() {
@@ -288,9 +269,7 @@ byId("skipped").addEventListener("click", () => {
   store.index = store.firstLeft(0);
   render();
 });
-byId("help").addEventListener("click", showKeys);
-byId("keys-close").addEventListener("click", () => byId("keys").close());
-byId("letters").addEventListener("change", (event) => (localStorage[LETTERS] = event.target.checked ? "on" : "off"));
+byId("help").addEventListener("click", () => showKeys(buttons));
 byId("language").addEventListener("click", () => {
   switchLanguage();
   renderTexts();

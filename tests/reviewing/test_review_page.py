@@ -216,13 +216,14 @@ def test_what_cannot_be_decided_is_said(visit, review, place, decided):
     expect(page.locator("#facts")).to_contain_text(THIRD)
 
 
-def test_languages(visit, review):
-    """Guards against texts that one language lacks, and a choice of language that is lost."""
+def test_languages(visit, review, decided):
+    """Guards against texts that one language lacks, and choices (language, letter keys) that are lost."""
     page = visit(review(), locale="zh-CN")
     expect(page.locator("h1")).to_have_text("图片复核")
     expect(page.locator("#question")).to_have_text(f"当前标签是“{DOG}”，会不会是“{CAT}”？")
     page.keyboard.press("?")
     expect(page.locator("#keys")).to_contain_text("快捷键")
+    page.uncheck("#letters")
     page.keyboard.press("Escape")
     page.click("#language")
     page.reload()
@@ -231,7 +232,16 @@ def test_languages(visit, review):
       [en, zh].map((texts) => Object.keys(texts).map((key) => [key, typeof texts[key]])))"""
     english, chinese = page.evaluate(keys)
     assert english == chinese
+    named = page.evaluate(
+        "[...document.querySelectorAll('[data-text], [data-label]')].flatMap(({ dataset }) => Object.values(dataset))"
+    )
+    assert {name for name in named if name is not None} - {key for key, _ in english} <= {"g"}
     assert "undefined" not in page.locator("body").inner_text()
+    press(page, "k")
+    assert decided() == {}
+    page.locator("[data-action=keep]").click()
+    expect(page.locator("#log p").last).to_contain_text("label is right")
+    assert decided() == {FIRST: ("keep", "")}
 
 
 UNNAMED = """() => [...document.querySelectorAll('button, input, img, [role=option], dialog, progress, section, nav')]
