@@ -56,7 +56,7 @@ def original(tmp_path_factory) -> Path:
     photos = folder(
         place / "photos", {f"{split}/{name}": 3 for split in ("train", "valid", "test") for name in (CAT, DOG, OX)}
     )
-    shutil.copy(photos / f"train/{DOG}/0.jpg", photos / f"test/{DOG}/leak.jpg")
+    shutil.copy(photos / f"train/{DOG}/0.jpg", photos / f"valid/{DOG}/leak.jpg")
     shutil.copy(photos / f"train/{OX}/0.jpg", photos / f"train/{CAT}/ox too.jpg")
     image(900, (96, 80)).save(photos / f"train/{CAT}/large.jpg")
     image(900, (96, 80)).resize((84, 70)).save(photos / f"train/{CAT}/small.jpg")

@@ -40,7 +40,7 @@ def test_a_queue_of_each_kind(review):
     assert queues(page.content) == {
         "suspects": [[FIRST], [f"train/{CAT}/0.jpg"], [f"train/{DOG}/1.jpg"], [f"train/{OX}/2.jpg"]],
         "conflicts": [[f"train/{CAT}/ox too.jpg", f"train/{OX}/0.jpg"]],
-        "leaks": [[f"train/{DOG}/0.jpg", f"test/{DOG}/leak.jpg"]],
+        "leaks": [[f"train/{DOG}/0.jpg", f"valid/{DOG}/leak.jpg"]],
         "copies": [[f"train/{CAT}/small.jpg", f"train/{CAT}/large.jpg"]],
         "similar": [[f"train/{CAT}/2.jpg", f"valid/{DOG}/0.jpg"]],
         "unlike": [[f"test/{OX}/0.jpg"]],
