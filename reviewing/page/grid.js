@@ -12,6 +12,11 @@ export class Grid {
   constructor(store, { changed, open }) {
     Object.assign(this, { store, changed, open, entries: [], selected: new Set(), focused: 0, anchor: 0, columns: 1 });
     this.observer = new IntersectionObserver((seen) => seen.forEach((one) => this.#chunkSeen(one)), { rootMargin: "600px" });
+    // Rows beyond the screen are loaded before they are seen.
+    this.sight = new IntersectionObserver((seen) => seen.forEach(({ target, isIntersecting }) => {
+      target.dataset.sight = isIntersecting ? "yes" : "";
+      this.#seen(target);
+    }), { threshold: 0.5 });
     new ResizeObserver(() => this.#layOut()).observe(cells);
     cells.addEventListener("click", (event) => this.#click(event));
     cells.addEventListener("dblclick", (event) => this.#opened(event.target));
@@ -77,6 +82,7 @@ export class Grid {
     this.columns = columns;
     cells.style.setProperty("--columns", columns);
     this.observer.disconnect();
+    this.sight.disconnect();
     const size = columns * ROWS, count = Math.ceil(this.entries.length / size);
     cells.replaceChildren(...Array.from({ length: count }, (_, number) => {
       const chunk = Object.assign(document.createElement("div"), { className: "chunk", role: "presentation" });
@@ -91,7 +97,10 @@ export class Grid {
 
   #chunkSeen({ target: chunk, isIntersecting }) {
     if (isIntersecting) this.#fillChunk(chunk);
-    else if (!chunk.contains(document.activeElement)) chunk.replaceChildren();
+    else if (!chunk.contains(document.activeElement)) {
+      for (const cell of chunk.children) this.sight.unobserve(cell);
+      chunk.replaceChildren();
+    }
   }
 
   #fillChunk(chunk) {
@@ -108,6 +117,7 @@ export class Grid {
     for (const name of ["thumb", "name", "note"]) cell.append(Object.assign(document.createElement("span"), { className: name }));
     this.#describe(cell, entry);
     this.#picture(cell, entry);
+    this.sight.observe(cell);
     return cell;
   }
 
@@ -136,14 +146,21 @@ export class Grid {
         thumb.replaceChildren(image);
       }
       if (!cell.isConnected) return;
-      show(path, digest);
-      this.changed();
+      cell.dataset.digest = digest;
+      this.#seen(cell);
     } catch (error) {
       if (!cell.isConnected) return;
       // It was scrolled past, and back, before its turn came.
       if (error.unwanted) return this.#picture(cell, { path });
       thumb.textContent = error.message;
     }
+  }
+
+  /** Notes that the person sees an image, once it is loaded and on the screen. */
+  #seen({ dataset: { index, digest, sight } }) {
+    if (digest === undefined || !sight) return;
+    show(this.entries[index].path, digest);
+    this.changed();
   }
 
   #toggle(index, upTo) {
