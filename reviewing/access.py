@@ -103,6 +103,6 @@ def _same(given: str, secret: str) -> bool:
 
 DETAILS = {
     "token": "open the address that review.py printed last; it holds a token for this page",
-    "host": "this server is called 127.0.0.1 and localhost only",
+    "host": "this server is called 127.0.0.1 and localhost only, with the port that it listens on",
     "origin": "a page of another site sent this request; use the page of this server",
 }

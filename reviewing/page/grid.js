@@ -4,7 +4,7 @@ import { load, show, shownDigest, THUMBNAIL } from "./images.js";
 import { text } from "./language.js";
 import { decided, fileName } from "./words.js";
 
-const CELL = 9.5, CELL_HEIGHT = 11.5, GAP = 0.6, ROWS = 6; // rem; rows that are made and removed together
+const CELL = 8.4, CELL_HEIGHT = 11.5, GAP = 0.6, ROWS = 6; // rem; rows that are made and removed together
 const cells = document.getElementById("cells");
 
 export class Grid {

@@ -63,6 +63,7 @@ function renderButtons() {
     button.setAttribute("aria-keyshortcuts", key.length === 1 ? key.toUpperCase() : key);
     button.disabled = isUnavailable(action, entries);
     if (action === "take_back") button.hidden = button.disabled;
+    if (["previous", "skip", "next"].includes(action)) button.hidden = inGrid;
   }
   byId("mode").textContent = text(inGrid ? "one_by_one" : "grid");
 }
