@@ -67,7 +67,9 @@ def read(folder: Path, data_dir: Path, class_names: Sequence[str]) -> list[Corre
         raise UserError(f"{file}: line 1 names no column {', '.join(missing)}; write {' '.join(COLUMNS)}")
     known, found, wrong = set(class_names), [], []
     for cells in filter(None, reader):
-        row = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
+        row = dict(zip(columns, cells, strict=False))
+        # Names may begin or end with a space, which what is written beside them may gain.
+        row = {name: cell if name in ("path", "class") else cell.strip() for name, cell in row.items()}
         row["path"] = _below(data_dir, row.get("path", ""))
         one = Correction(*(row.get(name, "") for name in COLUMNS))
         found.append(one)

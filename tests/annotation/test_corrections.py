@@ -142,11 +142,11 @@ def test_a_spreadsheet_may_save_the_file(photos):
 
 def test_rows_are_read_as_they_were_written(tmp_path):
     """Guards against tabs, quotes and line ends in a reason that break the table."""
-    odd = Correction('a "b".jpg', "", "drop", "", "张三", "2026-11-27", 'a tab\tand a line\nand "quotes"')
-    corrections.append(tmp_path, [odd, Correction('"c".jpg', "0f", "relabel", "d,e")])
-    first, second = corrections.read(tmp_path, tmp_path, ["d,e"])
+    odd = Correction(' a "b".jpg', "", "drop", "", "张三", "2026-11-27", 'a tab\tand a line\nand "quotes"')
+    corrections.append(tmp_path, [odd, Correction('"c".jpg', "0f", "relabel", "d,e ")])
+    first, second = corrections.read(tmp_path, tmp_path, ["d,e "])
     assert first == Correction(*[odd.path, "", "drop", "", "张三", odd.when, 'a tab and a line and "quotes"'])
-    assert second == Correction('"c".jpg', "0f", "relabel", "d,e")
+    assert second == Correction('"c".jpg', "0f", "relabel", "d,e ")
 
 
 APPEND = """
