@@ -140,9 +140,6 @@ class Decisions:
             for choice in choices:
                 if choice.action not in ACTIONS or (choice.action == RELABEL) != bool(choice.class_name):
                     raise DecisionError("malformed", [choice.path])
-                # A table is read without the outer spaces of its cells.
-                if any(text != text.strip() for text in (choice.path, choice.class_name)):
-                    raise DecisionError("unnameable", [choice.path])
                 if choice.class_name and choice.class_name not in self.catalog.class_names:
                     raise DecisionError("malformed", [choice.path], choice.class_name)
             if changed := [choice.path for choice in choices if not self._is_as_shown(choice)]:

@@ -133,7 +133,6 @@ export const en = {
   error_host: "This server is called 127.0.0.1 or localhost.",
   error_origin: "The browser was sent here by another site; open the printed address.",
   error_no_image: "review.py has no such image; reload this page.",
-  error_unnameable: "Not saved: corrections.tsv cannot name a file or class with outer spaces; rename it and run annotate.py.",
   error_malformed: "review.py did not understand the decision; reload this page.",
   error_unclear: ({ detail }) => `review.py responded with ${detail}; try again.`,
 };
@@ -269,7 +268,6 @@ export const zh = {
   error_host: "请用 127.0.0.1 或 localhost 访问。",
   error_origin: "浏览器是从其他网站转来的；请打开打印的地址。",
   error_no_image: "review.py 中没有这张图片；请刷新页面。",
-  error_unnameable: "没有保存：corrections.tsv 无法写入首尾带空格的文件名或类别名；请重命名后运行 annotate.py。",
   error_malformed: "review.py 无法理解这个决定；请刷新页面。",
   error_unclear: ({ detail }) => `review.py 返回了 ${detail}；请重试。`,
 };

@@ -229,20 +229,6 @@ def test_a_table_that_somebody_breaks(review, place):
     assert page.decide("keep", FIRST).status_code == 200
 
 
-def test_a_name_that_a_table_cannot_hold(review, place, decided):
-    """Guards against a row that names another file when it is read again, or a class that is none."""
-    name = f"train/{CAT}/end.jpg "
-    image(5).save(place / "photos" / name, "JPEG")
-    with open(place / "photos/train.txt", "a", encoding="utf-8") as file:
-        file.write(f"photos/{name}\t1\n")
-    labels = (place / "photos/labels.txt").read_text("utf-8").splitlines()
-    write(place / "found/suspects.tsv", f"{SUSPECTS}photos/{name}\ttrain\t{labels[1]}\t{labels[0]}\t0.1\t0.9\n")
-    page = Page(review("--from", "found").client())
-    page.look(name)
-    assert page.decide("drop", name).json()["error"] == "unnameable"
-    assert decided() == {}
-
-
 def test_only_who_was_given_the_address_gets_in(review):
     """Guards against other users of the machine, and against an address that opens the page for ever."""
     server = review()
