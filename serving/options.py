@@ -43,7 +43,7 @@ class Options:
     port: int = _option(8000, 0, 65535, "port to listen on; 0: any free port")
     workers: int = _option(0, 0, 256, "worker processes; 0: one per core, at most 8, or one on a GPU")
     max_batch: int = _option(16, 1, 1024, "largest batch, in images")
-    max_wait_ms: float = _option(2.0, 0, 1000, "how long an image waits for its batch to fill")
+    max_wait_ms: float = _option(2.0, 0, 1000, "how long an image waits for others that are arriving")
     queue_size: int = _option(256, 1, 100_000, "images that may wait; requests beyond it are refused with 503")
     deadline_seconds: float = _option(10.0, 0.1, 3600, "a request not completed by then is refused with 503")
     upload_seconds: float = _option(30.0, 0.1, 3600, "a body not received by then is refused with 408")
