@@ -110,12 +110,12 @@ def current(rows: Iterable[Correction]) -> tuple[dict[str, Correction], list[str
             conflicts.pop(row.path, None)
             continue
         if before and before.who != row.who and not before.is_like(row):
-            conflicts[row.path] = f"{row.path}: {_told(before)}, then {_told(row)}, which counts"
+            conflicts[row.path] = f"{row.path}: {_in_words(before)}, then {_in_words(row)}, which counts"
         last[row.path] = row
     return last, list(conflicts.values())
 
 
-def _told(one: Correction) -> str:
+def _in_words(one: Correction) -> str:
     return f"{one.who or 'somebody'} says {one.action}{f' to {one.class_name}' if one.class_name else ''}"
 
 

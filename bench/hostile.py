@@ -1,4 +1,4 @@
-"""serve.py beside clients that mean harm: what honest ones get, with and without them.
+"""serve.py beside hostile clients: what honest ones get, with and without them.
 
     python bench/hostile.py infer/NAME FOLDER [--seconds 8] [--rounds 3]
 
@@ -73,7 +73,7 @@ def hostile_images() -> list[bytes]:
 
 
 class Trouble:
-    """Connections that mean harm, in a process of their own, for so many seconds."""
+    """Hostile connections, in a process of their own, for so many seconds."""
 
     def __init__(self, images: list[bytes], seconds: float):
         self.images, self.seconds = images, seconds

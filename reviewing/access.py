@@ -26,7 +26,7 @@ HEADERS = {
 class Access:
     """ASGI middleware: lets a token in once, and afterwards the cookie that it was exchanged for.
 
-    A token that was used, or seen in a list of processes afterwards, opens nothing; the next one is told.
+    A token that was used, or seen in a list of processes afterwards, opens nothing; the next one is printed.
 
     Args:
         app: What is protected.

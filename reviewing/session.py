@@ -64,18 +64,18 @@ class Session:
             "left_out": dict(self.queues.left_out),
             "items": items,
             "images": self._images(paths),
-            "decisions": {path: _told(row) for path, row in self.decisions.active.items()},
+            "decisions": {path: _as_json(row) for path, row in self.decisions.active.items()},
             "version": version,
         }
 
     def changes(self, version: int) -> dict[str, Any]:
-        """What has changed after a version: decisions, items that are done or not any more, images not told before."""
+        """What has changed after a version: decisions, items that are done or not any more, images not sent before."""
         now, paths = self.decisions.version, self.decisions.changed_since(version)
         items = {number for path in paths for number in self._items_of.get(path, ())}
         active = self.decisions.active
         return {
             "version": now,
-            "decisions": {path: _told(active[path]) if path in active else None for path in paths},
+            "decisions": {path: _as_json(active[path]) if path in active else None for path in paths},
             "done": {number: self.is_done(self.queues.items[number]) for number in sorted(items)},
             "images": self._images(paths),
         }
@@ -89,5 +89,5 @@ class Session:
         }
 
 
-def _told(row: Correction) -> dict[str, str]:
+def _as_json(row: Correction) -> dict[str, str]:
     return {"action": row.action, "class": row.class_name, "who": row.who, "when": row.when, "why": row.why}

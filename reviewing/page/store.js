@@ -1,4 +1,4 @@
-// What there is to decide and what has been decided, as the server last told.
+// What there is to decide and what has been decided, as the server last said.
 
 export const DECIDED = "decided";
 
