@@ -4,6 +4,7 @@ import functools
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -45,6 +46,9 @@ SHORT = {
 }
 
 machine.prepare(config.load(None, ["device=cpu", "threads=1"]))
+if hasattr(signal, "SIGHUP"):
+    # Ignored where the tests run under nohup, and then by all their processes.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _ignore(key: str) -> None:
