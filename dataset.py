@@ -19,6 +19,7 @@ from imaging.transforms import EvalTransform, TrainTransform
 from system.errors import UserError
 from system.machine import cores
 from system.settings import Settings
+from system.text import counted
 
 # Separate random streams of one seed.
 ORDER_STREAM, IMAGE_STREAM, MIX_STREAM = 0, 1, 2
@@ -105,7 +106,7 @@ class ListDataset(paddle.io.Dataset):
             return f"cache: none, {name} images are read from their files"
         files = [sample.file for sample in self.samples]
         size, free = cache.estimate(files, self.transform.cached_size), cache.free_memory()
-        summary = f"{len(self)} {name} images, about {size / 2**20:.0f} MB"
+        summary = f"{counted(len(self), f'{name} image')}, about {size / 2**20:.0f} MB"
         if settings.cache == "disk":
             print(f"cache: {summary} in {settings.cache_dir}", flush=True)
             file = f"{name}-{cache.key(files, self.transform.cache_key)}.pixels"

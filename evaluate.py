@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import config
 from system import cli, machine
 from system.settings import Settings
+from system.text import counted
 
 if TYPE_CHECKING:
     from inference.predictor import ExportedModel
@@ -195,7 +196,8 @@ def print_report(report: Mapping[str, Any]) -> None:
     print(terminal.report_text(report))
     print_remarks({"": report["remarks"]})
     folder = Path(report["folder"])
-    print(f"{folder}: metrics.json, predictions.tsv, suspects.tsv ({report['suspects']} suspected label errors)")
+    suspects = counted(report["suspects"], "suspected label error")
+    print(f"{folder}: metrics.json, predictions.tsv, suspects.tsv ({suspects})")
     print(f"look at: {folder / 'report.html'}")
 
 

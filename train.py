@@ -8,6 +8,7 @@ import config
 from system import cli, machine
 from system.errors import UserError
 from system.settings import Settings
+from system.text import counted
 
 if TYPE_CHECKING:
     from models.checkpoint import Run
@@ -90,7 +91,7 @@ def main() -> None:
         runs = cross_validate(settings)
         if not machine.rank()[0]:
             scores = ", ".join(f"{run.state['best_accuracy']:.4f}" for run in runs)
-            print(f"{len(runs)} folds: valid accuracy {scores}; {time.monotonic() - started:.0f} s")
+            print(f"{counted(len(runs), 'fold')}: valid accuracy {scores}; {time.monotonic() - started:.0f} s")
             print(f"next: python evaluate.py {shlex.quote(str(settings.run))}")
         return
     run = train(settings)

@@ -13,6 +13,7 @@ from annotation.label_rows import Row
 from annotation.labels_file import Labels
 from annotation.lists import SPLITS, name_fault
 from system.errors import UserError, problems, shorten
+from system.text import counted, inflect
 
 
 class Assigned(NamedTuple):
@@ -132,15 +133,16 @@ def _refuse_useless(labels: Labels, result: Labelled) -> None:
 
 def _notes(finder: Finder, result: Labelled) -> list[str]:
     notes = []
-    if finder.by_end:
+    if count := len(finder.by_end):
         notes.append(
-            f"{len(finder.by_end):,} paths of other places were found below {finder.data_dir.as_posix()} by their end "
+            f"{counted(count, 'path')} of other places {inflect(count, 'was', 'were')} found below "
+            f"{finder.data_dir.as_posix()} by {inflect(count, 'its', 'their')} end "
             f"(the first: {shorten(finder.by_end[0])})"
         )
     if result.repeated:
         first = next(iter(result.repeated)).decode("utf-8", "backslashreplace")
         notes.append(
-            f"{len(result.repeated):,} images have several rows with the same label, which count once "
-            f"(the first: {shorten(first)}; the others are in remarks.tsv as repeated_row)"
+            f"{counted(len(result.repeated), 'image has', 'images have')} several rows with the same label, which "
+            f"count once (the first: {shorten(first)}; the others are in remarks.tsv as repeated_row)"
         )
     return notes

@@ -16,6 +16,7 @@ from annotation.store import Store
 from annotation.verdicts import NON_RGB
 from imaging.images import too_large
 from system.errors import UserError, problems
+from system.text import counted, inflect
 
 FILE_COLUMNS = ("path", "split", "class", "reason", "format", "mode", "size", "detail")
 COPY_COLUMNS = (
@@ -243,10 +244,14 @@ def write_copies(open_new: Opener, store: Store, layout: Layout) -> None:
 
 def leak_error(summary: Summary, folder: Path) -> UserError:
     """The error of on_leak=error: which images of one split have a copy in another."""
-    found = [f"{count} {pair.replace(' in ', ' images have a copy in ')}" for pair, count in summary.leaks.items()]
-    found += [
-        f"{count} {pair.replace(' in ', ' images have one of their group in ')} ({', '.join(summary.divided_groups)})"
-        for pair, count in summary.divided.items()
-    ]
+    found = [_leak(pair, count, "has a copy", "have a copy") for pair, count in summary.leaks.items()]
+    names = ", ".join(summary.divided_groups)
+    for pair, count in summary.divided.items():
+        found.append(f"{_leak(pair, count, 'has one of its group', 'have one of their group')} ({names})")
     remedy = "remove them, or set on_leak=drop_from_train; the lists are unchanged"
     return problems(str(folder / DUPLICATES), found, remedy)
+
+
+def _leak(pair: str, count: int, singular: str, plural: str) -> str:
+    one, other = pair.split(" in ")
+    return f"{counted(count, f'{one} image')} {inflect(count, singular, plural)} in {other}"

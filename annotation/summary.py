@@ -1,12 +1,11 @@
 """Terminal output of annotate: counts, what was left out and why, warnings and advice."""
 
-import unicodedata
-
 from annotation.layout import Layout
 from annotation.lists import SPLITS
 from annotation.names import CORRECTIONS, DUPLICATES, REJECTS, REMARKS
 from annotation.splits import MIN_TO_SPLIT, Summary
 from system.settings import Settings
+from system.text import columns, counted, inflect, pad
 
 CLASSES_SHOWN = 40
 NAMED = 10  # items of a kind that a sentence names
@@ -19,7 +18,7 @@ def print_summary(summary: Summary, layout: Layout, settings: Settings, decoded:
     """Prints the table of classes and splits, counts and advice."""
     print("\n".join(_table(summary, layout.class_names)))
     left_out = {reason: summary.reason_total(reason) for reason in summary.left_out}
-    print(f"{summary.files:,} files, {decoded:,} decoded now, {summary.files - decoded:,} remembered")
+    print(f"{counted(summary.files, 'file')}, {decoded:,} decoded now, {summary.files - decoded:,} remembered")
     print(f"kept: {', '.join(f'{summary.total(split):,} {split}' for split in SPLITS)}")
     if left_out:
         print(f"left out: {_counts(left_out)} (see {settings.lists / REJECTS})")
@@ -39,7 +38,7 @@ def _about_folders(summary: Summary) -> list[str]:
     found = sorted(summary.folders.items())
     lines = [f"left out: the images in {shown(path)}: {reason}" for path, reason in found[:FOLDERS_SHOWN]]
     if len(found) > FOLDERS_SHOWN:
-        lines.append(f"left out: the images in {len(found) - FOLDERS_SHOWN:,} more folders")
+        lines.append(f"left out: the images in {counted(len(found) - FOLDERS_SHOWN, 'more folder')}")
     return lines
 
 
@@ -71,26 +70,20 @@ def _table(summary: Summary, class_names: list[str]) -> list[str]:
 
 
 def _line(row: list[str], widths: list[int]) -> str:
-    name = row[0] + " " * (widths[0] - columns(row[0]))
     counts = [text.rjust(width) for text, width in zip(row[1:-1], widths[1:], strict=True)]
-    return "  ".join([name, *counts, row[-1]]).rstrip()
-
-
-def columns(text: str) -> int:
-    """Width of a text in terminal columns: Chinese characters take two, combining marks none."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return "  ".join([pad(row[0], widths[0]), *counts, row[-1]]).rstrip()
 
 
 def advice(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
     """Sentences that a user should read before training."""
     place = "row" if layout.labelled else "folder"
     lines = [
-        f"{split}: no {place} of its own, so {summary.total(split):,} images are taken from train "
-        f"({split}_fraction={fraction:g}, seed={settings.seed}); only in the lists, no file is moved"
+        f"{split}: no {place} of its own, so {counted(summary.total(split), 'image is', 'images are')} taken from "
+        f"train ({split}_fraction={fraction:g}, seed={settings.seed}); only in the lists, no file is moved"
         for split, fraction in summary.made.items()
     ]
     if summary.convertible:
-        lines.append(f"non_rgb=convert would keep {summary.convertible:,} more images")
+        lines.append(f"non_rgb=convert would keep {counted(summary.convertible, 'more image')}")
     lines += _about_corrections(summary, settings)
     lines += _about_copies(summary, layout, settings)
     empty = [name for name in layout.class_names if not summary.kept["train"].get(name)]
@@ -102,8 +95,8 @@ def advice(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
     if counts and max(counts.values()) >= IMBALANCE * min(counts.values()):
         largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         lines.append(
-            f"train is imbalanced: {counts[largest]:,} images of {largest}, {counts[smallest]:,} of {smallest}; "
-            "accuracy alone favours a network that predicts the large classes"
+            f"train is imbalanced: {counted(counts[largest], 'image')} of {largest}, {counts[smallest]:,} of "
+            f"{smallest}; accuracy alone favours a network that predicts the large classes"
         )
     return lines
 
@@ -146,16 +139,15 @@ def _about_copies(summary: Summary, layout: Layout, settings: Settings) -> list[
         lines.append(f"copies: {_counts(kinds)} (see {settings.lists / DUPLICATES})")
     for pair, count in summary.leaks.items():
         share = f" ({count / summary.total(pair.split()[0]):.1%})"
-        lines.append(_leak(summary, pair, count, f"{share} have a copy"))
+        lines.append(_leak(summary, pair, count, f"{share} {inflect(count, 'has', 'have')} a copy"))
     if summary.groups:
+        alone = counted(summary.ungrouped, "image is in none and stands alone", "images are in none and stand alone")
         by = "labels_file" if layout.labelled and layout.labelled.groups else f"group_by={settings.group_by}"
-        lines.append(
-            f"{by}: {summary.groups:,} groups"
-            + (f"; {summary.ungrouped:,} images are in none and stand alone" if summary.ungrouped else "")
-        )
+        lines.append(f"{by}: {counted(summary.groups, 'group')}" + (f"; {alone}" if summary.ungrouped else ""))
     for pair, count in summary.divided.items():
         names = f"{', '.join(summary.divided_groups)}{', ...' if len(summary.divided_groups) == 5 else ''}"
-        lines.append(_leak(summary, pair, count, " have one of their group", f" ({names})"))
+        what = inflect(count, "has one of its group", "have one of their group")
+        lines.append(_leak(summary, pair, count, f" {what}", f" ({names})"))
     if summary.conflicts:
         lines.append(f"label conflict: groups of copies in more than one class: {summary.conflicts:,}")
     return lines
@@ -164,4 +156,4 @@ def _about_copies(summary: Summary, layout: Layout, settings: Settings) -> list[
 def _leak(summary: Summary, pair: str, count: int, what: str, named: str = "") -> str:
     one, other = pair.split(" in ")
     remedy = "; on_leak=drop_from_train leaves those out of train" if other == "train" else ""
-    return f"leak: {count:,} of {summary.total(one):,} {one} images{what} in {other}{named}{remedy}"
+    return f"leak: {count:,} of {counted(summary.total(one), f'{one} image')}{what} in {other}{named}{remedy}"

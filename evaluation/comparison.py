@@ -24,7 +24,8 @@ class Comparison:
     Attributes:
         content: Of comparison.json: split, num_pictures, runs (run: its path, remarks, train_images: their number or
             null, every registered metric, minus_first: difference in accuracy from the first run, as in `differences`,
-            null for that run), summary (see `summary`), pair (see `compare`; null for more than two runs), top_k.
+            null for that run), summary (see `summary`), pair (see `compare`; null for more than two runs), top_k,
+            num_classes.
         predictions: Of each run, in the same order.
         transform: How the images of the page are cropped.
         max_pixels: Largest image to decode.
@@ -60,6 +61,7 @@ def compare_models(models: Iterable[RunModel], split: str) -> Comparison:
         "summary": summary(rows),
         "pair": compare(predictions[0], predictions[1], seed) if len(rows) == 2 else None,
         "top_k": min(metrics.TOP_K, len(predictions[0].class_names)),
+        "num_classes": len(predictions[0].class_names),
     }
     return Comparison(content, predictions, model.transform, model.settings.max_pixels)
 

@@ -28,14 +28,15 @@ def render(comparison: Comparison, command: str) -> str:
         HTML with every image, style and script inside.
     """
     content, pair = comparison.content, comparison.content["pair"]
+    shown = metrics.informative(content["num_classes"])
     return (
         environment()
         .get_template("comparison.html")
         .render(
             content=content,
             created=datetime.now().strftime("%Y-%m-%d %H:%M"),
-            metrics={name: one.title(content["top_k"]) for name, one in METRICS.items()},
-            best={name: _best(content, name) for name in METRICS},
+            metrics={name: one.title(content["top_k"]) for name, one in shown.items()},
+            best={name: _best(content, name) for name in shown},
             conclusion=_conclusion(pair) if pair else "",
             sides=_sides(comparison) if pair else [],
             resamples=metrics.RESAMPLES,

@@ -11,6 +11,7 @@ from evaluation.metrics import Outputs
 from evaluation.predictions import Predictions
 from evaluation.predictors import Evaluable
 from evaluation.scoring import predict_samples
+from system.text import counted, inflect
 
 
 def score_before(model: Evaluable, predictions: Predictions, device: str) -> dict[str, Any] | None:
@@ -58,9 +59,10 @@ def remarks(before: Mapping[str, Any] | None, split: str, accuracy: float) -> li
     if before is None:
         return []
     counts = ", ".join(f"{before[kind]} {kind}" for kind in ("relabelled", "dropped", "added") if before[kind])
-    missing = f"; {before['missing']} dropped images have gone and do not count" if before["missing"] else ""
+    gone = inflect(before["missing"], "has gone and does not count", "have gone and do not count")
+    missing = f"; {counted(before['missing'], 'dropped image')} {gone}" if before["missing"] else ""
     return [
         f"corrections.tsv changes {split} ({counts}): accuracy {before['accuracy']:.4f} on the "
-        f"{before['num_pictures']} images before, {accuracy:.4f} now; a list that is corrected where a network "
-        f"was wrong flatters it, so quote both{missing}"
+        f"{counted(before['num_pictures'], 'image')} before, {accuracy:.4f} now; a list that is corrected where a "
+        f"network was wrong flatters it, so quote both{missing}"
     ]

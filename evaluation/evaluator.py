@@ -16,6 +16,7 @@ from evaluation.scoring import predict_split, read_samples
 from features.extraction import FeatureExtractor, of_samples
 from inference.sources import SkippedFiles
 from system.errors import UserError
+from system.text import counted
 
 ByList = dict[str, Predictions]
 
@@ -164,7 +165,9 @@ def _search(
     for name, predictions in by_list.items():
         if name != "train":
             found.append(label_errors.find(name, predictions.samples, predictions.probabilities))
-            searched.append(f"{name} ({len(predictions.labels)} images, by the network, not trained on them)")
+            searched.append(
+                f"{name} ({counted(len(predictions.labels), 'image')}, by the network, not trained on them)"
+            )
     if request.train_suspects and isinstance(model, RunModel):
         samples, probabilities = _out_of_fold(model, request.device)
         if probabilities is None:
@@ -174,8 +177,8 @@ def _search(
         else:
             found.append(label_errors.find("train", samples, probabilities))
             searched.append(
-                f"train ({len(samples)} images, each by a linear head fitted on the others, over features of the "
-                "network, which was trained on all of them: labels that it has memorised are missed)"
+                f"train ({counted(len(samples), 'image')}, each by a linear head fitted on the others, over features "
+                "of the network, which was trained on all of them: labels that it has memorised are missed)"
             )
     return label_errors.merge(found), searched
 

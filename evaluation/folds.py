@@ -19,6 +19,7 @@ from models.checkpoint import Run
 from models.runs import FOLDS_FILE, run_settings
 from system import machine
 from system.errors import UserError
+from system.text import counted
 
 
 class FoldsModel:
@@ -79,7 +80,7 @@ def evaluate(folder: Path, overrides: Sequence[str]) -> Evaluation:
     suspects = label_errors.find("train and valid", together.samples, together.probabilities)
     header = {"run": joined.name, "split": "train and valid", "weights": joined.weights, "remarks": joined.remarks(),
               "suspects": len(suspects), "foreign": None, "before_corrections": None}  # fmt: skip
-    searched = [f"train and valid ({len(together.labels)} images, each by a run that has not seen it)"]
+    searched = [f"train and valid ({counted(len(together.labels), 'image')}, each by a run that has not seen it)"]
     return Evaluation(joined, together, header | report, label_errors.merge([suspects]), searched)
 
 

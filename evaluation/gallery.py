@@ -1,7 +1,6 @@
 """The figures of predict.py: its first images with their predictions, and under heat maps."""
 
 import sys
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from inference.ranking import NONE_OF_THESE, is_rejected, rank_classes
 from inference.sources import ImageSource
 from inference.terminal import label_of
 from system.settings import Settings
+from system.text import counted, start
 
 # Images drawn at most, and the side of each in pixels.
 SHOWN, SHOWN_SIDE = 60, 256
@@ -65,8 +65,8 @@ class Gallery:
     def _write(self, images: list[Image.Image], model: Model, file: str) -> None:
         """Draws the grid, and says in it and on the terminal how many images it shows."""
         captions, marked = zip(*(_caption(item, model) for item in self.items), strict=True)
-        count = f"the first {len(self.items)} of" if self.predicted > len(self.items) else "all"
-        title = f"{count} {self.predicted} images" if self.predicted > 1 else "1 image"
+        count = f"the first {len(self.items)} of " if self.predicted > len(self.items) else "all "
+        title = f"{count if self.predicted > 1 else ''}{counted(self.predicted, 'image')}"
         plots.grid(images, captions, file, title=title, marked=marked)
         print(f"{file}: {title}", file=sys.stderr)
 
@@ -92,19 +92,14 @@ def _caption(item: _Item, model: Model) -> tuple[str, bool]:
 
 def _start(text: str, most: int = LINE) -> str:
     """Cuts the end of a text that is too long for a line."""
-    return _cut(_drawable(text), most)
+    return start(_drawable(text), most)
 
 
 def _end(text: str) -> str:
     """Cuts the start of a text that is too long for a line: of a path, the end tells files apart."""
-    return _cut(_drawable(text)[::-1], LINE)[::-1]
+    return start(_drawable(text)[::-1], LINE)[::-1]
 
 
 def _drawable(text: str) -> str:
     """Escapes line breaks, and bytes of file names that are not UTF-8."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-
-
-def _cut(text: str, most: int) -> str:
-    widths = np.cumsum([1 + (unicodedata.east_asian_width(one) in "WF") for one in text])
-    return text if not text or widths[-1] <= most else f"{text[: int((widths < most).sum())]}…"

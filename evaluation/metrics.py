@@ -192,6 +192,11 @@ def _loss(outputs: Outputs) -> np.ndarray:
     return losses(outputs.logits, outputs.labels)
 
 
+def informative(num_classes: int) -> dict[str, Metric]:
+    """Returns the metrics to show people: all but top-k accuracy where k classes are all, and it is always 1."""
+    return {name: one for name, one in METRICS.items() if name != "top_k_accuracy" or num_classes > TOP_K}
+
+
 def compute(outputs: Outputs) -> dict[str, float]:
     """Computes every registered metric by name."""
     return {name: function(outputs) for name, function in METRICS.items()}
@@ -230,7 +235,7 @@ def intervals(outputs: Outputs, seed: int) -> dict[str, list[float]]:
 
 
 def headline(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns (label, formatted value) of every registered metric.
+    """Returns (label, formatted value) of every informative metric.
 
     Args:
         report: Content of metrics.json.
@@ -238,7 +243,8 @@ def headline(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     Raises:
         UserError: The report lacks a metric; it was written before that one was registered.
     """
-    missing = [name for name in ("top_k", *METRICS) if name not in report]
+    missing = [name for name in ("top_k", "num_classes", *METRICS) if name not in report]
     if missing:
         raise UserError(f"metrics.json: {', '.join(missing)} is missing; run `python evaluate.py` again")
-    return [(one.title(report["top_k"]), f"{report[one.name]:.4f}") for one in METRICS.values()]
+    shown = informative(report["num_classes"])
+    return [(one.title(report["top_k"]), f"{report[one.name]:.4f}") for one in shown.values()]

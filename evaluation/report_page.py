@@ -17,12 +17,12 @@ import paddle
 from evaluation import curves, metrics, mistakes
 from evaluation.evaluator import Evaluation
 from evaluation.label_errors import Suspect
-from evaluation.metrics import METRICS
 from evaluation.predictions import Predictions
 from evaluation.predictors import Evaluable, RunModel, read_images
 from evaluation.thumbnails import Thumbnails, embed
 from inference.ranking import NONE_OF_THESE
 from system import machine
+from system.text import counted
 
 # How many are shown: mistakes, classes with their worst mistake, confused pairs and examples of each, suspects.
 MISTAKES, CLASSES, PAIRS, EXAMPLES, SUSPECTS = 12, 24, 10, 4, 18
@@ -86,12 +86,9 @@ def render(evaluation: Evaluation, folder: Path, command: str) -> str:
 
 
 def _headline(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The tiles of the registered metrics: label, value and interval."""
+    """The tiles of the metrics: label, value and interval."""
     tiles = []
-    for name, one in METRICS.items():
-        # Among the top two of two classes is every image.
-        if name == "top_k_accuracy" and report["num_classes"] <= 2:
-            continue
+    for name, one in metrics.informative(report["num_classes"]).items():
         low, high = report["intervals"][name]
         interval = f"{100 * low:.1f} to {100 * high:.1f} %" if one.percent else f"{low:.3f} to {high:.3f}"
         value = percent(report[name]) if one.percent else f"{report[name]:.3f}"
@@ -169,7 +166,7 @@ def _suspects_text(evaluation: Evaluation) -> str:
     if not evaluation.searched:
         return "No list was searched: the network was trained on these images with their labels."
     count = len(evaluation.suspects)
-    found = f"{count} suspected label errors" if count else "No label error is suspected"
+    found = counted(count, "suspected label error") if count else "No label error is suspected"
     first = f", of which the first {SUSPECTS} are shown" if count > SUSPECTS else ""
     return (
         f"{found}{first}; suspects.tsv lists all. Searched: {'; '.join(evaluation.searched)}. "

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.metrics import METRICS, headline
+from evaluation import metrics
+from evaluation.metrics import headline
+from system.text import columns, counted, pad
 
 
 def report_text(report: Mapping[str, Any]) -> str:
@@ -16,11 +18,11 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 
 def _class_lines(report: Mapping[str, Any]) -> list[str]:
-    width = max(len("class"), *(len(row["name"]) for row in report["classes"]))
+    width = max(len("class"), *(columns(row["name"]) for row in report["classes"]))
     lines = [f"{'class':<{width}}  precision  recall      f1  images"]
     for row in report["classes"]:
         precision, recall, f1 = (_four(row[key]) for key in ("precision", "recall", "f1"))
-        lines.append(f"{row['name']:<{width}}  {precision:>9}  {recall:>6}  {f1:>6}  {row['support']:>6}")
+        lines.append(f"{pad(row['name'], width)}  {precision:>9}  {recall:>6}  {f1:>6}  {row['support']:>6}")
     return lines
 
 
@@ -33,7 +35,7 @@ def _headline(report: Mapping[str, Any]) -> str:
     low, high = report["intervals"]["accuracy"]
     rest = ", ".join(f"{label} {value}" for label, value in others)
     interval = f"95 % interval {low:.4f} to {high:.4f}"
-    return f"{report['split']} {label} {value} ({interval}), {rest} on {report['num_pictures']} images"
+    return f"{report['split']} {label} {value} ({interval}), {rest} on {counted(report['num_pictures'], 'image')}"
 
 
 def _confidence_lines(report: Mapping[str, Any]) -> list[str]:
@@ -63,18 +65,19 @@ def comparison_text(content: Mapping[str, Any]) -> str:
     Args:
         content: Of comparison.json.
     """
-    columns = {name: f"{one.title(content['top_k']):>8}" for name, one in METRICS.items()}
+    shown = metrics.informative(content["num_classes"])
+    titles = {name: f"{one.title(content['top_k']):>8}" for name, one in shown.items()}
     summary = content["summary"]
     rows = [(row["run"], row) for row in content["runs"]]
     for key in ("mean", "standard_deviation"):
-        rows.append((key.replace("_", " "), {name: summary[name][key] for name in METRICS}))
-    width = max(len(run) for run, _ in rows)
-    lines = [f"{'run':<{width}}  {'  '.join(columns.values())}  accuracy minus first"]
+        rows.append((key.replace("_", " "), {name: summary[name][key] for name in shown}))
+    width = max(columns(run) for run, _ in rows)
+    lines = [f"{'run':<{width}}  {'  '.join(titles.values())}  accuracy minus first"]
     for run, values in rows:
-        cells = (f"{values[name]:>{len(column)}.4f}" for name, column in columns.items())
+        cells = (f"{values[name]:>{len(column)}.4f}" for name, column in titles.items())
         gap = values.get("minus_first")
         against = f"{gap['value']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else ""
-        lines.append(f"{run:<{width}}  {'  '.join(cells)}  {against}".rstrip())
+        lines.append(f"{pad(run, width)}  {'  '.join(cells)}  {against}".rstrip())
     return "\n".join([*lines, *_difference_lines(content["pair"])])
 
 

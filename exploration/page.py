@@ -15,6 +15,7 @@ from evaluation.report_page import environment
 from evaluation.thumbnails import Thumbnails, embed
 from exploration.explorer import Exploration
 from system.machine import cores
+from system.text import counted
 
 # How many are shown: suspects, similar pairs, images unlike any other, of the pool, and thumbnails of the map.
 SUSPECTS, PAIRS, UNLIKE, FIRST, THUMBNAILS = 18, 12, 12, 18, 600
@@ -68,7 +69,7 @@ def advice(curve: list[dict[str, float]]) -> str:
         (point for point in curve[::-1] if 2 * point["images_per_class"] <= last["images_per_class"]), curve[0]
     )
     gain = 100 * (last["accuracy"] - before["accuracy"])
-    sizes = f"From {before['images_per_class']:,} to {last['images_per_class']:,} images a class"
+    sizes = f"From {before['images_per_class']:,} to {counted(int(last['images_per_class']), 'image')} a class"
     words = f"{sizes} it changed by {gain:+.1f} points"
     if gain >= 1:
         return f"{words}: more labelled images are likely to help."

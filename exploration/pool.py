@@ -13,6 +13,7 @@ from features.extraction import FeatureExtractor
 from imaging.images import ImageError
 from inference.sources import SkippedFiles, find_images
 from system.errors import UserError
+from system.text import counted
 
 # With fewer labelled images the order is random: of 16, the smallest margins taught less than random images
 # (0.851 against 0.879 on the ants and bees, 20 draws), of 64 more (0.957 against 0.935).
@@ -64,7 +65,8 @@ def rank(folder: str, images: Images, extractor: FeatureExtractor, seed: int) ->
     else:
         order = np.argsort(_margins(found_probabilities), kind="stable")
     twice = len(found) - len(unlisted)
-    parts = [f"{twice} images are in the lists"] * bool(twice) + [str(skipped)] * bool(str(skipped))
+    known = f"{counted(twice, 'image is', 'images are')} in the lists"
+    parts = [known] * bool(twice) + [str(skipped)] * bool(str(skipped))
     return Pool([paths[row] for row in order], found_probabilities[order], is_random, "; ".join(parts))
 
 

@@ -25,6 +25,7 @@ from inference.interfaces import Engine
 from models.classifier import Classifier
 from system import machine
 from system.settings import Settings
+from system.text import counted
 
 # How far the graph's features may be from those of the dynamic network, relative to the largest; images compared.
 TOLERANCE, COMPARED = 1e-3, 2
@@ -156,7 +157,7 @@ def _of_list(extractor: FeatureExtractor, samples: Sequence[Sample], name: str) 
         where = f"from {file.parent}"
     if rank or found is None:
         return np.zeros((0, extractor.width), np.float32)
-    size = f"{shape[0]:,} {name} images x {shape[1]:,}, {found.nbytes / 2**20:.1f} MB"
+    size = f"{counted(shape[0], f'{name} image')} x {shape[1]:,}, {found.nbytes / 2**20:.1f} MB"
     print(f"features: {size}, {where}", flush=True)
     return found
 

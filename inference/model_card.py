@@ -11,6 +11,7 @@ from annotation.lists import SPLITS
 from inference.description import CARD, DESCRIPTION
 from system.files import read_lines
 from system.settings import Settings
+from system.text import counted
 
 # Settings that decide what the network is and saw, in the order a reader wants them.
 SETTINGS = (
@@ -35,8 +36,8 @@ def write_card(
     names, values = content["PostProcess"]["Topk"]["label_list"], settings.model_dump(mode="json")
     sections = [
         f"# {name}",
-        f"Classifies images into {len(names)} classes with `{settings.network}`, trained with PaddlePaddle. "
-        f"Exported {content['Versions']['exported']} by paddle {content['Versions']['paddle']}.",
+        f"Classifies images into {counted(len(names), 'class', 'classes')} with `{settings.network}`, trained with "
+        f"PaddlePaddle. Exported {content['Versions']['exported']} by paddle {content['Versions']['paddle']}.",
         "## Classes\n\n" + ", ".join(names),
         "## Data\n\n" + _table(("split", "images"), _counts(settings)),
         "## Scores\n\n" + _scores(report, metrics),
@@ -62,7 +63,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _scores(report: Mapping[str, Any], metrics: Sequence[tuple[str, str]]) -> str:
     if not report:
         return "Not evaluated; `python evaluate.py` measures it on images it was not trained on."
-    images = f"On the {report['split']} list, {report['num_pictures']} images."
+    images = f"On the {report['split']} list, {counted(report['num_pictures'], 'image')}."
     return f"{images}\n\n{_table(('metric', 'value'), metrics)}"
 
 
@@ -73,7 +74,7 @@ def _checks(checks: Mapping[str, Any]) -> str:
     ]
     head = ("engine", "largest difference of a probability", f"{checks['split']} accuracy", "ms per image")
     return (
-        f"All {checks['pictures']} images of the {checks['split']} list; the run's accuracy there is "
+        f"{counted(checks['pictures'], 'image')}, all of the {checks['split']} list; the run's accuracy there is "
         f"{checks['accuracy']:.4f}.\n\n" + _table(head, rows)
     )
 

@@ -11,6 +11,7 @@ from inference.pipeline import OnPrediction, decoding_threads, predict_images
 from inference.ranking import NONE_OF_THESE, is_rejected, predicted_class, rank_classes
 from inference.sources import ImageSource, SkippedFiles, find_sources, have_labels
 from system.settings import Settings
+from system.text import counted, inflect
 
 
 class Matches:
@@ -32,7 +33,8 @@ class Matches:
     def __str__(self) -> str:
         """One line, "" if no image has a label."""
         share = self.matching / max(1, self.labelled)
-        line = f"{self.matching} of {self.labelled} predictions match their labels ({share:.1%})"
+        match = inflect(self.matching, "matches its label", "match their labels")
+        line = f"{self.matching} of {counted(self.labelled, 'prediction')} {match} ({share:.1%})"
         return line if self.labelled else ""
 
 
@@ -61,7 +63,7 @@ def print_predictions(inputs: Sequence[str], model: Model, settings: Settings, o
     if str(skipped):
         print(skipped, file=sys.stderr)
     if failed:
-        print(f"{predicted} images predicted, {failed} could not be read", file=sys.stderr)
+        print(f"{counted(predicted, 'image')} predicted, {failed} could not be read", file=sys.stderr)
     if str(matches):
         print(matches, file=sys.stderr)
     return failed

@@ -17,6 +17,7 @@ from inference.interfaces import Model
 from inference.reference import Reference
 from system.errors import UserError
 from system.settings import Settings
+from system.text import counted
 
 # Largest difference of a probability between the run and its export.
 TOLERANCE = 1e-4
@@ -126,8 +127,8 @@ class Verification:
 
     def _row(self, name: str, tally: Tally) -> str:
         row = (
-            f"top-1 agrees on {tally.top_1_agrees} of {tally.images} {self.split} images, probabilities differ by at "
-            f"most {tally.largest_difference:.1e}, {self.milliseconds[name]:.2f} ms per image"
+            f"top-1 agrees on {tally.top_1_agrees} of {counted(tally.images, f'{self.split} image')}, probabilities "
+            f"differ by at most {tally.largest_difference:.1e}, {self.milliseconds[name]:.2f} ms per image"
         )
         if is_exact(name):
             return row

@@ -16,6 +16,7 @@ from system import machine
 from system.errors import UserError
 from system.files import locked
 from system.settings import Settings
+from system.text import counted
 from training import optim, overview
 from training.session import Session
 
@@ -142,8 +143,8 @@ def describe(settings: Settings, device: str, class_names: list[str], loaders: d
     """Returns one line: the run, the number of images and classes, the device."""
     counts = " and ".join(f"{len(loader.dataset)} {split}" for split, loader in loaders.items())
     _, processes = machine.rank()
-    computing = f"{machine.describe(settings, device)}, {processes} process{'es' * (processes > 1)}"
-    return f"{settings.run}: {counts} images, {len(class_names)} classes; {computing}"
+    computing = f"{machine.describe(settings, device)}, {counted(processes, 'process', 'processes')}"
+    return f"{settings.run}: {counts} images, {counted(len(class_names), 'class', 'classes')}; {computing}"
 
 
 def fill_caches(settings: Settings, loaders: dict[str, BatchLoader]) -> None:

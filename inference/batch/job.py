@@ -16,6 +16,7 @@ from inference.sources import ImageSource, SkippedFiles, find_sources, have_labe
 from inference.terminal import Matches, print_line
 from system import machine
 from system.settings import Settings
+from system.text import counted, inflect
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +81,11 @@ def write_predictions(
         if str(skipped) and rank == 0:
             print(skipped, file=sys.stderr)
         if parts.resumed:
-            print(f"{out}: {parts.resumed} images had been predicted earlier and were not repeated", file=sys.stderr)
+            were = inflect(parts.resumed, "was", "were")
+            print(
+                f"{out}: {counted(parts.resumed, 'image')} had been predicted earlier and {were} not repeated",
+                file=sys.stderr,
+            )
         return _merge(parts, model, matches) if parts.finish() else failed
 
 
@@ -96,7 +101,10 @@ def _merge(parts: Parts, model: Model, matches: Matches | None) -> int:
     if count != parts.total:
         raise RuntimeError(f"{count} rows were written for {parts.total} images")
     parts.remove()
-    print(f"{parts.out}: {count} rows for {parts.total} images, {failed} of them could not be read", file=sys.stderr)
+    print(
+        f"{parts.out}: {counted(count, 'row')} for {counted(parts.total, 'image')}, {failed} of them could not be read",
+        file=sys.stderr,
+    )
     if matches and str(matches):
         print(matches, file=sys.stderr)
     return failed

@@ -249,7 +249,7 @@ def test_every_fault_is_counted_and_named(data, call):
         "path from column 'path', label from column 'label', split from column 'split'; not used: 'note'" in ended.out
     )
     assert (
-        "1 paths of other places were found below data by their end (the first: C:\\photos\\8.png is 8.png)"
+        "1 path of other places was found below data by its end (the first: C:\\photos\\8.png is 8.png)"
         in ended.out
     )
     assert (data / "train.txt").read_text() == "data/all/0.png\t0\ndata/all/1.png\t1\n"
@@ -261,7 +261,7 @@ def test_every_fault_is_counted_and_named(data, call):
 def test_rows_that_agree_count_once_and_are_named(data, call):
     """Guards against an image that is in a list twice, or whose second row is dropped without a word."""
     ended = run(call, data, "path,label\nall/0.png,cat\nall/1.png,dog\n0.png,cat\n")
-    assert "1 images have several rows with the same label, which count once (the first: all/0.png" in ended.out
+    assert "1 image has several rows with the same label, which count once (the first: all/0.png" in ended.out
     (row,) = table(data / "remarks.tsv")
     assert (row["path"], row["reason"]) == ("data/all/0.png", "repeated_row")
     assert row["detail"] == "2 rows with the same label: labels.csv line 2, labels.csv line 4"
@@ -405,7 +405,7 @@ def test_the_group_column_keeps_images_together(data, call):
         f"all/{n}.png,{'ab'[n % 2]},{s},p\n" for n, s in enumerate(["train", "test"])
     )
     (data / "labels.txt").unlink()
-    assert "1 of 1 test images have one of their group in train (p)" in run(call, data, text).out
+    assert "1 of 1 test image has one of its group in train (p)" in run(call, data, text).out
     run(call, data, text + "all/0.png,a,train,q\nall/2.png,a,train,\n")
     assert "all/0.png\t\t\tgroup_conflict" in (data / "rejects.tsv").read_text()
 

@@ -5,12 +5,14 @@ import copy
 import pytest
 
 from evaluation import terminal
+from system.text import columns
 
 REPORT = {
     "split": "test",
     "num_pictures": 7,
+    "num_classes": 7,
     "accuracy": 0.71428,
-    "top_k": 3,
+    "top_k": 5,
     "top_k_accuracy": 1.0,
     "balanced_accuracy": 0.625,
     "macro_f1": 0.6,
@@ -37,7 +39,7 @@ class   precision  recall      f1  images
 ox         0.7500  0.5000  0.6000       4
 dragon     1.0000  0.2500  0.4000       3
 dog             -       -       -       0
-test accuracy 0.7143 (95 % interval 0.4286 to 1.0000), top-3 accuracy 1.0000, balanced accuracy 0.6250, \
+test accuracy 0.7143 (95 % interval 0.4286 to 1.0000), top-5 accuracy 1.0000, balanced accuracy 0.6250, \
 macro F1 0.6000, loss 0.5123 on 7 images
 confidence: temperature 1.250, calibration error 0.2100 before, 0.0625 after
 threshold 0.400: 85.7% of test accepted, accuracy of the accepted 83.3%
@@ -74,6 +76,7 @@ def row(accuracy, loss):
 COMPARISON = {
     "split": "test",
     "top_k": 5,
+    "num_classes": 6,
     "runs": [{"run": "output/a"} | row(0.75, 0.5), {"run": "output/b"} | row(0.875, 0.25)],
     "summary": {name: {"mean": mean, "standard_deviation": 0.0625} for name, mean in row(0.8125, 0.375).items()},
     "pair": {
@@ -101,3 +104,20 @@ def test_comparison():
     assert terminal.comparison_text(COMPARISON) == COMPARISON_TEXT
     several = terminal.comparison_text(COMPARISON | {"pair": None})
     assert several.splitlines() == COMPARISON_TEXT.splitlines()[:-1]
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_no_top_k_where_k_is_every_class(count):
+    """Guards against "top-5 accuracy 1.0000" of five classes, which says nothing and looks like a success."""
+    few = {"num_classes": count, "top_k": min(5, count)}
+    assert "top-" not in terminal.report_text(REPORT | few) + terminal.comparison_text(COMPARISON | few)
+
+
+def test_columns_of_wide_names_are_in_line():
+    """Guards against tables that Chinese names, which take two columns a character, push out of line."""
+    rows = [one | {"name": name} for one, name in zip(REPORT["classes"], ("老虎", "dragon", "é́"), strict=True)]
+    lines = terminal.report_text(REPORT | {"classes": rows}).splitlines()[:4]
+    assert {columns(line) for line in lines} == {columns(lines[0])}
+    runs = [COMPARISON["runs"][0] | {"run": "output/生肖识别第一次的训练"}, COMPARISON["runs"][1]]
+    lines = terminal.comparison_text(COMPARISON | {"runs": runs}).splitlines()[1:5]
+    assert {columns(line) for line in lines} == {columns(lines[0])}

@@ -143,7 +143,7 @@ def test_every_format_holds_the_labels(tmp_path, suffix):
             Row(3, "d", "missing: gone", (), 1), Row(4, "e", "", (0.1, 0.9))]  # fmt: skip
     path, matches = tmp_path / f"o{suffix}", Matches()
     assert writers.write(path, iter(rows), ["x", "label"], 0.6, matches) == (5, 1)
-    assert str(matches) == "1 of 3 predictions match their labels (33.3%)"
+    assert str(matches) == "1 of 3 predictions matches its label (33.3%)"
     if suffix == ".parquet":
         table = pyarrow.parquet.read_table(path).to_pylist()
     elif suffix == ".json":

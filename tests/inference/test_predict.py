@@ -71,7 +71,7 @@ def test_labels_stand_beside_predictions(labelled, capsys):
         "c.png: none of these (dark 0.6000, bright 0.4000) (label: dark, WRONG)",
         "plain.png: dark 0.8000, bright 0.2000",
     ]
-    assert err.splitlines()[-1] == "1 of 3 predictions match their labels (33.3%)"
+    assert err.splitlines()[-1] == "1 of 3 predictions matches its label (33.3%)"
 
 
 @pytest.mark.parametrize("index", ["2", "02", "9" * 5000])
