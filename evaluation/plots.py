@@ -1,11 +1,13 @@
 """Figures: the only importer of matplotlib."""
 
 import functools
+import io
 import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -17,11 +19,21 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 from PIL import Image
 
+from evaluation.cells import COLUMNS, even_columns, smooth
+from evaluation.curves import Curves, Window, precision_recall_window, roc_window
+from system.text import counted
+
 # Beginnings of the file names of common fonts with Chinese, Japanese and Korean glyphs, preferred ones first.
 CJK_FILES = ("notosanscjk", "notosanssc", "sourcehansans", "wqy", "pingfang", "hiragino", "msyh", "simhei", "droidsans")
-# Above it, matrices have no names and numbers; above NAMED_CURVES, curves of single classes are not named.
-NAMED_CLASSES = 40
-NAMED_CURVES = 12
+NAMED_CLASSES = 40  # above it, matrices have no names and numbers
+WORST = 4  # classes whose curves are drawn
+# Inches of a panel, readable across a phone; dots an inch.
+PANEL, DPI = (4.6, 4.3), 130
+# Areas of dots, in square points: of the bin with most images, and the least that is seen.
+LARGEST_DOT, SMALLEST_DOT = 220, 6
+
+# Characters that were reported as missing: one line a command, however many figures it draws.
+_REPORTED: set[str] = set()
 
 plt.rcParams["axes.unicode_minus"] = False
 # Names of classes and files are text; without this, those between dollars are formulas.
@@ -31,7 +43,7 @@ plt.rcParams["text.parse_math"] = False
 def choose_fonts(texts: Iterable[str]) -> None:
     """Sets fonts that show these texts: adds installed fonts until every character has a glyph.
 
-    Characters that no font has are reported in one line on stderr and drawn as boxes.
+    Characters that no font has are drawn as boxes; the first time, one line on stderr says so.
     """
     missing = {character for text in texts for character in text if character.isprintable()}
     missing -= _glyphs(font_manager.findfont("DejaVu Sans"))
@@ -47,7 +59,8 @@ def choose_fonts(texts: Iterable[str]) -> None:
         if not missing:
             break
     plt.rcParams["font.family"] = ["DejaVu Sans", *families]
-    if missing:
+    if missing and not _REPORTED:
+        _REPORTED.update(missing)
         shown = "".join(sorted(missing)[:10])
         print(f"figures: no installed font shows {shown}; install one, such as fonts-noto-cjk", file=sys.stderr)
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -73,27 +86,38 @@ def _glyphs(path: str) -> frozenset[str]:
         return frozenset()
 
 
-def _save(figure: plt.Figure, path: str | os.PathLike) -> None:
+def _save(figure: plt.Figure, path: str | os.PathLike | io.BytesIO) -> None:
     # Without the software's version equal figures are equal bytes.
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
     plt.close(figure)
 
 
-def curves(history: dict[str, list[float]], path: str | os.PathLike) -> None:
+def _png(figure: plt.Figure) -> bytes:
+    file = io.BytesIO()
+    _save(figure, file)
+    return file.getvalue()
+
+
+def curves(history: dict[str, list[float]], path: str | os.PathLike, best: float) -> None:
     """Draws loss and accuracy of training and validation by epoch, or by the strength of a penalty.
 
     Args:
         history: Columns of history.csv: epoch or strength, train_loss, valid_loss, train_accuracy, valid_accuracy.
         path: PNG to write.
+        best: Epoch or strength to mark.
     """
     column = "epoch" if "epoch" in history else "strength"
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
         for split, style in (("train", "C0-"), ("valid", "C1-o")):
             axis.plot(history[column], history[f"{split}_{metric}"], style, markersize=3, label=split)
+        axis.axvline(best, color="0.4", linewidth=1, linestyle="--", label=f"best {column}: {best:g}")
         axis.set(xlabel=column, ylabel=metric)
         if column == "strength":
             axis.set_xscale("log")
+            # Those that matplotlib makes are formulas, which are not parsed.
+            axis.set_xticks(history[column], [f"{value:g}" for value in history[column]])
+            axis.minorticks_off()
         else:
             axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
@@ -144,67 +168,76 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], path:
     _save(figure, path)
 
 
-def ranking(
-    roc: Mapping[int | str, tuple[np.ndarray, np.ndarray]],
-    precision_recall: Mapping[int | str, tuple[np.ndarray, np.ndarray]],
-    scores: Mapping[str, Mapping[int | str, float]],
-    class_names: Sequence[str],
-    path: str | os.PathLike,
-) -> None:
-    """Draws ROC and precision-recall curves side by side: averages in bold, classes thin.
+def ranking(score: str, found: Curves, scores: Mapping[int | str, float], class_names: Sequence[str]) -> bytes:
+    """Draws the averages and the worst classes, on the part of the plane where their curves differ.
 
     Args:
-        roc: From curves.roc_curves.
-        precision_recall: From curves.precision_recall_curves.
-        scores: From curves.ranking_scores.
-        class_names: Named in the legend up to NAMED_CURVES.
-        path: PNG to write.
+        score: "roc_auc" for ROC curves, "average_precision" for precision-recall curves.
+        found: From curves.roc_curves or curves.precision_recall_curves.
+        scores: Of classes and averages, from curves.ranking_scores.
+        class_names: Of the classes that the legend names.
+
+    Returns:
+        PNG.
     """
     choose_fonts(class_names)
-    figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
-    panels = (
-        (axes[0], roc, "roc_auc", "false positive rate", "true positive rate", "AUC"),
-        (axes[1], precision_recall, "average_precision", "recall", "precision", "AP"),
-    )
-    for axis, found, score, x_name, y_name, short in panels:
-        classes = [key for key in found if not isinstance(key, str)]
-        for index in classes:
-            label = f"{class_names[index]}: {scores[score][index]:.3f}" if len(classes) <= NAMED_CURVES else None
-            colour = plt.colormaps["tab20"](index % 20) if label else "0.7"
-            axis.plot(*found[index], linewidth=1, color=colour, label=label, drawstyle=_style(score))
-        for key, line in (("macro", "k--"), ("micro", "k-")):
-            if key in found:
-                axis.plot(*found[key], line, linewidth=2, label=f"{key} average: {scores[score][key]:.3f}")
-        axis.set(xlabel=x_name, ylabel=y_name, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8, title=short, loc="lower right" if score == "roc_auc" else "lower left")
-    axes[0].plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
-    _save(figure, path)
-
-
-def _style(score: str) -> str:
+    is_roc = score == "roc_auc"
     # Precision-recall points must not be joined by lines (Davis & Goadrich 2006): average precision sums steps.
-    return "steps-post" if score == "average_precision" else "default"
+    style, short = ("default", "AUC") if is_roc else ("steps-post", "AP")
+    figure, axis = plt.subplots(figsize=PANEL, layout="constrained")
+    classes = sorted((key for key in found if not isinstance(key, str)), key=scores.__getitem__)
+    averages: list[int | str] = [key for key in ("macro", "micro") if key in found]
+    for place, index in enumerate(classes[:WORST]):
+        name = f"{class_names[index]}: {scores[index]:.3f}"
+        axis.plot(*found[index], f"C{place}", linewidth=1.3, label=name, drawstyle=style)
+    for key in averages:
+        line = "k--" if key == "macro" else "k-"
+        axis.plot(*found[key], line, linewidth=2, label=f"{key} average: {scores[key]:.3f}", drawstyle=style)
+    shown = [found[key] for key in [*classes[:WORST], *averages]]
+    if is_roc:
+        axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
+        _limit(axis, roc_window(shown), ("false positive rate", "true positive rate"))
+    else:
+        _limit(axis, precision_recall_window(shown), ("recall", "precision"))
+    title = short if len(classes) <= WORST else f"{short}, the lowest {WORST} of {len(classes)} classes"
+    axis.legend(title=title, fontsize=8, title_fontsize=8, loc="lower right" if is_roc else "lower left")
+    return _png(figure)
 
 
-def reliability(panels: Mapping[str, Sequence[Mapping[str, float]]], path: str | os.PathLike) -> None:
-    """Draws accuracy by confidence, one panel for each set of bins (curves.reliability), with the bins' shares."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 5), layout="constrained", squeeze=False)
-    for axis, (title, rows) in zip(axes[0], panels.items(), strict=True):
-        left, width = [row["low"] for row in rows], [row["high"] - row["low"] for row in rows]
-        total = sum(row["count"] for row in rows)
-        shares = [row["count"] / total for row in rows]
-        axis.bar(left, shares, width, align="edge", color="0.88", edgecolor="white", label="share of the images")
-        axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":", label="confidence = accuracy")
-        points = [row["confidence"] for row in rows], [row["accuracy"] for row in rows]
-        axis.plot(*points, "C0-o", markersize=5, label="accuracy")
-        axis.vlines(
-            points[0], *np.sort([points[0], points[1]], axis=0), color="C3", linewidth=2, alpha=0.6, label="gap"
-        )
-        axis.set(title=title, xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8, loc="upper left")
-    _save(figure, path)
+def _limit(axis: plt.Axes, window: Window, names: tuple[str, str]) -> None:
+    """Sets limits with a margin, and says so where they are not 0 to 1."""
+    (left, right), (low, high) = ((a - 0.02 * (b - a), b + 0.02 * (b - a)) for a, b in window)
+    x_name, y_name = (name if span == (0, 1) else f"{name} (zoomed)" for name, span in zip(names, window, strict=True))
+    axis.set(xlabel=x_name, ylabel=y_name, xlim=(left, right), ylim=(low, high))
+    axis.grid(alpha=0.3)
+
+
+def reliability(title: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draws accuracy by confidence: a dot a bin, of an area by its number of images, with its interval.
+
+    Args:
+        title: Over the panel.
+        rows: From curves.reliability.
+
+    Returns:
+        PNG.
+    """
+    figure, axis = plt.subplots(figsize=PANEL, layout="constrained")
+    counts = np.array([row["count"] for row in rows])
+    x, y = (np.array([row[key] for row in rows]) for key in ("confidence", "accuracy"))
+    low, high = np.array([row["interval"] for row in rows]).T
+    axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":", label="confidence = accuracy")
+    bars = np.maximum([y - low, high - y], 0)
+    axis.errorbar(x, y, bars, fmt="none", color="C0", linewidth=1.2, capsize=2, label="95 % interval")
+    area = LARGEST_DOT / counts.max()
+    axis.scatter(x, y, np.maximum(area * counts, SMALLEST_DOT), color="C0", zorder=3, clip_on=False)
+    for count in sorted({int(counts.min()), int(counts.max())}):
+        size = max(area * count, SMALLEST_DOT)
+        axis.scatter([], [], size, color="C0", label=f"accuracy of {counted(count, 'image')}")
+    axis.set(title=title, xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    axis.grid(alpha=0.3)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    return _png(figure)
 
 
 def coverage(curve: tuple[np.ndarray, np.ndarray], point: tuple[float, float] | None, path: str | os.PathLike) -> None:
@@ -232,13 +265,13 @@ def grid(
     images: Sequence[Image.Image],
     captions: Sequence[str],
     path: str | os.PathLike,
-    columns: int = 6,
+    columns: int = COLUMNS,
     title: str = "",
     marked: Sequence[bool] = (),
 ) -> None:
     """Draws images with a caption under each, of one or more lines; those that are marked in a red frame."""
     choose_fonts([*captions, title])
-    columns = min(columns, len(images))
+    columns = even_columns(len(images), columns)
     rows = -(-len(images) // columns)
     # A line of a caption takes 0.15 inches, the title with its margin 0.35.
     height = rows * (2.15 + 0.15 * max(caption.count("\n") + 1 for caption in captions)) + 0.35 * bool(title)
@@ -248,7 +281,7 @@ def grid(
     for axis in axes.flat:
         axis.axis("off")
     for number, (axis, image, caption) in enumerate(zip(axes.flat, images, captions, strict=False)):
-        axis.imshow(image)
+        axis.imshow(smooth(image))
         # At the top of its cell: what is left is the caption's.
         axis.set_anchor("N")
         axis.set_title(caption, fontsize=9, y=-0.05, va="top")

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation import comparison, comparison_page, curves, label_errors, metrics, plots, report_page
+from evaluation import comparison, comparison_page, figures, label_errors, report_page
 from evaluation.evaluator import Evaluation
-from evaluation.predictions import Predictions
 from system.errors import UserError
 from system.publishing import write_text
 
@@ -28,8 +27,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path, command: str) -> None
     _write_json(folder / "metrics.json", evaluation.report)
     write_text(folder / "predictions.tsv", predictions.table())
     write_text(folder / "suspects.tsv", label_errors.table(evaluation.suspects, predictions.class_names))
-    draw_figures(predictions, evaluation.report, folder)
-    write_text(folder / "report.html", report_page.render(evaluation, folder, command))
+    panels = figures.draw(predictions, evaluation.report, folder)
+    write_text(folder / "report.html", report_page.render(evaluation, panels, command))
 
 
 def write_comparison(found: comparison.Comparison, folder: Path, command: str) -> None:
@@ -63,38 +62,3 @@ def _make_folder(folder: Path) -> None:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def draw_figures(predictions: Predictions, report: Mapping[str, Any], folder: Path) -> None:
-    """Draws confusion.png, ranking.png, reliability.png and coverage.png; removes an old one that no longer applies."""
-    plots.confusion(report["confusion_matrix"], predictions.class_names, folder / "confusion.png")
-    if report["macro"]["roc_auc"] is None:
-        (folder / "ranking.png").unlink(missing_ok=True)
-    else:
-        probabilities, labels = predictions.probabilities, predictions.labels
-        plots.ranking(
-            curves.roc_curves(probabilities, labels),
-            curves.precision_recall_curves(probabilities, labels),
-            _ranking_scores(report),
-            predictions.class_names,
-            folder / "ranking.png",
-        )
-    uncalibrated = metrics.probabilities(predictions.logits).max(axis=1)
-    panels = {"as trained": curves.reliability(uncalibrated, predictions.correct)}
-    if predictions.temperature != 1:
-        panels["calibrated"] = curves.reliability(predictions.confidences, predictions.correct)
-    plots.reliability(panels, folder / "reliability.png")
-    confidence = report["confidence"]
-    point = (confidence["coverage"], confidence["accuracy_of_answered"])
-    shown = predictions.threshold is not None and point[1] is not None
-    curve = curves.coverage_curve(predictions.confidences, predictions.correct)
-    plots.coverage(curve, point if shown else None, folder / "coverage.png")
-
-
-def _ranking_scores(report: Mapping[str, Any]) -> dict[str, dict[int | str, float]]:
-    """Ranking scores of a report in the form of curves.ranking_scores."""
-    return {
-        name: {index: row[name] for index, row in enumerate(report["classes"])}
-        | {average: report[average][name] for average in curves.AVERAGES}
-        for name in ("roc_auc", "average_precision")
-    }

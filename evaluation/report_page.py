@@ -26,7 +26,6 @@ from system.text import counted
 
 # How many are shown: mistakes, classes with their worst mistake, confused pairs and examples of each, suspects.
 MISTAKES, CLASSES, PAIRS, EXAMPLES, SUSPECTS = 12, 24, 10, 4, 18
-FIGURES = ("confusion", "ranking", "reliability", "coverage")
 PACKAGES = ("numpy", "pillow", "scikit-learn", "cleanlab")
 
 
@@ -47,19 +46,18 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
-def render(evaluation: Evaluation, folder: Path, command: str) -> str:
+def render(evaluation: Evaluation, panels: Mapping[str, Sequence[bytes]], command: str) -> str:
     """Renders the page.
 
     Args:
         evaluation: What is reported.
-        folder: Holds the figures.
+        panels: PNGs of figures.draw.
         command: The command line to show.
 
     Returns:
         HTML with every image, style and script inside.
     """
     report, predictions, model = evaluation.report, evaluation.predictions, evaluation.model
-    files = {name: folder / f"{name}.png" for name in FIGURES}
     return (
         environment()
         .get_template("report.html")
@@ -67,9 +65,9 @@ def render(evaluation: Evaluation, folder: Path, command: str) -> str:
             report=report,
             created=datetime.now().strftime("%Y-%m-%d %H:%M"),
             headline=_headline(report),
-            figures={name: embed(file) if file.is_file() else "" for name, file in files.items()},
+            figures={name: [embed(panel) for panel in drawn] for name, drawn in panels.items()},
+            confusion_least=min(40, 1.7 * len(predictions.class_names) + 8),
             confusion_width=min(72, 1.6 * len(predictions.class_names) + 24),
-            reliability_width=66 if report["confidence"]["temperature"] != 1 else 33,
             mistaken_for=_mistaken_for(report),
             **_mistakes(model, predictions),
             calibration=_calibration_text(report),

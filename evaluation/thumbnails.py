@@ -51,6 +51,6 @@ def encode(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def embed(path: Path) -> str:
-    """Turns a PNG file into a data URI."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def embed(png: bytes) -> str:
+    """Turns a PNG into a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()

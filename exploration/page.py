@@ -47,7 +47,7 @@ def render(found: Exploration, folder: Path, command: str) -> str:
             content=found.content(),
             created=datetime.now().strftime("%Y-%m-%d %H:%M"),
             advice=advice(found.curve),
-            curve=embed(folder / "learning_curve.png"),
+            curve=embed((folder / "learning_curve.png").read_bytes()),
             suspects=[_suspect(one, found, thumbnails) for one in found.suspects[:SUSPECTS]],
             pairs=[_pair(pair, found, thumbnails) for pair in found.neighbours.similar[:PAIRS]],
             unlike=[_tile(row, found, thumbnails) for row, _ in found.neighbours.unlike[:UNLIKE]],

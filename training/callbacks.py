@@ -207,7 +207,7 @@ class EpochCheckpoint(paddle.callbacks.Callback):
         self.model.stop_training = out_of_patience
         session.save_epoch(self.model.network, self.row, improved, out_of_patience or session.epochs_left == 1)
         if session.rank == 0:
-            plots.curves(session.run.history(), session.run.path / "curves.png")
+            plots.curves(session.run.history(), session.run.path / "curves.png", session.best["epoch"])
             self._print_epoch(out_of_patience)
 
     def _print_epoch(self, out_of_patience: bool) -> None:

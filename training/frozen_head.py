@@ -139,7 +139,7 @@ def _finish(
     overview.write_summary(network, settings, run.path / "summary.txt")
     for row in rows:
         run.save(row=row)
-    plots.curves(run.history(), run.path / "curves.png")
+    plots.curves(run.history(), run.path / "curves.png", best["strength"])
     state = {
         "epoch": 0,
         "step": 0,

@@ -9,12 +9,13 @@ import paddle
 from PIL import Image
 
 from evaluation import plots
+from evaluation.cells import even_columns
 from models.classifier import Classifier
 from system.publishing import write_text
 from system.settings import Settings
 from training.session import Session
 
-# Images of augmented.png, at most.
+# Images of augmented.png, at most; those of full rows are drawn.
 SHOWN = 24
 
 
@@ -25,15 +26,16 @@ def draw_first_batch(session: Session, class_names: list[str]) -> np.ndarray:
     images, labels = loader.collate(0, loader.batches()[0][:SHOWN])
     if not file.exists():
         shown = [Image.fromarray(image.transpose(1, 2, 0)) for image in images]
-        plots.grid(shown, [_caption(label, class_names) for label in labels], file)
+        full = len(shown) - len(shown) % even_columns(len(shown))
+        plots.grid(shown[:full], [_caption(label, class_names) for label in labels[:full]], file)
     return images
 
 
 def _caption(label: np.ndarray, class_names: list[str]) -> str:
-    """Returns the class name, or the names and shares of the classes that a mixed image is made of."""
+    """Returns the class name, or a line for each of the classes that a mixed image is made of."""
     if label.ndim == 0:
         return class_names[int(label)]
-    return ", ".join(f"{class_names[index]} {label[index]:.0%}" for index in np.argsort(-label)[:2] if label[index] > 0)
+    return "\n".join(f"{class_names[index]} {label[index]:.0%}" for index in np.argsort(-label)[:2] if label[index] > 0)
 
 
 def write_summary(network: Classifier, settings: Settings, path: str | os.PathLike) -> None:

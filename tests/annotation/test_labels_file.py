@@ -248,10 +248,7 @@ def test_every_fault_is_counted_and_named(data, call):
     assert (
         "path from column 'path', label from column 'label', split from column 'split'; not used: 'note'" in ended.out
     )
-    assert (
-        "1 path of other places was found below data by its end (the first: C:\\photos\\8.png is 8.png)"
-        in ended.out
-    )
+    assert "1 path of other places was found below data by its end (the first: C:\\photos\\8.png is 8.png)" in ended.out
     assert (data / "train.txt").read_text() == "data/all/0.png\t0\ndata/all/1.png\t1\n"
     assert (data / "valid.txt").read_text() == "data/8.png\t1\n"
     report = (data / "annotate.html").read_text("utf-8")
