@@ -3,11 +3,9 @@
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-
-import jinja2
 
 from annotation import outputs
 from annotation.layout import Layout
@@ -16,6 +14,7 @@ from annotation.splits import Summary, random_key
 from annotation.store import Store
 from annotation.summary import advice
 from annotation.worker_pool import Pool
+from system.pages import templates
 from system.settings import Settings
 
 SIDE = 112  # px, longer side of a thumbnail
@@ -51,14 +50,6 @@ class Tile:
     source: str = ""
 
 
-@cache
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = lambda value: f"{value:,}"
-    return environment.get_template("page.html")
-
-
 def render(store: Store, pool: Pool, layout: Layout, settings: Settings, summary: Summary) -> str:
     """Renders the page.
 
@@ -71,7 +62,9 @@ def render(store: Store, pool: Pool, layout: Layout, settings: Settings, summary
     shown = [row for code, row in left_out.items() if code not in UNSHOWN]
     tiles = [tile for row in (*samples.values(), *shown) for tile in row]
     _add_thumbnails(pool, [*tiles, *(tile for _, *both in pairs for tile in both)])
-    return _template().render(
+    return templates.render(
+        Path(__file__).parent / "page.html",
+        created=datetime.now().strftime("%Y-%m-%d %H:%M"),
         layout=layout,
         settings=settings,
         summary=summary,

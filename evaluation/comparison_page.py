@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from evaluation import metrics
 from evaluation.comparison import Comparison, disagreements
 from evaluation.metrics import METRICS
 from evaluation.predictions import Predictions
-from evaluation.report_page import environment
 from evaluation.thumbnails import Thumbnails
+from system.pages import templates
 
 # Disagreements shown of each kind: only the first run correct, only the second.
 SHOWN = 18
@@ -29,19 +30,16 @@ def render(comparison: Comparison, command: str) -> str:
     """
     content, pair = comparison.content, comparison.content["pair"]
     shown = metrics.informative(content["num_classes"])
-    return (
-        environment()
-        .get_template("comparison.html")
-        .render(
-            content=content,
-            created=datetime.now().strftime("%Y-%m-%d %H:%M"),
-            metrics={name: one.title(content["top_k"]) for name, one in shown.items()},
-            best={name: _best(content, name) for name in shown},
-            conclusion=_conclusion(pair) if pair else "",
-            sides=_sides(comparison) if pair else [],
-            resamples=metrics.RESAMPLES,
-            command=command,
-        )
+    return templates.render(
+        Path(__file__).parent / "comparison.html",
+        content=content,
+        created=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        metrics={name: one.title(content["top_k"]) for name, one in shown.items()},
+        best={name: _best(content, name) for name in shown},
+        conclusion=_conclusion(pair) if pair else "",
+        sides=_sides(comparison) if pair else [],
+        resamples=metrics.RESAMPLES,
+        command=command,
     )
 
 

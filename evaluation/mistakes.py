@@ -1,5 +1,6 @@
 """Mistakes: the most confident wrong predictions, the worst of each class, the most confused pairs of classes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +33,11 @@ def most_confident(predictions: Predictions, count: int) -> list[int]:
     return wrong[np.argsort(-predictions.confidences[wrong], kind="stable")][:count].tolist()
 
 
-def worst_of_classes(predictions: Predictions, count: int) -> list[int]:
+def worst_of_classes(predictions: Predictions, count: int, without: Collection[int] = ()) -> list[int]:
     """For each class the wrong prediction with the lowest probability of the label; the weakest classes first.
+
+    Args:
+        without: Rows that are shown elsewhere; the next worst of their class takes their place.
 
     Returns:
         Rows in the list, one per class, at most count.
@@ -42,7 +46,7 @@ def worst_of_classes(predictions: Predictions, count: int) -> list[int]:
     found = []
     for index in np.unique(predictions.labels):
         rows = np.flatnonzero(predictions.labels == index)
-        wrong = rows[~predictions.correct[rows]]
+        wrong = rows[~predictions.correct[rows] & ~np.isin(rows, list(without))]
         if len(wrong):
             found.append((predictions.correct[rows].mean(), int(wrong[of_label[wrong].argmin()])))
     return [row for _, row in sorted(found)[:count]]

@@ -135,7 +135,7 @@ def learning_curve(curve: Sequence[Mapping[str, float]], path: str | os.PathLike
     sizes, accuracy, deviation = (
         np.array([point[key] for point in curve]) for key in ("images_per_class", "accuracy", "deviation")
     )
-    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(PANEL[0], 3.2), layout="constrained")
     axis.fill_between(sizes, accuracy - deviation, np.minimum(accuracy + deviation, 1), alpha=0.15, color="C0")
     axis.plot(sizes, accuracy, "C0-o", markersize=4)
     axis.set(xlabel="training images a class", ylabel="accuracy")
@@ -242,7 +242,7 @@ def reliability(title: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 def coverage(curve: tuple[np.ndarray, np.ndarray], point: tuple[float, float] | None, path: str | os.PathLike) -> None:
     """Draws accuracy of the accepted images by coverage, and the point of the threshold (coverage, accuracy)."""
-    figure, axis = plt.subplots(figsize=(5.5, 4.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=PANEL, layout="constrained")
     axis.plot(*curve, "C0-", label="least confident rejected first")
     if point:
         axis.plot(*point, "C3o", markersize=8, label=f"threshold: coverage {point[0]:.1%}, accuracy {point[1]:.1%}")

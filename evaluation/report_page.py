@@ -5,12 +5,10 @@ import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import paddle
 
@@ -22,28 +20,13 @@ from evaluation.predictors import Evaluable, RunModel, read_images
 from evaluation.thumbnails import Thumbnails, embed
 from inference.ranking import NONE_OF_THESE
 from system import machine
+from system.pages import templates
+from system.pages.templates import percent
 from system.text import counted
 
 # How many are shown: mistakes, classes with their worst mistake, confused pairs and examples of each, suspects.
 MISTAKES, CLASSES, PAIRS, EXAMPLES, SUSPECTS = 12, 24, 10, 4, 18
 PACKAGES = ("numpy", "pillow", "scikit-learn", "cleanlab")
-
-
-@cache
-def environment() -> jinja2.Environment:
-    """The templates of this folder, and the filters that format numbers."""
-    created = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    created.filters["number"] = lambda value: f"{value:,}"
-    created.filters["three"] = lambda value: "–" if value is None else f"{value:.3f}"
-    created.filters["percent"] = percent
-    return created
-
-
-def percent(share: float | None) -> str:
-    """Formats a share 0..1 as a percentage with one decimal."""
-    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def render(evaluation: Evaluation, panels: Mapping[str, Sequence[bytes]], command: str) -> str:
@@ -58,28 +41,25 @@ def render(evaluation: Evaluation, panels: Mapping[str, Sequence[bytes]], comman
         HTML with every image, style and script inside.
     """
     report, predictions, model = evaluation.report, evaluation.predictions, evaluation.model
-    return (
-        environment()
-        .get_template("report.html")
-        .render(
-            report=report,
-            created=datetime.now().strftime("%Y-%m-%d %H:%M"),
-            headline=_headline(report),
-            figures={name: [embed(panel) for panel in drawn] for name, drawn in panels.items()},
-            confusion_least=min(40, 1.7 * len(predictions.class_names) + 8),
-            confusion_width=min(72, 1.6 * len(predictions.class_names) + 24),
-            mistaken_for=_mistaken_for(report),
-            **_mistakes(model, predictions),
-            calibration=_calibration_text(report),
-            rejection=_rejection_text(report),
-            none_of_these=NONE_OF_THESE,
-            **_suspects(evaluation),
-            commands=_commands(model, command),
-            settings=model.described(),
-            versions=_versions(evaluation),
-            resamples=metrics.RESAMPLES,
-            bins=curves.BINS,
-        )
+    return templates.render(
+        Path(__file__).parent / "report.html",
+        report=report,
+        created=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        headline=_headline(report),
+        figures={name: [embed(panel) for panel in drawn] for name, drawn in panels.items()},
+        confusion_least=min(40, 1.7 * len(predictions.class_names) + 8),
+        confusion_width=min(72, 1.6 * len(predictions.class_names) + 24),
+        mistaken_for=_mistaken_for(report),
+        **_mistakes(model, predictions),
+        calibration=_calibration_text(report),
+        rejection=_rejection_text(report),
+        none_of_these=NONE_OF_THESE,
+        **_suspects(evaluation),
+        commands=_commands(model, command),
+        settings=model.described(),
+        versions=_versions(evaluation),
+        resamples=metrics.RESAMPLES,
+        bins=curves.BINS,
     )
 
 
@@ -100,12 +80,13 @@ def _mistakes(model: Evaluable, predictions: Predictions) -> dict[str, Any]:
     rows = mistakes.most_confident(predictions, MISTAKES)
     explained = isinstance(model, RunModel)
     heat = _heat(model, predictions, rows) if isinstance(model, RunModel) and rows else [None] * len(rows)
+    worst = mistakes.worst_of_classes(predictions, len(predictions.class_names), without=rows)
     pairs = mistakes.confused_pairs(predictions, PAIRS, EXAMPLES)
     return {
         "most_confident": [_tile(row, predictions, thumbnails, map_) for row, map_ in zip(rows, heat, strict=True)],
         "explained": explained,
-        "worst": [_tile(row, predictions, thumbnails) for row in mistakes.worst_of_classes(predictions, CLASSES)],
-        "wrong_classes": len(np.unique(predictions.labels[~predictions.correct])),
+        "worst": [_tile(row, predictions, thumbnails) for row in worst[:CLASSES]],
+        "wrong_classes": len(worst),
         "pairs": [_pair(pair, predictions, thumbnails) for pair in pairs],
     }
 

@@ -1,6 +1,7 @@
 // Draws MAP.points [x, y, class, suspect, path, thumbnail] on the canvas; a pointer shows the nearest image.
 const canvas = document.getElementById("canvas"), hover = document.getElementById("hover");
-const colour = (label) => `hsl(${(label * 137.5 + 210) % 360} 65% ${label % 3 === 2 ? 35 : 48}%)`;
+const lighter = matchMedia("screen and (prefers-color-scheme: dark)").matches ? 17 : 0;
+const colour = (label) => `hsl(${(label * 137.5 + 210) % 360} 65% ${(label % 3 === 2 ? 35 : 48) + lighter}%)`;
 let only = -1;
 
 function place([x, y]) {
@@ -24,7 +25,7 @@ function draw() {
       pen.arc(x, y, radius, 0, 7);
       pen.fill();
       if (!point[3]) continue;
-      pen.strokeStyle = "#b3352c";
+      pen.strokeStyle = getComputedStyle(canvas).getPropertyValue("--bad");
       pen.lineWidth = 2;
       pen.beginPath();
       pen.arc(x, y, radius + 4, 0, 7);

@@ -6,15 +6,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from annotation.lists import Sample
 from evaluation.metrics import RESAMPLES
-from evaluation.report_page import environment
 from evaluation.thumbnails import Thumbnails, embed
 from exploration.explorer import Exploration
 from system.machine import cores
+from system.pages import templates
 from system.text import counted
 
 # How many are shown: suspects, similar pairs, images unlike any other, of the pool, and thumbnails of the map.
@@ -35,28 +34,22 @@ def render(found: Exploration, folder: Path, command: str) -> str:
     Returns:
         HTML with every image, style and script inside.
     """
-    shared = environment().loader
-    loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(Path(__file__).parent), *([shared] if shared else [])])
     thumbnails = Thumbnails(found.transform, found.settings.max_pixels)
-    return (
-        environment()
-        .overlay(loader=loader)
-        .get_template("explore.html")
-        .render(
-            found=found,
-            content=found.content(),
-            created=datetime.now().strftime("%Y-%m-%d %H:%M"),
-            advice=advice(found.curve),
-            curve=embed((folder / "learning_curve.png").read_bytes()),
-            suspects=[_suspect(one, found, thumbnails) for one in found.suspects[:SUSPECTS]],
-            pairs=[_pair(pair, found, thumbnails) for pair in found.neighbours.similar[:PAIRS]],
-            unlike=[_tile(row, found, thumbnails) for row, _ in found.neighbours.unlike[:UNLIKE]],
-            pool=_pool(found, thumbnails),
-            ringed=RINGED,
-            map=_map(found),
-            resamples=RESAMPLES,
-            command=command,
-        )
+    return templates.render(
+        Path(__file__).parent / "explore.html",
+        found=found,
+        content=found.content(),
+        created=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        advice=advice(found.curve),
+        curve=embed((folder / "learning_curve.png").read_bytes()),
+        suspects=[_suspect(one, found, thumbnails) for one in found.suspects[:SUSPECTS]],
+        pairs=[_pair(pair, found, thumbnails) for pair in found.neighbours.similar[:PAIRS]],
+        unlike=[_tile(row, found, thumbnails) for row, _ in found.neighbours.unlike[:UNLIKE]],
+        pool=_pool(found, thumbnails),
+        ringed=RINGED,
+        map=_map(found),
+        resamples=RESAMPLES,
+        command=command,
     )
 
 

@@ -27,6 +27,7 @@ PAGES = sorted(
         *ROOT.glob("exploration/*.html"),
         *ROOT.glob("reviewing/page/*.html"),
         *ROOT.glob("serving/page/*.html"),
+        *ROOT.glob("system/pages/*.html"),
     ]
 )
 # Calls whose text a user reads, or a client of the server.
@@ -125,6 +126,11 @@ class Outline(Structure):
 
     def __str__(self) -> str:
         return "\n".join(dict.fromkeys(self.lines)) + "\n"
+
+
+def dead_links(page: str) -> list[str]:
+    """Links within a page that lead nowhere."""
+    return [name for name in re.findall(r'href="#([^"]*)"', page) if f'id="{name}"' not in page]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -35,7 +35,9 @@ def _caption(label: np.ndarray, class_names: list[str]) -> str:
     """Returns the class name, or a line for each of the classes that a mixed image is made of."""
     if label.ndim == 0:
         return class_names[int(label)]
-    return "\n".join(f"{class_names[index]} {label[index]:.0%}" for index in np.argsort(-label)[:2] if label[index] > 0)
+    return "\n".join(
+        f"{class_names[index]} {label[index]:.0%}" for index in np.argsort(-label)[:2] if label[index] >= 0.005
+    )
 
 
 def write_summary(network: Classifier, settings: Settings, path: str | os.PathLike) -> None:

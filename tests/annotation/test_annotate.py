@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from PIL import Image
-from test_golden import Outline, check
+from test_golden import Outline, check, dead_links
 
 import annotate
 import config
@@ -442,6 +442,7 @@ def test_the_report_is_one_file_with_chinese_names_and_escapes(tmp_path):
     assert "老虎" in page and "&lt;b&gt;&amp;.jpg" in page and "<b>&.jpg" not in page
     assert page.count("data:image/jpeg;base64,") == summary.total("train") == 2
     assert "http://" not in page and "https://" not in page and 'src="data:' in page
+    assert page.count('href="#') >= 3 and dead_links(page) == []
     check("annotate-page", str(Outline(page.replace(str(tmp_path), "FOLDER"))))
 
 

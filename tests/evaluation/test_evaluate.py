@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_golden import Outline, check
+from test_golden import Outline, check, dead_links
 
 import config
 import evaluate
@@ -97,6 +97,7 @@ def test_page_is_one_file_that_opens_offline(evaluated):
     assert "green &amp; &lt;b&gt;" in page and "<b>blue" not in page and "红" in page
     wrong = report["num_pictures"] - round(report["accuracy"] * report["num_pictures"])
     assert page.count('alt="evidence for') == min(12, wrong)
+    assert page.count('href="#') >= 6 and dead_links(page) == []
     check("report", str(Outline(page)))
 
 
@@ -201,7 +202,9 @@ def test_comparison_of_two_and_of_three_runs(data, tmp_path):
     assert sum(pair[key] for key in ("both_right", "only_first_right", "only_second_right", "both_wrong")) == 18
     lines = (folder / "disagreements.tsv").read_text("utf-8").splitlines()
     assert len(lines) == 1 + pair["only_first_right"] + pair["only_second_right"]
-    check("comparison", str(Outline((folder / "comparison.html").read_text("utf-8"))))
+    page = (folder / "comparison.html").read_text("utf-8")
+    assert page.count('href="#') == 5 and dead_links(page) == []
+    check("comparison", str(Outline(page)))
     comparison = evaluate.compare(runs, [])
     values = [row["accuracy"] for row in comparison["runs"]]
     assert comparison["summary"]["accuracy"]["mean"] == pytest.approx(np.mean(values)) and comparison["pair"] is None

@@ -85,6 +85,8 @@ def test_mistakes_in_order():
     found = predictions(logits, [0, 0, 0, 1])
     assert mistakes.most_confident(found, 5) == [1, 3, 2]
     assert mistakes.worst_of_classes(found, 5) == [3, 1]
+    # Those that are shown above make room for the next worst of their class.
+    assert mistakes.worst_of_classes(found, 5, without=[3, 1]) == [2]
     first, second = mistakes.confused_pairs(found, 5, 1)
     assert (first.label, first.predicted, first.count, first.share, first.examples) == (0, 1, 2, 2 / 3, [1])
     assert (second.label, second.predicted, second.count) == (1, 0, 1)

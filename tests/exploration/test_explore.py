@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_golden import Outline, check
+from test_golden import Outline, check, dead_links
 
 import explore
 from exploration import backbones, pool
@@ -90,6 +90,7 @@ def test_the_page_is_one_file_that_opens_offline(explored):
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources and all(source.startswith(("data:", "#")) for source in sources)
     assert "http://" not in page and "https://" not in page and "url(" not in page
+    assert page.count('href="#') == 7 and dead_links(page) == []
     outline = str(Outline(page.replace("explored", "data")))
     check("explore", outline)
 
