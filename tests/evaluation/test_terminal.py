@@ -73,11 +73,12 @@ def row(accuracy, loss):
     }
 
 
+GAP = {"value": 0.125, "low": -0.0625, "high": 0.25}
 COMPARISON = {
     "split": "test",
     "top_k": 5,
     "num_classes": 6,
-    "runs": [{"run": "output/a"} | row(0.75, 0.5), {"run": "output/b"} | row(0.875, 0.25)],
+    "runs": [{"run": "output/a"} | row(0.75, 0.5), {"run": "output/b", "minus_first": GAP} | row(0.875, 0.25)],
     "summary": {name: {"mean": mean, "standard_deviation": 0.0625} for name, mean in row(0.8125, 0.375).items()},
     "pair": {
         "both_right": 6,
@@ -85,14 +86,14 @@ COMPARISON = {
         "only_second_right": 2,
         "both_wrong": 3,
         "mcnemar_p": 0.12345,
-        "difference": {"accuracy": {"value": 0.125, "low": -0.0625, "high": 0.25}},
+        "difference": {"accuracy": GAP},
     },
 }
 
 COMPARISON_TEXT = """\
-run                 accuracy  top-5 accuracy  balanced accuracy  macro F1      loss
+run                 accuracy  top-5 accuracy  balanced accuracy  macro F1      loss  accuracy minus first
 output/a              0.7500          1.0000             0.5000    0.2500    0.5000
-output/b              0.8750          1.0000             0.5000    0.2500    0.2500
+output/b              0.8750          1.0000             0.5000    0.2500    0.2500  +0.1250 (-0.0625 to +0.2500)
 mean                  0.8125          1.0000             0.5000    0.2500    0.3750
 standard deviation    0.0625          0.0625             0.0625    0.0625    0.0625
 second - first: accuracy +0.1250 (95 % interval -0.0625 to +0.2500), only the first correct 1, only the second 2, \
@@ -118,6 +119,9 @@ def test_columns_of_wide_names_are_in_line():
     rows = [one | {"name": name} for one, name in zip(REPORT["classes"], ("老虎", "dragon", "é́"), strict=True)]
     lines = terminal.report_text(REPORT | {"classes": rows}).splitlines()[:4]
     assert {columns(line) for line in lines} == {columns(lines[0])}
-    runs = [COMPARISON["runs"][0] | {"run": "output/生肖识别第一次的训练"}, COMPARISON["runs"][1]]
+    runs = [
+        COMPARISON["runs"][0] | {"run": "output/生肖识别第一次的训练"},
+        COMPARISON["runs"][1] | {"minus_first": None},
+    ]
     lines = terminal.comparison_text(COMPARISON | {"runs": runs}).splitlines()[1:5]
     assert {columns(line) for line in lines} == {columns(lines[0])}
