@@ -91,10 +91,15 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         async with service.uploads.hold(request) as body:
             upload = await body.images()
             tasks = [Task(name) for name in upload.names]
+            before = service.classifiers.model_info
             results = await service.process(service.classifiers, request, tasks, upload.files)
-        content, status = predict_response(service.classifiers.model_info["name"], upload.names, results)
+        info = service.classifiers.model_info
+        content, status = predict_response(info["name"], upload.names, results)
+        # Either model may have been used where one took over meanwhile.
+        digest = info.get("digest") if info is before else None
         milliseconds = round(1000 * (time.perf_counter() - start), 1)
-        return JSONResponse({"model": content.pop("model"), "milliseconds": milliseconds} | content, status)
+        head = {"model": content.pop("model"), "digest": digest, "milliseconds": milliseconds}
+        return JSONResponse(head | content, status)
 
 
 def _add_paddlex(app: FastAPI, service: Service) -> None:

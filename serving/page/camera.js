@@ -5,10 +5,17 @@ import { text } from "./language.js";
 const finder = document.getElementById("finder"), video = document.getElementById("video");
 const shoot = document.getElementById("shoot"), why = document.getElementById("finder-why");
 const system = document.getElementById("system-camera"), capture = document.getElementById("capture");
-let stream = null;
+const button = document.getElementById("camera");
+const WHY = { NotAllowedError: "camera_denied", SecurityError: "camera_denied", NotFoundError: "camera_missing" };
+let stream = null, failure = "";
 
-/** Prepares the dialog; take(files) receives the photo. */
+// A phone's file field opens its camera app; elsewhere it opens a list of files.
+const hasApp = () => matchMedia("(pointer: coarse)").matches;
+
+/** Prepares the button and the dialog; take(files) receives the photo. */
 export function prepare(take) {
+  offer();
+  navigator.mediaDevices?.addEventListener("devicechange", offer);
   shoot.addEventListener("click", async () => {
     const file = await still();
     finder.close();
@@ -22,10 +29,23 @@ export function prepare(take) {
   finder.addEventListener("close", stop);
 }
 
+// The button is there where it leads to a camera: browsers list one, if there is any, before they have permission.
+async function offer() {
+  const devices = await navigator.mediaDevices?.enumerateDevices?.().catch(() => null);
+  button.hidden = !hasApp() && !devices?.some(({ kind }) => kind === "videoinput");
+}
+
+/** Renders the dialog's texts in the current language. */
+export function render() {
+  system.textContent = text(hasApp() ? "system_camera" : "choose");
+  why.textContent = failure ? text(failure) : "";
+}
+
 /** Opens the viewfinder. Browsers allow cameras on https and localhost only: elsewhere the device's camera app opens. */
 export async function open() {
   if (!navigator.mediaDevices?.getUserMedia) return capture.click();
   shoot.disabled = true;
+  shoot.hidden = false;
   why.hidden = system.hidden = true;
   video.hidden = false;
   finder.showModal();
@@ -37,10 +57,11 @@ export async function open() {
     await video.play();
     shoot.disabled = false;
     shoot.focus();
-  } catch {
+  } catch (error) {
     stop();
-    video.hidden = true;
-    why.textContent = text("no_camera");
+    video.hidden = shoot.hidden = true;
+    failure = WHY[error.name] ?? "camera_failed";
+    render();
     why.hidden = system.hidden = false;
     system.focus();
   }

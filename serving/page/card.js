@@ -1,10 +1,13 @@
 // One image on the page: its views, its prediction, and the report of a wrong one.
 
 import { number, percent, text } from "./language.js";
+import { ClassSearch } from "./class_search.js";
 import { copy, digest, drawBoth } from "./pixels.js";
 import { gradcam, relabel } from "./server.js";
 
 const template = document.getElementById("card");
+// Names with more characters are shown smaller.
+const LONG = 40;
 let cards = 0;
 
 /** Fills a list with one bar per class; press(class), if given, is called when a class name is pressed. */
@@ -29,14 +32,15 @@ export function drawBars(list, prediction, press = null, pressed = null) {
   list.classList.toggle("rejected", prediction.none_of_these);
 }
 
-/** An image and its state. `on`: the callbacks changed, remove and retry of the page. */
+/** An image and its state. `on`: the callbacks changed, remove, retry, reason and model of the page. */
 export class Card {
   constructor(file, name, model, on) {
     Object.assign(this, { file, name, model, on, state: "waiting", prediction: null, sentence: "", again: false, removed: false });
-    Object.assign(this, { size: null, view: "image", heatClass: null, heats: new Map(), reported: null });
+    Object.assign(this, { size: null, view: "image", heatClass: null, heats: new Map(), reported: null, digest: null, isStop: false });
     this.element = template.content.cloneNode(true).firstElementChild;
     this.element.card = this;
     this.number = cards++;
+    this.search = new ClassSearch(this.find(".class"), this.find(".options"), this.find(".found"));
     this.#listen();
     this.render();
   }
@@ -54,10 +58,27 @@ export class Card {
 
   /** Applies a change of state, and announces it where it is final. */
   show(change) {
+    if (change.prediction) this.free();
     Object.assign(this, { sentence: "", again: false }, change);
     if (this.removed) return;
     this.render();
     if (this.state === "predicted" || this.state === "failed") this.on.changed(this);
+  }
+
+  /** Whether its prediction is not one of the model that is served now. */
+  get stale() {
+    return this.state === "predicted" && this.digest !== this.on.model()?.digest;
+  }
+
+  /** Whether it can be sent once more. */
+  get retriable() {
+    return this.again || this.stale;
+  }
+
+  /** Makes Tab reach the card and its controls, or not. */
+  set stop(value) {
+    this.isStop = value;
+    for (const control of [this.element, ...this.element.querySelectorAll("button, input")]) control.tabIndex = value ? 0 : -1;
   }
 
   get headline() {
@@ -68,7 +89,8 @@ export class Card {
   get announcement() {
     if (this.sentence) return text("announced_error", { name: this.name, sentence: this.sentence });
     if (this.state !== "predicted") return `${this.name}: ${this.headline}`;
-    return text("announced", { name: this.name, headline: this.headline, probability: percent(this.prediction.top[0].probability) });
+    const line = text("announced", { name: this.name, headline: this.headline, probability: percent(this.prediction.top[0].probability) });
+    return this.stale ? text("announced_earlier", { line }) : line;
   }
 
   /** Renders everything in the current language. */
@@ -76,32 +98,40 @@ export class Card {
     this.element.dataset.state = this.state;
     this.element.ariaLabel = this.announcement;
     this.element.ariaBusy = String(this.state === "waiting" || this.state === "sending");
-    this.find(".prediction b").textContent = this.headline;
+    Object.assign(this.find(".prediction b"), { textContent: this.headline, title: this.headline });
+    this.find(".prediction").classList.toggle("long", this.headline.length > LONG);
     this.find(".prediction").classList.toggle("rejected", Boolean(this.prediction?.none_of_these));
     const accepted = this.state === "predicted" && !this.prediction.none_of_these;
     this.find(".prediction span").textContent = accepted ? percent(this.prediction.top[0].probability) : "";
     const sentence = this.find(".sentence");
-    sentence.textContent = this.sentence;
-    sentence.hidden = !this.sentence;
-    Object.assign(this.find(".retry"), { textContent: text("retry"), hidden: !this.again });
+    sentence.textContent = this.sentence || (this.stale ? text("earlier") : "");
+    sentence.hidden = !sentence.textContent;
+    sentence.classList.toggle("earlier", this.stale && !this.sentence);
+    Object.assign(this.find(".retry"), { textContent: text(this.stale ? "classify_again" : "retry"), hidden: !this.retriable });
     Object.assign(this.find(".remove"), { ariaLabel: text("remove", { name: this.name }), title: text("remove", { name: this.name }) });
     Object.assign(this.find(".name"), { textContent: this.name, title: this.name });
     this.find(".blank").textContent = text("unshown");
     this.#renderBars();
     this.#renderViews();
     this.#renderRelabel();
+    this.stop = this.isStop;
+  }
+
+  // The server has heat maps of its present model only.
+  get #explains() {
+    return this.state === "predicted" && this.on.model()?.gradcam && !this.stale;
   }
 
   #renderBars() {
     if (this.state !== "predicted") return this.find(".bars").replaceChildren();
-    const press = this.model?.gradcam ? (name) => this.explain(name) : null;
+    const press = this.#explains ? (name) => this.explain(name) : null;
     drawBars(this.find(".bars"), this.prediction, press, this.view === "heat" ? this.heatClass : null);
   }
 
   #renderViews() {
     const [, height, width] = this.model?.image_shape ?? [];
     const views = this.size && this.model ? ["image", "pixels"] : [];
-    if (this.model?.gradcam && this.state === "predicted") views.push("heat");
+    if (this.#explains) views.push("heat");
     const set = this.find(".views");
     set.hidden = views.length < 2;
     set.ariaLabel = text("views");
@@ -113,6 +143,7 @@ export class Card {
       label.append(input, name);
       return label;
     }));
+    if (this.view === "heat" && !this.#explains) this.view = "image";
     const heat = this.view === "heat" && this.heats.has(this.heatClass);
     this.find(".heat").hidden = !heat;
     this.find(".pixels").hidden = this.view !== "pixels";
@@ -121,21 +152,23 @@ export class Card {
 
   #renderRelabel() {
     const button = this.find(".wrong");
-    button.hidden = !this.model?.relabel || this.state !== "predicted";
-    button.textContent = this.reported ? text("relabelled", { name: this.reported }) : text("wrong");
-    const form = this.find(".relabel"), select = this.find("select");
+    button.hidden = !this.model?.relabel || this.state !== "predicted" || this.stale;
+    button.textContent = button.title = this.reported ? text("relabelled", { name: this.reported }) : text("wrong");
+    const form = this.find(".relabel");
+    if (button.hidden) form.hidden = true;
+    button.ariaExpanded = String(!form.hidden);
     form.querySelector(".ask").textContent = text("relabel_ask");
     form.querySelector(".why").textContent = text("relabel_why");
     form.querySelector("[type=submit]").textContent = text("relabel_save");
     form.querySelector("[type=reset]").textContent = text("cancel");
-    if (select.options.length) select.options[0].textContent = text("relabel_choose");
+    this.search.render();
   }
 
   /** Shows a view: "image", "pixels" or "heat". */
   look(view) {
     if (view === "heat") return this.explain(this.heatClass ?? this.prediction.top[0].class);
     this.view = view;
-    this.#refresh();
+    this.refresh();
   }
 
   /** Shows the heat map of a class. */
@@ -143,25 +176,26 @@ export class Card {
     Object.assign(this, { view: "heat", heatClass: name });
     const image = this.find(".heat");
     image.alt = text("heat_alt", { name });
-    this.#refresh();
+    this.refresh();
     this.find(".view").ariaBusy = "true";
     try {
       if (!this.heats.has(name)) this.heats.set(name, URL.createObjectURL(await gradcam(this.file, this.name, name)));
       if (this.heatClass === name) image.src = this.heats.get(name);
-      this.#refresh();
+      this.refresh();
     } catch (error) {
       this.view = "image";
-      this.show({ sentence: error.message });
+      this.show({ sentence: await this.on.reason(error) });
     }
     this.find(".view").ariaBusy = "false";
   }
 
-  // Radio buttons and bars are rebuilt: the one that had the focus gets it back.
-  #refresh() {
+  /** Renders again; radio buttons and bars are rebuilt, and the one that had the focus gets it back. */
+  refresh() {
     const had = document.activeElement, radio = had.closest?.(".views"), label = had.closest?.(".bars")?.contains(had) && had.textContent;
     this.render();
     if (radio === this.find(".views")) this.find(".views :checked")?.focus();
     else if (label) [...this.element.querySelectorAll(".bars button")].find((button) => button.textContent === label)?.focus();
+    if (had !== document.body && document.activeElement === document.body) this.element.focus();
   }
 
   /** Shows the next view. */
@@ -187,33 +221,41 @@ export class Card {
   }
 
   #openRelabel(open) {
-    const select = this.find("select");
     if (open && !globalThis.crypto?.subtle) return this.show({ sentence: text("no_digest") });
-    if (open && !select.options.length) {
-      select.append(new Option(text("relabel_choose"), ""), ...this.model.classes.map((name) => new Option(name, name)));
-    }
     this.find(".relabel").hidden = !open;
     this.find(".wrong").ariaExpanded = String(open);
-    (open ? select : this.find(".wrong")).focus();
+    if (open) this.search.start(this.on.model().classes);
+    else this.find(".wrong").focus();
   }
 
   async #report() {
-    const name = this.find("select").value, note = this.find(".relabel input").value;
+    const name = this.find(".class").value, note = this.find(".note").value;
     try {
       await relabel({ file: this.name, digest: await digest(this.file), class: name, note });
       this.reported = name;
       this.show({});
       this.#openRelabel(false);
     } catch (error) {
-      this.show({ sentence: error.message });
+      this.show({ sentence: await this.on.reason(error) });
     }
   }
 
-  /** Removes the card and frees its object URLs. */
-  drop() {
+  /** Takes the card off the page, or brings it back before another element. */
+  hide() {
     this.removed = true;
-    for (const address of this.heats.values()) URL.revokeObjectURL(address);
     this.element.remove();
+  }
+
+  restore(list, before) {
+    this.removed = false;
+    this.render();
+    list.insertBefore(this.element, before);
+  }
+
+  /** Frees its heat maps. */
+  free() {
+    for (const address of this.heats.values()) URL.revokeObjectURL(address);
+    this.heats.clear();
   }
 
   /** Copies its image and pixels to other canvases. */
@@ -227,6 +269,7 @@ export class Card {
     const mega = (value) => number(value / 1e6, 1);
     if (this.file.size > bytes) return text("too_heavy", { megabytes: mega(this.file.size), limit: mega(bytes) });
     const size = this.size ? this.size.width * this.size.height : 0;
-    return size > pixels ? text("too_many_pixels", { megapixels: mega(size), limit: mega(pixels) }) : "";
+    const values = { megapixels: mega(size), limit: mega(pixels), myriads: size / 1e4, most: pixels / 1e4 };
+    return size > pixels ? text("too_many_pixels", values) : "";
   }
 }

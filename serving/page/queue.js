@@ -8,17 +8,18 @@ const BATCH = 8, CONCURRENT = 2;
 const PART_BYTES = 1000;
 
 export class Queue {
-  /** limits: {bytes, files} per request; onResponse(milliseconds): called after each batch, null after an error. */
-  constructor(limits, onResponse) {
-    this.limits = limits;
-    this.onResponse = onResponse;
-    this.waiting = [];
-    this.running = 0;
+  /**
+   * limits: {bytes, files} per request; onResponse({digest, milliseconds}): awaited before a batch gets its results;
+   * reason(error): the sentence for its cards.
+   */
+  constructor(limits, onResponse, reason) {
+    Object.assign(this, { limits, onResponse, reason, waiting: [], running: 0 });
   }
 
   /** Queues cards; those to be sent `alone` share no request with others. */
   add(cards, alone = false) {
-    for (const card of cards) this.waiting.push({ card, alone });
+    const known = new Set(this.waiting.map(({ card }) => card));
+    for (const card of cards) if (!known.has(card)) this.waiting.push({ card, alone });
     this.#pump();
   }
 
@@ -42,7 +43,10 @@ export class Queue {
       const size = card.file.size + PART_BYTES;
       if (batch.length && (alone || bytes + size > this.limits.bytes)) break;
       this.waiting.shift();
-      if (card.removed) continue;
+      if (card.removed) {
+        card.state = "waiting";
+        continue;
+      }
       batch.push(card);
       bytes += size;
       if (alone) break;
@@ -54,27 +58,27 @@ export class Queue {
     for (const card of batch) card.show({ state: "sending" });
     try {
       const response = await predict(batch.map((card) => [card.file, card.name]));
-      deliver(batch, response.results);
-      this.onResponse(response.milliseconds);
+      await this.onResponse(response);
+      deliver(batch, response.results, response.digest);
     } catch (error) {
-      this.#fail(batch, error instanceof RequestError ? error : new RequestError(0, text("unclear", { status: String(error) })));
-      this.onResponse(null);
+      await this.#fail(batch, error instanceof RequestError ? error : new RequestError(0, text("unclear", { status: String(error) })));
     }
   }
 
-  #fail(batch, error) {
+  async #fail(batch, error) {
     if (error.results?.length) return deliver(batch, error.results);
     // One image of a batch may be the cause: send each alone.
     if (batch.length > 1 && !error.again) return this.add(batch, true);
-    for (const card of batch) card.show({ state: "failed", sentence: error.message, again: error.again });
+    const sentence = await this.reason(error);
+    for (const card of batch) card.show({ state: "failed", sentence, again: error.again });
   }
 }
 
 // Results are in the order of the images.
-function deliver(batch, results) {
+function deliver(batch, results, digest = null) {
   batch.forEach((card, index) => {
     const result = results[index];
-    if (result?.top) card.show({ state: "predicted", prediction: result });
+    if (result?.top) card.show({ state: "predicted", prediction: result, digest });
     else card.show({ state: "failed", sentence: result?.error ?? text("no_result"), again: !result?.error });
   });
 }

@@ -35,7 +35,7 @@ async function send(path, options) {
   try {
     return await fetch(path, { ...options, headers, cache: "no-store" });
   } catch {
-    throw new RequestError(0, text("unreachable"));
+    throw new RequestError(0, text("lost"));
   }
 }
 
