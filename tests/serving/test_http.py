@@ -79,6 +79,7 @@ def test_predictions_are_those_of_the_exported_model(server, images, expected):
     content = server.http.post("/predict", files=form).json()
     assert [one["file"] for one in content["results"]] == [path.name for path in images]
     assert all(map(_matches, content["results"], expected)) and content["milliseconds"] > 0
+    assert content["digest"] == server.http.get("/model").json()["digest"]
     raw = server.http.post("/predict", content=images[3].read_bytes(), headers={"Content-Type": "image/png"})
     assert _matches(raw.json()["results"][0], expected[3])
 

@@ -59,7 +59,9 @@ def test_no_request_is_lost_over_a_crash_a_reload_and_the_end(exported, drawn, t
     assert "serve_reload_failing 1.0" in metrics and "serve_reload_failures_total 0.0" not in metrics
     (folder / "inference.yml").write_bytes(good + b"# exported anew\n")
     server.wait_for("now serving the new export")
-    assert server.http.get("/model").json()["digest"] != first
+    second = server.http.get("/model").json()["digest"]
+    assert second != first
+    assert server.http.post("/predict", files={"files": image}).json()["digest"] == second
     assert "serve_reload_failing 0.0" in server.http.get("/metrics").text
     while len(children := server.children()) != 1:
         time.sleep(0.1)

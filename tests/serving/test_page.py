@@ -447,7 +447,7 @@ def test_the_camera_is_offered_where_there_is_one(visit):
         phone.click("#camera")
     assert chooser.value.element.get_attribute("id") == "capture"
     denied = visit()
-    refuse = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', '%s') }"
+    refuse = "() => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', '%s') } }"
     for error, words in (
         ("NotAllowedError", "not allowed"),
         ("NotFoundError", "No camera"),
@@ -465,7 +465,7 @@ def test_the_dots_of_a_sent_image_stay_in_line(visit, drawn):
     """Guards against dots that stand above each other, and against a threshold marked on every bar."""
     page, held = visit(viewport={"width": 320, "height": 640}), []
     sync_api.expect(page.locator("#classes li")).to_have_count(3)
-    page.route("**/predict", held.append)
+    page.route("**/predict", lambda route: held.append(route))
     page.set_input_files("#files", str(next((drawn / "test" / "dog").iterdir())))
     waiting = page.locator("[data-state=sending] .prediction b")
     lines = "element => element.getBoundingClientRect().height / parseFloat(getComputedStyle(element).lineHeight)"
