@@ -383,7 +383,8 @@ def test_a_removed_image_that_waited_is_classified_after_undo(visit, drawn):
     sync_api.expect(page.locator("[data-state=sending]")).to_have_count(2)
     page.click("#clear")
     for route in held:
-        route.continue_()
+        with page.expect_response("**/predict"):
+            route.continue_()
     page.click("#undo")
     sync_api.expect(page.locator("[data-state=predicted]")).to_have_count(4)
 
