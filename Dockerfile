@@ -1,7 +1,7 @@
 FROM python:3.12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 libstdc++6 && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-COPY requirements.txt requirements-tracing.txt ./
+COPY requirements.txt requirements-no-paddle.txt requirements-tracing.txt ./
 RUN pip install --no-cache-dir -r requirements.txt -r requirements-tracing.txt
 COPY . .
 # The root file system may be read-only: what is written goes to /tmp.

@@ -111,7 +111,7 @@ def main() -> None:
         print(f"{run.path}: {files}")
     else:
         print(f"best epoch {state['best_epoch']} of {state['epoch']}: {scores}; {seconds}")
-        print(f"{run.path}: {files}, augmented.png, vdl/ (view it: make board)")
+        print(f"{run.path}: {files}, augmented.png, vdl/ (view it: python make.py board)")
     print(f"next: python evaluate.py {shlex.quote(str(run.path))}")
 
 

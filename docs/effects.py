@@ -1,4 +1,4 @@
-"""Writes the table of docs/tests.md: for each setting, the tests that fail if it is ignored. Run: `make docs`."""
+"""Writes the table of docs/tests.md: for each setting, the tests that fail if it is ignored. `make.py docs`."""
 
 import ast
 import sys

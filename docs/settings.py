@@ -1,4 +1,4 @@
-"""Writes docs/settings.md, the table of all settings, from config.yaml. Run: `make docs`."""
+"""Writes docs/settings.md, the table of all settings, from config.yaml. Run: `python make.py docs`."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ PAGE = ROOT / "docs" / "settings.md"
 HEAD = """\
 # Settings
 
-Written by `make docs` from the comments in `config.yaml`: edit that file, not this page.
+Written by `python make.py docs` from the comments in `config.yaml`: edit that file, not this page.
 
 Every command takes settings as `KEY=VALUE` arguments (`python train.py epochs=3 augment.rotation=0`) and from a file
 that holds only what differs (`--config FILE`); arguments win. An unknown name is an error that suggests the closest

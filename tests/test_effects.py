@@ -43,7 +43,7 @@ def test_every_setting_has_a_test_of_its_effect(page):
 
 def test_the_page_of_tests_is_up_to_date(page):
     """Guards against a table in docs/tests.md that names tests of yesterday."""
-    assert page.PAGE.read_text("utf-8") == page.render(page.PAGE.read_text("utf-8")), "run `make docs`"
+    assert page.PAGE.read_text("utf-8") == page.render(page.PAGE.read_text("utf-8")), "run `python make.py docs`"
 
 
 @pytest.mark.effect("valid_fraction", "test_fraction")

@@ -1,4 +1,4 @@
-"""Golden texts: what users read, in full; a change of it is seen, and made on purpose (`make golden`)."""
+"""Golden texts: what users read, in full; a change of it is seen, and made on purpose (`python make.py golden`)."""
 
 import ast
 import contextlib
@@ -44,7 +44,7 @@ def check(name: str, text: str) -> None:
     kept = file.read_text(encoding="utf-8")
     changed = "\n".join(difflib.unified_diff(kept.splitlines(), text.splitlines(), "kept", "now", lineterm="", n=0))
     # Releases of Python break lines of a help in other places.
-    assert kept.split() == text.split(), f"{changed}\nif this is meant: make golden, and look at the difference"
+    assert kept.split() == text.split(), f"{changed}\nif this is meant: make.py golden, and look at the difference"
 
 
 def words(node: ast.expr) -> str:

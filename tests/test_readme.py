@@ -34,7 +34,7 @@ def words(pattern: str, text: str) -> list[str]:
 
 
 def targets() -> set[str]:
-    return set(re.findall(r"^([\w-]+) *:(?!=)", text_of("Makefile"), re.MULTILINE))
+    return set(re.findall(r"^TARGETS := (.*)$", text_of("Makefile"), re.MULTILINE)[0].split())
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -66,11 +66,11 @@ def defaults() -> dict[str, object]:
 
 @pytest.mark.parametrize("name", READMES)
 def test_the_commands_exist(name):
-    """Guards against a README with commands that were renamed: python X.py, make TARGET, --config RECIPE."""
+    """Guards against a README with commands that were renamed: python X.py, make.py TARGET, --config RECIPE."""
     code = code_of(text_of(name))
     scripts = words(r"python3? (?:-\w+ )*([\w./-]+\.py)\b", code)
     assert scripts and [script for script in scripts if not (ROOT / script).is_file()] == []
-    made = words(r"(?:^|[\s;&|(])make (?:[A-Z]+=\S+ )*([a-z][\w-]*)", code)
+    made = words(r"(?:^|[\s;&|(])make(?:\.py)? (?:[A-Z]+=\S+ )*([a-z][\w-]*)", code)
     assert {"demo", "test"} <= set(made) <= targets(), set(made) - targets()
     recipes = words(r"--config (recipes/[\w./-]+)", code)
     assert [recipe for recipe in recipes if not (ROOT / recipe).is_file()] == []
@@ -96,8 +96,8 @@ def test_the_table_of_settings_is_complete_and_up_to_date():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     page = text_of("docs/settings.md")
-    assert list(settings_of(page)) == list(defaults()), "run `make docs`"
-    assert page == module.render(config.DEFAULTS.read_text("utf-8")), "run `make docs`"
+    assert list(settings_of(page)) == list(defaults()), "run `python make.py docs`"
+    assert page == module.render(config.DEFAULTS.read_text("utf-8")), "run `python make.py docs`"
 
 
 @pytest.mark.parametrize("name", ["README.zh-CN.md", "docs/settings.md"])
@@ -121,7 +121,7 @@ def test_the_file_map_is_complete():
     paths = [path for row in rows for path in re.findall(r"`([^`]+)`", row[0])]
     assert [path for path in paths if not (ROOT / path).exists()] == []
     names = [path.removesuffix("/").removesuffix(".py") for path in paths if path != "config.yaml"]
-    assert sorted(names) == sorted([*ORDER, "recipes", "signs", "deploy", "tests", "bench", "docs"])
+    assert sorted(names) == sorted([*ORDER, "make", "recipes", "signs", "deploy", "tests", "bench", "docs"])
     assert {f"{name}.py" for name in COMMANDS} <= set(paths)
 
 

@@ -22,7 +22,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 def pinned(package: str) -> bool:
     """Returns True if the installed release is the one that requirements.txt names."""
-    releases = re.findall(rf"^{package}==([\d.]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    releases = re.findall(rf"^{package}==([\d.]+)", (ROOT / "requirements-no-paddle.txt").read_text(), re.MULTILINE)
     return importlib.metadata.version(package) in releases[:1]
 
 

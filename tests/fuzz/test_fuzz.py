@@ -1,4 +1,4 @@
-"""Fuzzer: whatever the input, a command takes or refuses it in one line (`make fuzz`; a part in `make test`)."""
+"""Fuzzer: whatever the input, a command takes or refuses it in one line (`make.py fuzz`; a part in `make.py test`)."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ from system.errors import UserError
 from system.yaml_files import MAX_NESTING, parse_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-# Examples of each test in process, and through the command line; `make fuzz` raises both.
+# Examples of each test in process, and through the command line; `make.py fuzz` raises both.
 IN_PROCESS = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 COMMANDS = int(os.environ.get("FUZZ_COMMANDS", "3"))
 

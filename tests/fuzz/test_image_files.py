@@ -1,4 +1,4 @@
-"""Fuzzer of decoding: any file becomes pixels or an ImageError (`make fuzz`; a part in `make test`)."""
+"""Fuzzer of decoding: any file becomes pixels or an ImageError (`make.py fuzz`; a part in `make.py test`)."""
 
 import io
 import os

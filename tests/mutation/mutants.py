@@ -1,4 +1,4 @@
-"""Mutants: one-line faults put into a copy of the code, each given to the tests that concern it (`make mutants`).
+"""Mutants: one-line faults put into a copy of the code, each given to the tests that concern it (`make.py mutants`).
 
 A mutant that no test notices is a change that a stranger could make unpunished. The sample is drawn from a seed, the
 same one each time; survivors are printed with what was changed.
