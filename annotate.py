@@ -5,7 +5,6 @@ splits; missing splits are made; annotate.html reports everything. The images th
 """
 
 import argparse
-import shlex
 
 import config
 from annotation import rerun
@@ -19,6 +18,7 @@ from annotation.walk import Walk, walk
 from system import cli
 from system.machine import cores
 from system.settings import Settings
+from system.windows import quoted
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -109,7 +109,7 @@ def next_command(file: str | None, overrides: list[str]) -> str:
     needed = ("data_dir=", "lists_dir=", "max_pixels=")
     kept = ["--config", file] if file else []
     kept += [argument for argument in overrides if argument.lower().startswith(needed)]
-    return shlex.join(["python", "train.py", *kept])
+    return quoted(["python", "train.py", *kept])
 
 
 if __name__ == "__main__":

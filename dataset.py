@@ -285,7 +285,16 @@ def _shared_memory_is_large() -> bool:
 
 
 def choose_workers(settings: Settings, device: str) -> int:
-    """Number of worker processes: the setting, or 0 on the CPU, which the network keeps busy."""
+    """Number of worker processes: the setting, or 0 on the CPU, which the network keeps busy.
+
+    Raises:
+        UserError: The setting is above 0 on a system where Paddle has none.
+    """
+    has_none = sys.platform in ("win32", "darwin")
     if settings.num_workers != "auto":
+        if settings.num_workers and has_none:
+            raise UserError(
+                f"num_workers={settings.num_workers}: Paddle reads in processes on Linux only; use num_workers=auto"
+            )
         return settings.num_workers
-    return 0 if device == "cpu" or sys.platform == "win32" else max(1, min(8, cores() - 1))
+    return 0 if device == "cpu" or has_none else max(1, min(8, cores() - 1))

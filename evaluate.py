@@ -4,7 +4,6 @@ With several runs it compares them on the same images.
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import config
 from system import cli, machine
 from system.settings import Settings
 from system.text import counted
+from system.windows import quoted
 
 if TYPE_CHECKING:
     from inference.predictor import ExportedModel
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Command line of evaluate.py."""
     arguments, overrides, names = parse()
-    command = shlex.join(["python", "evaluate.py", *sys.argv[1:]])
+    command = quoted(["python", "evaluate.py", *sys.argv[1:]])
     settings = config.load(arguments.config, overrides)
     machine.prepare(settings)
     from evaluation import terminal
@@ -50,7 +50,7 @@ def main() -> None:
     )
     print_report(report)
     if not arguments.model:
-        name = shlex.quote(str(evaluated.path))
+        name = quoted([str(evaluated.path)])
         print(f"next: python predict.py IMAGE --run {name}, or python export.py {name}")
 
 

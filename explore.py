@@ -1,7 +1,6 @@
 """Explores a data set before any training: the accuracy to expect, label errors, similar images, what to label next."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import config
 from system import cli, machine
 from system.settings import Settings
+from system.windows import quoted
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     if arguments.backbones:
         compare_backbones(settings, arguments.backbones)
         return
-    explore(settings, arguments.pool, arguments.out, shlex.join(["python", "explore.py", *sys.argv[1:]]))
+    explore(settings, arguments.pool, arguments.out, quoted(["python", "explore.py", *sys.argv[1:]]))
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
@@ -98,7 +98,7 @@ def compare_backbones(settings: Settings, text: str) -> list[dict[str, Any]]:
     print(backbones.table(rows))
     best = rows[0]
     weights = "true" if best["pretrained"] is True else best["pretrained"]
-    print(f"next: python train.py freeze=true network={best['network']} pretrained={shlex.quote(weights)}")
+    print(f"next: python train.py freeze=true network={best['network']} pretrained={quoted([weights])}")
     return rows
 
 

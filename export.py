@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from inference.interfaces import ExtraEngine
 from system import cli, machine
 from system.errors import UserError
 from system.settings import Settings
+from system.windows import quoted
 
 if TYPE_CHECKING:
     from inference.reference import Reference
@@ -38,7 +38,7 @@ def main() -> None:
         reason = "it has no operator that pads" if settings.resize == "pad" else "its crops are square"
         print(f"PaddleX refuses this export: {reason}; train with resize=stretch for one it reads")
     print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
-    print(f"next: python predict.py IMAGE --model {shlex.quote(str(folder))}")
+    print(f"next: python predict.py IMAGE --model {quoted([str(folder)])}")
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:

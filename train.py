@@ -1,6 +1,5 @@
 """Trains the network that config.yaml describes on the lists that annotate.py wrote."""
 
-import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ from system import cli, machine
 from system.errors import UserError
 from system.settings import Settings
 from system.text import counted
+from system.windows import quoted
 
 if TYPE_CHECKING:
     from models.checkpoint import Run
@@ -92,7 +92,7 @@ def main() -> None:
         if not machine.rank()[0]:
             scores = ", ".join(f"{run.state['best_accuracy']:.4f}" for run in runs)
             print(f"{counted(len(runs), 'fold')}: valid accuracy {scores}; {time.monotonic() - started:.0f} s")
-            print(f"next: python evaluate.py {shlex.quote(str(settings.run))}")
+            print(f"next: python evaluate.py {quoted([str(settings.run)])}")
         return
     run = train(settings)
     if machine.rank()[0]:
@@ -112,7 +112,7 @@ def main() -> None:
     else:
         print(f"best epoch {state['best_epoch']} of {state['epoch']}: {scores}; {seconds}")
         print(f"{run.path}: {files}, augmented.png, vdl/ (view it: python make.py board)")
-    print(f"next: python evaluate.py {shlex.quote(str(run.path))}")
+    print(f"next: python evaluate.py {quoted([str(run.path)])}")
 
 
 if __name__ == "__main__":

@@ -136,9 +136,13 @@ def write_paddlex_lists(open_new: Opener, store: Store, layout: Layout, folder: 
     """Writes train.txt, val.txt, test.txt and label.txt for PaddleX and PaddleClas, which split lines at spaces.
 
     Raises:
-        UserError: A path has a space, which those readers take for its end.
+        UserError: A path has a space, which those readers take for its end, or the folder is on another drive.
     """
-    start = os.path.relpath(os.path.realpath(layout.data_dir), os.path.realpath(folder)).replace(os.sep, "/")
+    try:
+        start = os.path.relpath(os.path.realpath(layout.data_dir), os.path.realpath(folder)).replace(os.sep, "/")
+    except ValueError:
+        reason = f"it is on another drive than {layout.data_dir}, to which its paths would be relative"
+        raise UserError(f"{folder}: {reason}; set lists_dir to a folder on that drive") from None
     start = "" if start == "." else start + "/"
     spaced = [f"{start!r}"] if " " in start else []
     rows = store.sql("SELECT path FROM image WHERE outcome = '' AND instr(path, x'20') ORDER BY path LIMIT 10")

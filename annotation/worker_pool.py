@@ -49,6 +49,7 @@ class Worker:
                 env=environment,
                 # Ctrl-C reaches the command only, which ends its workers itself.
                 start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         except OSError as error:
             # Its current folder is the data folder.

@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from system import machine
 from system.pages import templates
 from system.pages.templates import percent
 from system.text import counted
+from system.windows import quoted
 
 # How many are shown: mistakes, classes with their worst mistake, confused pairs and examples of each, suspects.
 MISTAKES, CLASSES, PAIRS, EXAMPLES, SUSPECTS = 12, 24, 10, 4, 18
@@ -189,7 +189,8 @@ def _rejection_text(report: Mapping[str, Any]) -> str:
 
 
 def _commands(model: Evaluable, command: str) -> list[str]:
-    again = [f"python train.py --config {shlex.quote(str(model.path / 'config.yaml'))} run_name={model.name}-again"]
+    settings = ["--config", str(model.path / "config.yaml"), f"run_name={model.name}-again"]
+    again = [quoted(["python", "train.py", *settings])]
     return [*(again if isinstance(model, RunModel) else []), command]
 
 

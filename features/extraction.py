@@ -93,7 +93,10 @@ class FeatureExtractor:
 
     def _compile(self) -> Engine:
         threads, shape = machine.threads(self.settings), self.transform.image_shape
-        with tempfile.TemporaryDirectory() as folder, without_head(self.classifier, self.head):
+        with (
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+            without_head(self.classifier, self.head),
+        ):
             save_graph(self.classifier, shape, Path(folder))
             graph = engines.load(Path(folder), "onednn", "cpu", threads, shape)
         return lambda images: graph(images.astype(np.float32))

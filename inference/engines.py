@@ -4,7 +4,7 @@ import platform
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from inference.extras import EXTRAS, is_exact
 from inference.interfaces import Engine
 from inference.native_output import suppressed
 from system.errors import UserError
+from system.windows import native_folder
 
 CPU_ENGINES = ("onednn", "openvino", "plain")
 GPU_ENGINES = ("gpu", "tensorrt")
@@ -108,7 +109,15 @@ def last_line(error: Exception) -> str:
 
 
 def _load_paddle(folder: Path, engine: str, device: str, threads: int, image_shape: tuple[int, ...]) -> PaddleEngine:
-    options = paddle.inference.Config(*(str(folder / name) for name in graph_files(folder, engine)))
+    files = graph_files(folder, engine)
+    with native_folder(folder) as place:
+        return _create(place, files, engine, device, threads, image_shape)
+
+
+def _create(
+    folder: Path, files: Sequence[str], engine: str, device: str, threads: int, image_shape: tuple[int, ...]
+) -> PaddleEngine:
+    options = paddle.inference.Config(*(str(folder / name) for name in files))
     options.disable_glog_info()
     if engine in GPU_ENGINES:
         options.enable_use_gpu(GPU_MEMORY, int(device.partition(":")[2] or 0))
@@ -117,7 +126,7 @@ def _load_paddle(folder: Path, engine: str, device: str, threads: int, image_sha
     else:
         _configure_cpu(options, engine, threads)
     # OpenVINO leaves a compiled copy of the graph, by default in the current folder.
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         options.set_optim_cache_dir(cache)
         if engine not in EXTRAS:
             return PaddleEngine(options)

@@ -11,6 +11,7 @@ from paddle.static import InputSpec
 from inference.description import GRAPH, OLD_GRAPH, WEIGHTS
 from inference.native_output import suppressed
 from system.files import file_digest
+from system.windows import native_folder
 
 # A line of paddle 3.2.2 for every graph it writes, about an argument that is not used here.
 HARMLESS = "not support input out tensor"
@@ -67,5 +68,6 @@ def save_graph(layer: paddle.nn.Layer, image_shape: tuple[int, ...], folder: Pat
     """Writes the graph of a layer that takes raw pixels float32 [N, 3, H, W], and its weights."""
     layer.eval()
     spec = InputSpec([None, *image_shape], "float32", "image")
-    with suppressed(HARMLESS):
-        paddle.jit.save(layer, str(folder / "inference"), input_spec=[spec])
+    folder.mkdir(parents=True, exist_ok=True)
+    with suppressed(HARMLESS), native_folder(folder) as place:
+        paddle.jit.save(layer, str(place / "inference"), input_spec=[spec])

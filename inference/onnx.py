@@ -75,15 +75,18 @@ def write_onnx(folder: Path) -> None:
     # The converter's default optimizer, polygraphy, installs packages into this environment by itself.
     program = "import sys, paddle2onnx.command as c; c.main()"
     options = {
-        "--model_dir": str(folder),
+        # In that folder: C++ code finds none of Windows whose name is not ASCII.
+        "--model_dir": ".",
         "--model_filename": GRAPH,
         "--params_filename": WEIGHTS,
-        "--save_file": str(folder / ONNX),
+        "--save_file": ONNX,
         "--opset_version": str(OPSET),
         "--optimize_tool": "None",
     }
     arguments = [part for option in options.items() for part in option]
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, errors="replace")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=folder, capture_output=True, text=True, errors="replace"
+    )
     if done.returncode or not (folder / ONNX).is_file():
         lines = [line for line in (done.stderr + done.stdout).strip().splitlines() if line.strip()]
         reason = lines[-1] if lines else "no reason given"

@@ -85,4 +85,6 @@ def quantise_with(options: dict[str, Any], folder: Path, target: Path, images: n
 
 
 if __name__ == "__main__":
-    quantise_best(Path(sys.argv[1]).resolve(), np.load(sys.argv[2]))
+    # The quantiser's C++ code finds no folder of Windows whose name is not ASCII.
+    os.chdir(sys.argv[1])
+    quantise_best(Path(), np.load(sys.argv[2]))

@@ -13,6 +13,7 @@ from inference.interfaces import Model
 from inference.pipeline import OnPrediction
 from inference.ranking import is_rejected
 from inference.sources import ImageSource
+from system import windows
 from system.errors import UserError
 
 LABELLED, LEFT = "labelled", "left"
@@ -31,13 +32,21 @@ class Sorter:
         link: Makes symbolic links instead of copies.
 
     Raises:
-        UserError: A class has a name that no folder can have.
+        UserError: A class has a name that no folder can have, or two would share one on this system.
     """
 
     def __init__(self, folder: str, model: Model, margin: float, link: bool):
         for name in model.class_names:
-            if name in BAD_NAMES or "/" in name or "\\" in name:
-                raise UserError(f"--sort: class {name!r} cannot be the name of a folder; rename it and train again")
+            if name in BAD_NAMES or "/" in name or "\\" in name or windows.name_fault(name):
+                why = f" ({windows.name_fault(name)})" if windows.name_fault(name) else ""
+                raise UserError(
+                    f"--sort: class {name!r} cannot be the name of a folder{why}; rename it and train again"
+                )
+        alike = [name for name, count in Counter(map(str.lower, model.class_names)).items() if count > 1]
+        if alike and windows.IGNORES_CASE:
+            raise UserError(
+                f"--sort: classes that differ in case only ({alike[0]}) share a folder here; rename one of them"
+            )
         self.folder, self.model, self.margin, self.link = Path(folder), model, margin, link
         self.counts: Counter[str] = Counter()
         self.already = 0
@@ -61,7 +70,8 @@ class Sorter:
             else:
                 _copy(Path(path), target)
         except OSError as error:
-            raise UserError(f"{folder}: {path} cannot be copied there ({error.strerror}); free some space") from None
+            remedy = "leave out --link (links need developer mode on Windows)" if self.link else "free some space"
+            raise UserError(f"{folder}: {path} cannot be copied there ({error.strerror}); {remedy}") from None
 
     def _place(self, probabilities: np.ndarray) -> str:
         order = np.argsort(-probabilities, kind="stable")

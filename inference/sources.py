@@ -11,6 +11,7 @@ from annotation.lists import LABELS, parse_index, read_labels
 from imaging.folders import walk
 from imaging.formats import sniff, suffixes
 from system.errors import UserError, shorten
+from system.windows import slashed
 
 LIST_SUFFIXES = (".txt", ".tsv")
 NO_IMAGE = "not images"
@@ -85,7 +86,7 @@ def find_sources(
             found = sorted(glob.glob(argument, recursive=True))
             if not found:
                 raise UserError(f"{argument}: no file matches; check the pattern")
-            yield from (ImageSource(path) for path in found if os.path.isfile(path))
+            yield from (ImageSource(slashed(path)) for path in found if os.path.isfile(path))
 
 
 def have_labels(arguments: Iterable[str], class_names: Sequence[str]) -> bool:
@@ -119,7 +120,7 @@ def _in_folder(folder: str, skipped: SkippedFiles) -> Iterator[str]:
             skipped.add(parent, f"folders that cannot be read: {entry.strerror}")
         elif _is_image(entry):
             found = True
-            yield os.path.join(parent, entry.name)
+            yield slashed(os.path.join(parent, entry.name))
         else:
             skipped.add(os.path.join(parent, entry.name), NO_IMAGE)
     if not found:

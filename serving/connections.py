@@ -1,6 +1,7 @@
 """Connections: how many there may be, and how long one may take to say what it wants."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -14,15 +15,21 @@ except ImportError:  # Windows
 
 # Files that the server needs besides connections: workers' pipes, the model, libraries.
 RESERVED = 200
+# macOS says that there is no limit, and refuses more than its OPEN_MAX.
+MOST_ON_MACOS = 10240
 # A connection that has not sent a request's head by then is closed.
 HEAD_SECONDS = 10.0
 
 
 def raise_file_limit() -> None:
     """Raises the number of files that the process may open to what the system allows it."""
-    if resource is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (hard, max(soft, MOST_ON_MACOS)):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return
 
 
 def _most(options: Options) -> int:

@@ -118,7 +118,7 @@ class _Workers(Collector):
 def _resident_bytes(pid: int) -> int:
     """Resident memory of a process; 0 where the system does not tell."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) if pid else 0
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) if pid else 0
         return pages * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         return 0

@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import FrameType
 
 import uvicorn
+from uvicorn.server import HANDLED_SIGNALS
 
 import config
 from inference.description import DESCRIPTION
@@ -48,7 +49,9 @@ def run(options: Options) -> None:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     # asyncio disables Nagle's algorithm only where the protocol is named; else small responses wait 40 ms.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # On Windows, SO_REUSEADDR would let two servers share a port, each with some of the requests.
+        option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
         try:
             listener.bind((options.host, options.port))
         except OSError as error:
@@ -134,8 +137,8 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handles SIGTERM and Ctrl-C, and does not raise them again at the end as uvicorn does."""
-        before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGTERM, signal.SIGINT)}
+        """Handles SIGTERM, Ctrl-C and Windows' Ctrl-Break, and does not raise them again at the end as uvicorn does."""
+        before = {one: signal.signal(one, self.handle_exit) for one in HANDLED_SIGNALS}
         try:
             yield
         finally:

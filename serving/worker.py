@@ -65,8 +65,9 @@ def main() -> None:
 
 def _ignore_signals() -> None:
     """Ctrl-C and a service manager's SIGTERM reach the whole process group; the server decides when workers end."""
-    for one in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        signal.signal(one, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

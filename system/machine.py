@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import importlib.metadata
 import io
 import os
 import platform
@@ -136,6 +137,17 @@ def share_one_heap() -> None:
     """
     if libc := _glibc():
         libc.mallopt(M_ARENA_MAX, 1)
+
+
+def warn_of_two_builds() -> None:
+    """Says on stderr that both builds of Paddle are installed: the one installed last has overwritten the other."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        builds = [f"{name} {importlib.metadata.version(name)}" for name in ("paddlepaddle", "paddlepaddle-gpu")]
+        print(
+            f"paddle: {' and '.join(builds)} are both installed and overwrite each other; "
+            "`pip uninstall paddlepaddle paddlepaddle-gpu`, then install one of them",
+            file=sys.stderr,
+        )
 
 
 def select_device(settings: Settings) -> str:

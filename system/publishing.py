@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from system import windows
 from system.errors import UserError
 
-REMEDY = "check the disk and the folder's rights"
+REMEDY = "close the program that has it open, or " * windows.IS_WINDOWS + "check the disk and the folder's rights"
 # Names of a plan while it is carried out, and while it is undone.
 PLAN, UNDO = ".publishing", ".publishing.undo"
 NEW = ".new"
@@ -63,7 +64,7 @@ class Publication:
             with open(draft, "w", encoding="utf-8") as file:
                 file.write("".join(f"{row.new}\t{row.name}\t{row.old}\n" for row in rows))
                 _flush(file)
-            os.replace(draft, self.folder / PLAN)
+            windows.replace(draft, self.folder / PLAN)
             sync_folder(self.folder)
         finally:
             draft.unlink(missing_ok=True)
@@ -186,7 +187,7 @@ def _put(folder: Path, source: str, name: str) -> None:
     """Puts a file in the place of another, or removes that one ("" as source); another process may have done so."""
     with contextlib.suppress(FileNotFoundError):
         if source:
-            os.replace(folder / source, folder / name)
+            windows.replace(folder / source, folder / name)
         else:
             (folder / name).unlink()
 
@@ -242,7 +243,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         # Windows refuses to flush a file that is open for reading only.
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        windows.replace(temporary, path)
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)

@@ -36,6 +36,8 @@ def select_device(settings: Settings) -> str:
     Raises:
         UserError: The device does not exist, or does not support the mixed precision of `amp`.
     """
+    if machine.rank()[0] == 0:
+        machine.warn_of_two_builds()
     device = machine.select_device(settings)
     if settings.amp != "none" and device == "cpu":
         raise UserError(f"amp={settings.amp}: paddle computes in 16 bits on GPUs only; use amp=none on a CPU")
