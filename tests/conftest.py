@@ -1,8 +1,10 @@
 """Fixtures: small data sets, settings of a short training, a trained run, and ways to run the commands."""
 
 import functools
+import inspect
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +31,13 @@ from system.settings import Augment, Settings
 CLASS_NAMES = ["ox", "dragon", "dog"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 COUNTS = {"train": 6, "valid": 4, "test": 4}  # images per class
+# Modules that cannot be imported without modules or signals of POSIX.
+collect_ignore = (
+    ["annotation/test_corrections.py", "inference/test_export.py", "training/test_resume.py"] if os.name == "nt" else []
+)
+POSIX_ONLY = re.compile(
+    r"SIG(KILL|STOP|CONT|HUP|TERM)|\b(mkfifo|pgrep|killpg|symlink_to|getuid|chmod|setrlimit|pread)\b|/proc/|/dev/"
+)
 # A training of a second or two: the small network, small images, one thread.
 SHORT = {
     "network": "cnn",
@@ -97,6 +106,13 @@ class Outcome:
         assert "; " in self.err, f"no remedy in: {self.err}"
         for word in words:
             assert word in self.err
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips on Windows the tests that use what only POSIX has; -rs lists them."""
+    for item in items if os.name == "nt" else ():
+        if needs := POSIX_ONLY.search(inspect.getsource(item.function)):
+            item.add_marker(pytest.mark.skip(reason=f"Windows has no {needs[0]}"))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
