@@ -7,7 +7,6 @@ import ast
 import importlib.metadata
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ from types import SimpleNamespace
 import numpy as np
 import paddle
 import pytest
-from serving_process import ServeProcess
 from test_structure import MODULES, tree_of
 
 import annotate
@@ -25,7 +23,6 @@ import export
 import predict
 from annotation.worker import limit_memory
 from inference.sorting import Sorter
-from serving import connections, options, server
 from system import machine, publishing, windows
 from system.errors import UserError
 
@@ -203,15 +200,7 @@ multiprocessing.set_start_method("spawn")
 """
 
 
-@pytest.fixture(scope="module")
-def without_posix(tmp_path_factory) -> dict[str, str]:
-    """An environment in which Python has no fcntl, resource, fork, SIGHUP and the like, as on Windows."""
-    folder = tmp_path_factory.mktemp("without")
-    (folder / "sitecustomize.py").write_text(WITHOUT_POSIX)
-    return {"PYTHONPATH": str(folder)}
-
-
-def test_the_commands_run_without_what_windows_lacks(command, draw_data, arguments_for, without_posix, tmp_path):
+def test_the_commands_run_without_what_windows_lacks(draw_data, arguments_for, tmp_path):
     """Guards against fcntl, resource, fork or SIGHUP on the path of a command, and against a line that a console of
     Windows cannot print: an emoji in code page 936, Chinese in 1252 (emulated).
     """
@@ -219,65 +208,22 @@ def test_the_commands_run_without_what_windows_lacks(command, draw_data, argumen
     for split in ("train", "valid", "test"):
         (data / split / "dog").rename(data / split / "狗🐕")
     (data / "labels.txt").unlink()
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_POSIX)
     here = ["output_dir=output", "threads=1", "device=cpu"]
     image = next((data / "test").rglob("*.jpg")).relative_to(tmp_path)
     for encoding, line in (
         ("cp1252", ["annotate.py", *arguments_for("数据", epochs=1)]),
         ("cp936", ["train.py", *arguments_for("数据", epochs=1)]),
         ("cp936", ["evaluate.py", *here]),
-        ("cp1252", ["predict.py", str(image), "--run", "output/short", "--out", "p.csv", "--sort", "sorted", *here]),
+        ("cp1252", ["predict.py", str(image), "--run", "output/short", "--sort", "sorted", *here]),
     ):
-        environment = without_posix | {"PYTHONIOENCODING": encoding}
+        environment = {"PYTHONPATH": str(tmp_path), "PYTHONIOENCODING": encoding}
         ended = subprocess.run(
             [sys.executable, str(ROOT / line[0]), *line[1:]],
             cwd=tmp_path, env=os.environ | environment, capture_output=True, timeout=120,
         )  # fmt: skip
         assert ended.returncode == 0, (line[0], ended.stderr.decode(encoding, "replace"))
     assert (data / "train.txt").read_text(encoding="utf-8").splitlines()[0].startswith("数据/train/ox/")
-    assert (tmp_path / "p.csv").read_text(encoding="utf-8").startswith("path,")
-
-
-def test_the_server_runs_without_what_windows_lacks(call, trained, drawn, without_posix, tmp_path, monkeypatch):
-    """Guards against a server that waits for SIGHUP or asks for limits where there are none (emulated)."""
-    monkeypatch.chdir(drawn.parent)
-    assert call(export, str(trained.path), f"export_dir={tmp_path}").status == 0
-    served = ServeProcess(tmp_path / trained.name, "--workers", "1", **without_posix)
-    try:
-        image = next((drawn / "test").rglob("*.jpg"))
-        assert served.http.post("/predict", files={"files": image.read_bytes()}).status_code == 200
-        assert "serve_workers" in served.http.get("/metrics").text
-    finally:
-        assert served.end() == 0
-
-
-def test_a_port_is_not_shared(monkeypatch):
-    """Guards against two servers on one port of Windows, where SO_REUSEADDR allows it (emulated)."""
-    noted = []
-
-    class Noting(socket.socket):
-        def setsockopt(self, *values: int) -> None:
-            noted.append(values)
-
-    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", -5, raising=False)
-    monkeypatch.setattr(socket, "socket", Noting)
-    monkeypatch.setattr(server.asyncio, "run", lambda coroutine: coroutine.close())
-    server.run(options.Options(folder=Path("nowhere"), port=0))
-    assert (socket.SOL_SOCKET, -5, 1) in noted and socket.SO_REUSEADDR not in [values[1] for values in noted]
-
-
-def test_the_limit_of_files_follows_macos(monkeypatch):
-    """Guards against a server that does not start on macOS, which names no limit and sets none (emulated)."""
-    limits = [256, 2**63 - 1]
-
-    def set_limit(_: int, wanted: tuple[int, int]) -> None:
-        if wanted[0] > 10240:
-            raise ValueError("current limit exceeds maximum limit")
-        limits[0] = wanted[0]
-
-    fake = SimpleNamespace(RLIMIT_NOFILE=8, getrlimit=lambda _: tuple(limits), setrlimit=set_limit)
-    monkeypatch.setattr(connections, "resource", fake)
-    connections.raise_file_limit()
-    assert limits[0] == 10240
 
 
 @pytest.mark.parametrize("system", ["win32", "darwin"])
