@@ -214,7 +214,6 @@ def test_the_commands_run_without_what_windows_lacks(draw_data, arguments_for, t
     for encoding, line in (
         ("cp1252", ["annotate.py", *arguments_for("数据", epochs=1)]),
         ("cp936", ["train.py", *arguments_for("数据", epochs=1)]),
-        ("cp936", ["evaluate.py", *here]),
         ("cp1252", ["predict.py", str(image), "--run", "output/short", "--sort", "sorted", *here]),
     ):
         environment = {"PYTHONPATH": str(tmp_path), "PYTHONIOENCODING": encoding}
