@@ -2,10 +2,10 @@
 
 import argparse
 import getpass
-import shlex
 
 import config
 from system import cli
+from system.windows import quoted
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -44,7 +44,7 @@ def main() -> None:
         # As it is read again from a table.
         who=" ".join((_login() if arguments.who is None else arguments.who).split()),
         browser=not arguments.no_browser,
-        next_command=shlex.join(
+        next_command=quoted(
             ["python", "annotate.py", *(["--config", arguments.config] if arguments.config else []), *overrides]
         ),
     )
