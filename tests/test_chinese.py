@@ -10,7 +10,9 @@ import pytest
 from test_readme import tables
 
 ROOT = Path(__file__).resolve().parent.parent
-PAIRS = {f"docs/{path.name}": f"docs/zh-CN/{path.name}" for path in sorted(ROOT.glob("docs/zh-CN/*.md"))}
+PAIRS = {"README.md": "README.zh-CN.md"} | {
+    f"docs/{path.name}": f"docs/zh-CN/{path.name}" for path in sorted(ROOT.glob("docs/zh-CN/*.md"))
+}
 SPAN = re.compile(r"`((?:[^`\n]|\n(?!\n))+)`")  # may be wrapped
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NUMBER = re.compile(r"(\d+(?:[.,]\d+)*)(?: *(megapixels?|million|百万|万))?")

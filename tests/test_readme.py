@@ -101,7 +101,7 @@ def test_the_table_of_settings_is_complete_and_up_to_date():
     assert page == module.render(config.DEFAULTS.read_text("utf-8")), "run `python make.py docs`"
 
 
-@pytest.mark.parametrize("name", ["README.zh-CN.md", "docs/settings.md"])
+@pytest.mark.parametrize("name", ["docs/settings.md"])
 def test_the_defaults_are_those_of_config_yaml(name):
     """Guards against defaults that stand in two places and differ."""
     listed, real = settings_of(text_of(name)), defaults()

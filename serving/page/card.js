@@ -269,7 +269,7 @@ export class Card {
     const mega = (value) => number(value / 1e6, 1);
     if (this.file.size > bytes) return text("too_heavy", { megabytes: mega(this.file.size), limit: mega(bytes) });
     const size = this.size ? this.size.width * this.size.height : 0;
-    const values = { megapixels: mega(size), limit: mega(pixels), myriads: size / 1e4, most: pixels / 1e4 };
+    const values = { megapixels: mega(size), limit: mega(pixels), myriads: String(Math.ceil(size / 1e4)), most: String(Math.floor(pixels / 1e4)) };
     return size > pixels ? text("too_many_pixels", values) : "";
   }
 }

@@ -144,7 +144,7 @@ function render() {
 function renderModel() {
   const { name, classes, engine, paddle, digest } = model;
   byId("lead").textContent = text("lead", { name, count: classes.length });
-  byId("limits").textContent = text("limits", { megabytes: number(limits.bytes / 1e6), megapixels: number(limits.pixels / 1e6), myriads: limits.pixels / 1e4 });
+  byId("limits").textContent = text("limits", { megabytes: number(limits.bytes / 1e6), megapixels: number(limits.pixels / 1e6), myriads: String(Math.round(limits.pixels / 1e4)) });
   byId("known").hidden = false;
   byId("class-count").textContent = text("known", { count: classes.length });
   renderClasses();
