@@ -144,8 +144,7 @@ def evaluate_folds(
     Raises:
         UserError: A fold is not trained yet, its lists are missing, or an image cannot be read.
     """
-    settings = config.load(overrides=[])
-    machine.prepare(settings)
+    machine.prepare(config.load(overrides=overrides))
     from evaluation import folds, report_files
 
     evaluation = folds.evaluate(Path(folder), overrides)

@@ -5,7 +5,6 @@ import io
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -137,11 +136,6 @@ def command(main: Callable[[], int | None]) -> None:
     Args:
         main: The command; returns the exit status (None: 0).
     """
-    # Paddle warns on import that ccache is missing (nothing here compiles C++), and at every batch norm and every
-    # compiled convolution about behaviour that is as intended.
-    warnings.filterwarnings("ignore", message="No ccache found")
-    warnings.filterwarnings("ignore", message="When training, we now always track")
-    warnings.filterwarnings("ignore", message="Value do not have 'place' interface")
     _open_output()
     status = _run(main)
     try:

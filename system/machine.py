@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,12 @@ from system.settings import Settings
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 # Threads that network=cnn gains from: 1.1 times one with batches of 32, 1.3 with 128 (measured on 2 cores).
 MAX_THREADS_CNN = 2
+# The setting that makes Paddle's MKL compute with AVX2 on AMD, and what MKL then says of the processor.
+MKL_VARIABLE, MKL_AVX2 = "MKL_DEBUG_CPU_TYPE", 5
+# Views save a transpose's copy and then pay for it twelvefold when a matrix product makes it (3.2.2, CPU).
+STRIDE_FLAG = "FLAGS_use_stride_kernel"
+# Warnings that concern nobody here: nothing compiles C++, and the others are about what is meant.
+IGNORED = ("No ccache found", "When training, we now always track", "Value do not have 'place' interface")
 
 
 def cores() -> int:
@@ -72,29 +79,57 @@ def threads(settings: Settings) -> int:
 
 
 def prepare(settings: Settings) -> None:
-    """Sets the environment variables that paddle reads on import, then imports it.
+    """Sets the environment variables that paddle reads on import, imports it, and hides warnings that mean nothing.
 
-    Every command that uses paddle calls this first; once paddle is imported, it does nothing.
+    Every command that uses paddle calls this first. Where paddle is imported already, as in a notebook, it sets what
+    can still be set; `describe` says what is in force.
     """
-    if "paddle" in sys.modules:
-        return
+    is_late = "paddle" in sys.modules
+    for message in IGNORED:
+        warnings.filterwarnings("ignore", message=message)
     # Paddle would set 1 and leave every other core idle.
     os.environ["OMP_NUM_THREADS"] = str(threads(settings))
     if settings.cpu_speedups:
-        # Views save a transpose's copy and then pay for it twelvefold when a matrix product makes it (3.2.2, CPU).
-        os.environ.setdefault("FLAGS_use_stride_kernel", "0")
+        os.environ.setdefault(STRIDE_FLAG, "0")
         if is_amd():
-            # Paddle's MKL takes a slow path on AMD unless AVX2 is forced: 2.6 times slower for ResNet50.
-            os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+            # Paddle's MKL takes a slow path on AMD unless AVX2 is forced: 2.6 times slower for ResNet50. It asks once,
+            # at its first computation.
+            os.environ.setdefault(MKL_VARIABLE, str(MKL_AVX2))
         _keep_memory()
     # Hides log lines about executors and oneDNN that are for paddle's developers; warnings are still shown.
     os.environ.setdefault("GLOG_minloglevel", "1")
     # Paddle prints advice to use one thread wherever OMP_NUM_THREADS is above 1.
     with contextlib.redirect_stderr(io.StringIO()):
-        import paddle  # noqa: F401
+        import paddle
+    if is_late:
+        if (openmp := _paddle_library("libiomp5.so")) is not None:
+            openmp.omp_set_num_threads(threads(settings))
+        paddle.set_flags({STRIDE_FLAG: os.environ.get(STRIDE_FLAG, "1") not in ("0", "false")})
     # Paddle's own handler prints a C++ traceback at SIGTERM, which is no fault.
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@functools.cache
+def _paddle_library(name: str) -> ctypes.CDLL | None:
+    """A library that paddle has loaded; None where this build of paddle has none of that name."""
+    import paddle
+
+    try:
+        return ctypes.CDLL(str(Path(paddle.__file__).parent / "libs" / name))
+    except OSError:
+        return None
+
+
+def _threads_in_force(settings: Settings) -> int:
+    openmp = _paddle_library("libiomp5.so")
+    return openmp.omp_get_max_threads() if openmp else threads(settings)
+
+
+def _is_mkl_fast() -> bool:
+    """Whether Paddle's MKL computes with AVX2 on this AMD processor: what it says itself, where it can be asked."""
+    detect = getattr(_paddle_library("libmklml_intel.so"), "mkl_serv_cpu_detect", None)
+    return detect() == MKL_AVX2 if detect else os.environ.get(MKL_VARIABLE) == str(MKL_AVX2)
 
 
 @functools.cache
@@ -179,14 +214,19 @@ def select_device(settings: Settings) -> str:
 
 
 def describe(settings: Settings, device: str) -> str:
-    """Describes device, threads and speed-ups in a few words."""
+    """Describes device, threads and speed-ups in a few words: those in force, whoever imported paddle."""
     if device != "cpu":
         return device
-    count = threads(settings)
+    count = _threads_in_force(settings)
     text = f"cpu, {count} thread{'s' * (count > 1)}"
     if not settings.cpu_speedups:
         return f"{text}, plain paddle (cpu_speedups=false)"
-    return f"{text}, faster layers and memory" + (", MKL's fast path on AMD" if is_amd() else "")
+    text += ", faster layers and memory"
+    if not is_amd():
+        return text
+    if _is_mkl_fast():
+        return f"{text}, MKL's fast path on AMD"
+    return f"{text}; MKL's slow path on AMD, for paddle computed before machine.prepare: restart, and call that first"
 
 
 def seed_all(seed: int) -> None:

@@ -45,6 +45,36 @@ def test_threads_are_set_before_paddle_loads(command, tmp_path):
     assert "OMP_NUM_THREADS" not in ended.err
 
 
+PADDLE_FIRST = """
+import os, sys; sys.path.insert(0, sys.argv[1])
+for name in ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "FLAGS_use_stride_kernel"):
+    os.environ.pop(name, None)
+import paddle
+import config
+from system import machine
+settings = config.load(None, ["threads=2"])
+if sys.argv[2] == "computed":
+    (paddle.ones([8, 8]) @ paddle.ones([8, 8])).numpy()
+machine.prepare(settings)
+paddle.nn.Conv2D(3, 4, 3)(paddle.ones([1, 3, 9, 9]))
+print(paddle.get_flags("FLAGS_use_stride_kernel"), machine.is_amd())
+print(machine.describe(settings, "cpu"))
+"""
+
+
+@pytest.mark.parametrize("before", ["imported", "computed"])
+def test_what_can_still_be_set_is_set_when_paddle_came_first(command, tmp_path, before):
+    """Guards against a notebook that computes with one thread, and against a line that claims what is not in force."""
+    (tmp_path / "first.py").write_text(PADDLE_FIRST)
+    ended = command("first.py", str(config.DEFAULTS.parent), before, cwd=tmp_path, root=tmp_path)
+    assert ended.status == 0, ended.err
+    flags, line = ended.out.splitlines()
+    assert "False" in flags and line.startswith("cpu, 2 threads, faster layers and memory")
+    if flags.endswith("True"):
+        is_fast = line.endswith("MKL's fast path on AMD")
+        assert is_fast == (before == "imported") and ("MKL's slow path" in line) == (before == "computed"), line
+
+
 @pytest.mark.effect("device")
 def test_a_missing_gpu_is_refused(monkeypatch):
     """Guards against training on the CPU without notice, and against paddle's page-long error."""
