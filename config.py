@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from system import course_names
 from system.cli import parse_overrides
 from system.errors import UserError, problems, shorten
 from system.files import read_lines
@@ -48,13 +49,6 @@ _QUOTES = reprlib.Repr()
 _QUOTES.maxlist = _QUOTES.maxtuple = _QUOTES.maxdict = 10
 _QUOTES.maxstring = _QUOTES.maxother = _QUOTES.maxlong = 100
 SEE_COMMENTS = "see the comments in config.yaml"
-# Names in the zodiac course's config.py, and the settings they correspond to.
-COURSE_NAMES = {
-    "model_save_dir": "output_dir",
-    "learning_rate.params.lr": "learning_rate",
-    "optimizer.params.momentum": "momentum",
-    "optimizer.regularizer.factor": "weight_decay",
-}
 
 
 def known_keys() -> list[str]:
@@ -251,18 +245,24 @@ def get(path: str) -> Any:
 
     Args:
         path: Name of a setting, dotted for nested ones, in upper or lower case. `label_map` (list of class names),
-            `num_classes` and `total_images` (rows of the training list) are read from labels.txt and train.txt.
+            `num_classes` and `total_images` (rows of the training list) are read from labels.txt and train.txt;
+            `train_list`, `valid_list`, `test_list` are the paths of the lists; `model_save_dir` is a prefix below
+            output_dir that `paddle.Model.save` and `load` take.
 
     Raises:
         UserError: There is no such setting, or the list has not been written yet.
     """
     settings, name = load(), path.lower()
-    if name in ("label_map", "num_classes", "total_images"):
+    if name == "model_save_dir":
+        return str(Path(settings.output_dir) / "course" / "model")
+    if name in course_names.LISTS:
+        return str(settings.lists / course_names.LISTS[name])
+    if name in ("label_map", "total_images", *course_names.NUM_CLASSES):
         lines = read_lines(settings.lists / ("train.txt" if name == "total_images" else "labels.txt"))
         return lines if name == "label_map" else len(lines)
     node: Any = settings.model_dump()
-    for part in (COURSE_NAMES | RENAMED).get(name, name).split("."):
+    for part in (course_names.SETTINGS | RENAMED).get(name, name).split("."):
         if not isinstance(node, dict) or part not in node:
-            raise _unknown("config.get", path)
+            raise course_names.replaced(path) or _unknown("config.get", path)
         node = node[part]
     return list(node) if isinstance(node, tuple) else node

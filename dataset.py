@@ -1,8 +1,5 @@
 """Data sets over label lists, and the loader that feeds paddle.Model."""
 
-import contextlib
-import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,12 +9,13 @@ import numpy as np
 import paddle
 from PIL import Image
 
-from annotation.lists import Sample
+import config
+from annotation.lists import SPLITS, Sample, read_split
 from imaging import cache
 from imaging.images import read_image
 from imaging.transforms import EvalTransform, TrainTransform
+from system import machine, workers
 from system.errors import UserError
-from system.machine import cores
 from system.settings import Settings
 from system.text import counted
 
@@ -27,8 +25,6 @@ ORDER_STREAM, IMAGE_STREAM, MIX_STREAM = 0, 1, 2
 PADDING = -1
 # What workers send where there was no error; paddle refuses empty arrays.
 NO_ERROR = b"\0"
-# What paddle says when a worker process has died, depending on what the main thread does at that moment.
-DEATHS = ("DataLoader", "Blocking queue is killed")
 # Batches prepared while the network works on another one.
 AHEAD = 2
 
@@ -122,6 +118,49 @@ class ListDataset(paddle.io.Dataset):
             )
         self.cached = cache.build(files, self.read)
         return f"cache: {summary} in memory"
+
+
+class ZodiacDataset(paddle.io.Dataset):
+    """The zodiac course's data set: item i is (image float32 [3, H, W], normalised by mean and std; label int).
+
+    A network of paddle.vision.models takes these images as they are. Images are read when the set is made, as far as
+    the setting `cache` allows: paddle.Model.fit waits for ever for one that cannot be read later.
+
+    Attributes:
+        class_names: Label map.
+    """
+
+    def __init__(self, mode: str = "train", settings: Settings | None = None):
+        """Reads the list of a split.
+
+        Args:
+            mode: "train", whose images are augmented, "valid" or "test".
+            settings: By default those of config.yaml.
+
+        Raises:
+            UserError: There is no such split, its list is missing, or an image cannot be read.
+        """
+        super().__init__()
+        if mode not in SPLITS:
+            raise UserError(f"ZodiacDataset: mode={mode!r} is no split; take one of {', '.join(SPLITS)}")
+        settings = settings or config.load()
+        machine.prepare(settings)
+        samples, self.class_names = read_split(settings, mode)
+        transform = (TrainTransform if mode == "train" else EvalTransform).from_settings(settings)
+        self.images = ListDataset(samples, transform, settings.max_pixels, settings.seed)
+        self.images.use_cache(settings, mode)
+        self.mean, self.std = (
+            np.float32(255 * np.reshape(values, (3, 1, 1))) for values in (settings.mean, settings.std)
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        """Augmentation is drawn anew each time, from NumPy's global generator, which paddle seeds in its workers."""
+        self.images.epoch = np.random.randint(2**31)
+        pixels, label = self.images[index]
+        return (pixels - self.mean) / self.std, int(label)
 
 
 class BatchLoader:
@@ -229,7 +268,7 @@ class BatchLoader:
             _Batches(self, batches),
             batch_size=None,
             num_workers=min(self.num_workers, max(1, len(batches))),
-            use_shared_memory=_shared_memory_is_large(),
+            use_shared_memory=workers.shared_memory_is_large(),
             return_list=True,
         )
         for images, labels, error in loader if batches else ():
@@ -237,25 +276,6 @@ class BatchLoader:
             if text != NO_ERROR:
                 raise UserError(text.decode())
             yield images.numpy(), labels.numpy()
-
-
-@contextlib.contextmanager
-def reporting_dead_workers() -> Iterator[None]:
-    """Makes a UserError of the death of a worker process, which paddle raises wherever the main thread is at work.
-
-    Raises:
-        UserError: A worker was killed, by the system for want of memory for example.
-    """
-    try:
-        yield
-    except (SystemError, RuntimeError) as error:
-        if not any(words in str(error) for words in DEATHS):
-            raise
-        text = " ".join(str(error).split()).partition(" (at ")[0]
-        raise UserError(
-            f"num_workers: a process that reads images has ended ({text}), perhaps for want of memory; lower "
-            "num_workers or batch_size, or set num_workers=0"
-        ) from None
 
 
 class _Batches(paddle.io.Dataset):
@@ -273,28 +293,3 @@ class _Batches(paddle.io.Dataset):
             return *self.loader.collate(*self.indices[index]), np.frombuffer(NO_ERROR, np.uint8)
         except UserError as error:
             return np.zeros(1, np.uint8), np.zeros(1, np.int64), np.frombuffer(str(error).encode(), np.uint8)
-
-
-def _shared_memory_is_large() -> bool:
-    """Whether /dev/shm holds a few batches per worker; containers often have 64 MB, which kills workers."""
-    try:
-        state = os.statvfs("/dev/shm")
-    except (OSError, AttributeError):
-        return False
-    return state.f_bavail * state.f_frsize >= 1 << 30
-
-
-def choose_workers(settings: Settings, device: str) -> int:
-    """Number of worker processes: the setting, or 0 on the CPU, which the network keeps busy.
-
-    Raises:
-        UserError: The setting is above 0 on a system where Paddle has none.
-    """
-    has_none = sys.platform in ("win32", "darwin")
-    if settings.num_workers != "auto":
-        if settings.num_workers and has_none:
-            raise UserError(
-                f"num_workers={settings.num_workers}: Paddle reads in processes on Linux only; use num_workers=auto"
-            )
-        return settings.num_workers
-    return 0 if device == "cpu" or has_none else max(1, min(8, cores() - 1))

@@ -6,12 +6,13 @@ import numpy as np
 from tqdm import tqdm
 
 from annotation.lists import LABELS, Sample, read_split
-from dataset import BatchLoader, ListDataset, choose_workers, reporting_dead_workers
+from dataset import BatchLoader, ListDataset
 from evaluation.predictions import Predictions
 from evaluation.predictors import Evaluable, RunModel
 from features.extraction import FeatureExtractor, logits_of_samples
 from models.compatibility import check_labels
 from system.errors import UserError
+from system.workers import choose_workers, reporting_dead_workers
 
 
 def read_samples(model: Evaluable, split: str) -> list[Sample]:

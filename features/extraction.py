@@ -14,7 +14,7 @@ import paddle
 from tqdm import tqdm
 
 from annotation.lists import Sample
-from dataset import BatchLoader, ListDataset, choose_workers, reporting_dead_workers
+from dataset import BatchLoader, ListDataset
 from features import cache as feature_cache
 from features.backbone import find_head, without_head
 from imaging import cache
@@ -26,6 +26,7 @@ from models.classifier import Classifier
 from system import machine
 from system.settings import Settings
 from system.text import counted
+from system.workers import choose_workers, reporting_dead_workers
 
 # How far the graph's features may be from those of the dynamic network, relative to the largest; images compared.
 TOLERANCE, COMPARED = 1e-3, 2

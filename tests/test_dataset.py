@@ -1,5 +1,6 @@
 """Data sets and batches: every image once per epoch, whatever num_workers is; a broken image raises its own error."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +10,13 @@ import numpy as np
 import pytest
 
 import config
-import dataset
 import train
 from annotation.lists import read_split
-from dataset import BatchLoader, ListDataset, choose_workers
+from dataset import BatchLoader, ListDataset
 from imaging.images import read_image
 from imaging.transforms import EvalTransform, TrainTransform
 from system.errors import UserError
+from system.workers import choose_workers, shared_memory_is_large
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -233,12 +234,12 @@ def test_max_pixels_is_read_by_the_loader(data, settings_for):
 def test_workers_use_shared_memory_where_there_is_enough(monkeypatch):
     """Guards against workers that are killed in containers, whose /dev/shm holds 64 MB."""
     sizes = SimpleNamespace(f_bavail=1 << 18, f_frsize=1 << 12)
-    monkeypatch.setattr(dataset.os, "statvfs", lambda folder: sizes, raising=False)
-    assert dataset._shared_memory_is_large()
+    monkeypatch.setattr(os, "statvfs", lambda folder: sizes, raising=False)
+    assert shared_memory_is_large()
     sizes.f_bavail -= 1
-    assert not dataset._shared_memory_is_large()
-    monkeypatch.delattr(dataset.os, "statvfs")
-    assert not dataset._shared_memory_is_large()
+    assert not shared_memory_is_large()
+    monkeypatch.delattr(os, "statvfs")
+    assert not shared_memory_is_large()
 
 
 def test_a_pass_that_begins_later_is_as_much_shorter(loader_for):

@@ -2,8 +2,9 @@
 
 import paddle
 
-from dataset import BatchLoader, reporting_dead_workers
+from dataset import BatchLoader
 from models.classifier import Classifier
+from system.workers import reporting_dead_workers
 from training import callbacks, setup, signals
 from training.running_metrics import Accuracy, MeanLoss, Recall
 from training.session import Session

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import config
 from annotation.lists import list_digest, read_samples
-from dataset import BatchLoader, ListDataset, choose_workers
+from dataset import BatchLoader, ListDataset
 from imaging.augmentation import mix
 from imaging.transforms import EvalTransform, TrainTransform
 from models import acceleration
@@ -17,6 +17,7 @@ from system.errors import UserError
 from system.files import locked
 from system.settings import Settings
 from system.text import counted
+from system.workers import choose_workers
 from training import optim, overview
 from training.session import Session
 
