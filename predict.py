@@ -3,11 +3,71 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import config
 from inference.batch import job  # optional: batch
 from system import cli, machine
 from system.errors import UserError
+from system.settings import Settings
+
+if TYPE_CHECKING:
+    from inference.interfaces import Model
+    from inference.pipeline import ImagePrediction
+    from models.checkpoint import Run
+
+
+def predict(
+    images: str | os.PathLike | Sequence[str | os.PathLike],
+    model: "Run | str | os.PathLike",
+    settings: Settings | None = None,
+) -> "list[ImagePrediction]":
+    """Predicts images as the command does, and returns what it would print.
+
+    Args:
+        images: One or more images, folders, patterns or lists.
+        model: A run, its folder, a folder that export.py made, or the prefix of a static model.
+        settings: By default those of the run, or else those of config.yaml.
+
+    Raises:
+        UserError: There is no such model, or a list cannot be read.
+    """
+    machine.prepare(settings or config.load())
+    from inference.pipeline import predict_inputs
+    from models.checkpoint import Run
+
+    inputs = [images] if isinstance(images, (str, os.PathLike)) else images
+    if not isinstance(model, Run) and os.path.isfile(os.path.join(model, "config.yaml")):
+        model = Run(model)
+    loaded: Model
+    if isinstance(model, Run):
+        from evaluation.predictors import RunModel
+
+        settings = settings or model.settings
+        machine.select_device(settings)
+        loaded = RunModel(model, settings)
+    else:
+        settings = settings or config.load()
+        loaded = load_exported(os.fspath(model), settings)
+    return predict_inputs([os.fspath(one) for one in inputs], loaded, settings)
+
+
+def load_exported(path: str, settings: Settings) -> "Model":
+    """Loads a folder that export.py made, or another static model; says on stderr what runs it, or what is assumed."""
+    from inference.predictor import ExportedModel
+    from inference.static_model import StaticModel, find_graph
+
+    device, is_first = machine.select_device(settings), machine.rank()[0] == 0
+    if (files := find_graph(path)) is not None:
+        static = StaticModel(*files, settings, device, machine.threads(settings))
+        if is_first:
+            print(static.assumed, file=sys.stderr)
+        return static
+    exported = ExportedModel(path, device, machine.threads(settings), settings.engine)
+    if exported.reason and is_first:
+        print(f"{path}: engine {exported.engine} ({exported.reason})", file=sys.stderr)
+    return exported
 
 
 def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
@@ -25,7 +85,11 @@ def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--run", metavar="FOLDER", help="a run of train.py (by default the one trained last)")
-    source.add_argument("--model", metavar="FOLDER", help="a model that export.py made")
+    source.add_argument(
+        "--model",
+        metavar="FOLDER|PREFIX",
+        help="a model that export.py made, or the prefix of a static model of paddle.Model.save",
+    )
     # Batch jobs are optional, and so is the option that is asked for below.
     parser.set_defaults(out=None)
     job.add_options(parser)  # optional: batch
@@ -77,9 +141,7 @@ def main() -> int:
     from evaluation.gallery import Gallery
     from evaluation.predictors import RunModel
     from inference import sorting
-    from inference.interfaces import Model
     from inference.pipeline import PredictAll
-    from inference.predictor import ExportedModel
     from inference.terminal import print_predictions
     from models.runs import open_run
 
@@ -87,10 +149,7 @@ def main() -> int:
         sorting.check_apart(arguments.sort, inputs)
     model: Model
     if arguments.model:
-        device = machine.select_device(settings)
-        model = exported = ExportedModel(arguments.model, device, machine.threads(settings), settings.engine)
-        if exported.reason and machine.rank()[0] == 0:
-            print(f"{arguments.model}: engine {exported.engine} ({exported.reason})", file=sys.stderr)
+        model = load_exported(arguments.model, settings)
     else:
         run, settings = open_run(arguments.run, settings.output_dir, overrides)
         machine.select_device(settings)

@@ -1,5 +1,6 @@
 """Trains the network that config.yaml describes on the lists that annotate.py wrote."""
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -80,12 +81,49 @@ def cross_validate(settings: Settings) -> "list[Run]":
     return runs
 
 
+def import_weights(settings: Settings, file: str) -> "Run":
+    """Makes a run of weights that were trained elsewhere, such as by a loop of one's own, without training.
+
+    Args:
+        settings: Network, image_shape, mean and std are those that the weights were trained with.
+        file: A .pdparams file of paddle.Model.save, or its prefix; or .safetensors.
+
+    Raises:
+        UserError: The file is missing or holds weights of another network; the run exists already.
+    """
+    machine.prepare(settings)
+    from annotation.lists import LABELS, read_labels
+    from models.checkpoint import BEST, Run
+    from models.networks import construct
+    from models.pretrained import load_strictly
+    from models.weights_files import read_weights
+
+    file = file if os.path.isfile(file) else f"{file}.pdparams"
+    class_names = read_labels(settings.lists / LABELS)
+    network = construct(settings.network, len(class_names), settings.image_shape)
+    load_strictly(network, read_weights(file), file, head=set())
+    run = Run.create(settings, class_names)
+    run.save({BEST: network.state_dict()}, state={"finished": True})
+    return run
+
+
 def main() -> None:
     """Command line of train.py."""
     parser = cli.parser(__doc__)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings that override config.yaml")
+    parser.add_argument(
+        "--import",
+        dest="weights",
+        metavar="FILE",
+        help="make a run of these weights (of paddle.Model.save), no training",
+    )
     arguments = parser.parse_intermixed_args()
     settings = config.load(arguments.config, arguments.settings)
+    if arguments.weights:
+        run = import_weights(settings, arguments.weights)
+        print(f"{run.path}: {settings.network} with the weights of {arguments.weights}")
+        print(f"next: python evaluate.py {quoted([str(run.path)])}")
+        return
     started = time.monotonic()
     if settings.folds:
         runs = cross_validate(settings)

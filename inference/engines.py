@@ -94,7 +94,8 @@ def load(folder: Path, engine: str, device: str, threads: int, image_shape: tupl
         raise UserError(f"{folder}: engine={engine}: {reason}")
     try:
         loaded = EXTRAS[engine].load(folder, threads) if engine in EXTRAS else None
-        return loaded or _load_paddle(folder, engine, device, threads, image_shape)
+        graph, weights = (folder / name for name in graph_files(folder, engine))
+        return loaded or load_graph(graph, weights, engine, device, threads, image_shape)
     # The libraries raise types of their own, all of them below Exception.
     except Exception as error:
         raise UserError(
@@ -108,16 +109,21 @@ def last_line(error: Exception) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
-def _load_paddle(folder: Path, engine: str, device: str, threads: int, image_shape: tuple[int, ...]) -> PaddleEngine:
-    files = graph_files(folder, engine)
-    with native_folder(folder) as place:
-        return _create(place, files, engine, device, threads, image_shape)
+def load_graph(
+    graph: Path, weights: Path, engine: str, device: str, threads: int, image_shape: tuple[int, ...]
+) -> PaddleEngine:
+    """Loads a graph, with its weights beside it, into Paddle Inference.
+
+    Arguments: see `load`. What paddle raises is not translated.
+    """
+    with native_folder(graph.parent) as place:
+        return _create(place / graph.name, place / weights.name, engine, device, threads, image_shape)
 
 
 def _create(
-    folder: Path, files: Sequence[str], engine: str, device: str, threads: int, image_shape: tuple[int, ...]
+    graph: Path, weights: Path, engine: str, device: str, threads: int, image_shape: tuple[int, ...]
 ) -> PaddleEngine:
-    options = paddle.inference.Config(*(str(folder / name) for name in files))
+    options = paddle.inference.Config(str(graph), str(weights))
     options.disable_glog_info()
     if engine in GPU_ENGINES:
         options.enable_use_gpu(GPU_MEMORY, int(device.partition(":")[2] or 0))

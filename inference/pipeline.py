@@ -5,13 +5,15 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from imaging.images import ImageError
 from inference.interfaces import Model
-from inference.sources import ImageSource, find_images
+from inference.ranking import predicted_class, rank_classes
+from inference.sources import ImageSource, SkippedFiles, find_images, find_sources, have_labels
 from system import machine
 from system.settings import Settings
 
@@ -23,6 +25,48 @@ Prediction = tuple[int, ImageSource, np.ndarray | ImageError]
 OnPrediction = Callable[[ImageSource, np.ndarray], None]
 # Predicts the images that inputs name, calls a function with each, and returns how many could not be read.
 PredictAll = Callable[[Sequence[str], Model, Settings, OnPrediction], int]
+
+
+class ImagePrediction(NamedTuple):
+    """The prediction for one image.
+
+    Attributes:
+        path: Of the image.
+        prediction: Name of its class, or "none of these"; "" where it could not be read.
+        probabilities: By name of the class, the likeliest first.
+        label: Name of the class that a list gives it; None where none does.
+        error: Why it could not be read; "" where it could.
+    """
+
+    path: str
+    prediction: str
+    probabilities: dict[str, float]
+    label: str | None
+    error: str
+
+
+def predict_inputs(inputs: Sequence[str], model: Model, settings: Settings) -> list[ImagePrediction]:
+    """Predicts the images that inputs name, as predict.py finds them.
+
+    Raises:
+        UserError: A list cannot be read, or its labels are not of the model's classes.
+    """
+    names = model.class_names
+    have_labels(inputs, names)
+    skipped, found = SkippedFiles(), []
+    items = enumerate(find_sources(inputs, skipped, len(names)))
+    for batch in predict_images(items, model, settings.batch_size, settings.max_pixels, decoding_threads(settings)):
+        for _, source, result in batch:
+            label = None if source.label is None else names[source.label]
+            if isinstance(result, ImageError):
+                found.append(ImagePrediction(source.path, "", {}, label, f"{result.reason}: {result.detail}"))
+            else:
+                ranked = dict(rank_classes(result, names, len(names)))
+                prediction = predicted_class(result, names, model.threshold)
+                found.append(ImagePrediction(source.path, prediction, ranked, label, ""))
+    if str(skipped):
+        print(skipped, file=sys.stderr)
+    return found
 
 
 def predict_images(

@@ -344,6 +344,14 @@ def test_settings_are_read_back_as_they_were_saved(tmp_path):
         ("augment.horizontal_flip", 0.5),
         ("Augment.Horizontal_Flip", 0.5),
         ("learning_rate", 1e-3),
+        ("LEARNING_RATE.params.lr", 1e-3),
+        ("OPTIMIZER.params.momentum", 0.9),
+        ("TRAIN.batch_size", 16),
+        ("train_list", "signs/train.txt"),
+        ("VALID.file_list", "signs/valid.txt"),
+        ("test_list", "signs/test.txt"),
+        ("class_dim", 12),
+        ("model_save_dir", "output/course/model"),
     ],
 )
 def test_get_looks_settings_up_as_course_code_does(path, value, monkeypatch):
@@ -363,6 +371,22 @@ def test_get_knows_the_label_map_of_the_data(tmp_path, monkeypatch):
     assert (config.get("num_classes"), config.get("total_images")) == (2, 3)
     (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfratt\r\nox\r\n")
     assert config.get("LABEL_MAP") == ["ratt", "ox"]
+
+
+@pytest.mark.parametrize(
+    "path, instead",
+    [
+        ("TRAIN.transforms", "the group augment"),
+        ("image_enhance_strategy.need_flip", "the group augment"),
+        ("use_mix", "augment.mixup"),
+        ("OPTIMIZER.regularizer.function", "weight_decay take"),
+        ("LEARNING_RATE.params.steps", "learning_rate, schedule"),
+    ],
+)
+def test_get_says_what_replaces_a_name_of_the_courses(path, instead):
+    """Guards against course code that fails without a hint, or that is given a value of another meaning."""
+    with pytest.raises(UserError, match=f"no setting {path} here; .*{instead}"):
+        config.get(path)
 
 
 @pytest.mark.parametrize("path", ["no_such", "augment.no_such", "image_shape.0", "", "."])
