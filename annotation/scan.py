@@ -7,12 +7,12 @@ from annotation.corrected import Corrections
 from annotation.layout import Layout
 from annotation.lists import CORRECTED
 from annotation.names import REPORT
-from annotation.progress import bar
 from annotation.splits import Summary
 from annotation.store import Store
 from annotation.verdicts import Verdict
 from annotation.walk import Walk, refuse_vanished
 from annotation.worker_pool import Pool
+from system.progress import bar
 from system.publishing import publishing
 from system.settings import Settings
 

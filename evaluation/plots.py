@@ -1,4 +1,4 @@
-"""Figures: the only importer of matplotlib."""
+"""Figures: the only importer of matplotlib, whose backend and parameters stay a notebook's own."""
 
 import functools
 import io
@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from evaluation.cells import COLUMNS, even_columns, smooth
@@ -35,9 +34,14 @@ LARGEST_DOT, SMALLEST_DOT = 220, 6
 # Characters that were reported as missing: one line a command, however many figures it draws.
 _REPORTED: set[str] = set()
 
-plt.rcParams["axes.unicode_minus"] = False
-# Names of classes and files are text; without this, those between dollars are formulas.
-plt.rcParams["text.parse_math"] = False
+# Names of classes and files are text; by default those between dollars are formulas. A decorator of every figure.
+drawn = matplotlib.rc_context({"axes.unicode_minus": False, "text.parse_math": False})
+
+
+def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+    """A figure without pyplot, which would show it in a notebook; its axes are an array [rows, columns]."""
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def choose_fonts(texts: Iterable[str]) -> None:
@@ -58,7 +62,7 @@ def choose_fonts(texts: Iterable[str]) -> None:
             missing -= covered
         if not missing:
             break
-    plt.rcParams["font.family"] = ["DejaVu Sans", *families]
+    matplotlib.rcParams["font.family"] = ["DejaVu Sans", *families]
     if missing and not _REPORTED:
         _REPORTED.update(missing)
         shown = "".join(sorted(missing)[:10])
@@ -86,18 +90,18 @@ def _glyphs(path: str) -> frozenset[str]:
         return frozenset()
 
 
-def _save(figure: plt.Figure, path: str | os.PathLike | io.BytesIO) -> None:
+def _save(figure: Figure, path: str | os.PathLike | io.BytesIO) -> None:
     # Without the software's version equal figures are equal bytes.
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
-    plt.close(figure)
 
 
-def _png(figure: plt.Figure) -> bytes:
+def _png(figure: Figure) -> bytes:
     file = io.BytesIO()
     _save(figure, file)
     return file.getvalue()
 
 
+@drawn
 def curves(history: dict[str, list[float]], path: str | os.PathLike, best: float) -> None:
     """Draws loss and accuracy of training and validation by epoch, or by the strength of a penalty.
 
@@ -107,7 +111,7 @@ def curves(history: dict[str, list[float]], path: str | os.PathLike, best: float
         best: Epoch or strength to mark.
     """
     column = "epoch" if "epoch" in history else "strength"
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, (axes,) = _subplots(1, 2, (10, 4))
     for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
         for split, style in (("train", "C0-"), ("valid", "C1-o")):
             axis.plot(history[column], history[f"{split}_{metric}"], style, markersize=3, label=split)
@@ -125,6 +129,7 @@ def curves(history: dict[str, list[float]], path: str | os.PathLike, best: float
     _save(figure, path)
 
 
+@drawn
 def learning_curve(curve: Sequence[Mapping[str, float]], path: str | os.PathLike) -> None:
     """Draws accuracy by number of training images a class, with the standard deviation over folds and draws.
 
@@ -135,7 +140,7 @@ def learning_curve(curve: Sequence[Mapping[str, float]], path: str | os.PathLike
     sizes, accuracy, deviation = (
         np.array([point[key] for point in curve]) for key in ("images_per_class", "accuracy", "deviation")
     )
-    figure, axis = plt.subplots(figsize=(PANEL[0], 3.2), layout="constrained")
+    figure, ((axis,),) = _subplots(1, 1, (PANEL[0], 3.2))
     axis.fill_between(sizes, accuracy - deviation, np.minimum(accuracy + deviation, 1), alpha=0.15, color="C0")
     axis.plot(sizes, accuracy, "C0-o", markersize=4)
     axis.set(xlabel="training images a class", ylabel="accuracy")
@@ -147,6 +152,7 @@ def learning_curve(curve: Sequence[Mapping[str, float]], path: str | os.PathLike
     _save(figure, path)
 
 
+@drawn
 def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], path: str | os.PathLike) -> None:
     """Draws a confusion matrix [C, C], coloured by the share of each row; names and numbers up to 40 classes."""
     choose_fonts(class_names)
@@ -154,7 +160,7 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], path:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     named = len(class_names) <= NAMED_CLASSES
     side = max(4.5, 0.42 * len(class_names) + 2) if named else 10
-    figure, axis = plt.subplots(figsize=(side, side * 0.9), layout="constrained")
+    figure, ((axis,),) = _subplots(1, 1, (side, side * 0.9))
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     if named:
         for row, column in np.argwhere(counts):
@@ -168,6 +174,7 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], path:
     _save(figure, path)
 
 
+@drawn
 def ranking(score: str, found: Curves, scores: Mapping[int | str, float], class_names: Sequence[str]) -> bytes:
     """Draws the averages and the worst classes, on the part of the plane where their curves differ.
 
@@ -184,7 +191,7 @@ def ranking(score: str, found: Curves, scores: Mapping[int | str, float], class_
     is_roc = score == "roc_auc"
     # Precision-recall points must not be joined by lines (Davis & Goadrich 2006): average precision sums steps.
     style, short = ("default", "AUC") if is_roc else ("steps-post", "AP")
-    figure, axis = plt.subplots(figsize=PANEL, layout="constrained")
+    figure, ((axis,),) = _subplots(1, 1, PANEL)
     classes = sorted((key for key in found if not isinstance(key, str)), key=scores.__getitem__)
     averages: list[int | str] = [key for key in ("macro", "micro") if key in found]
     for place, index in enumerate(classes[:WORST]):
@@ -204,7 +211,7 @@ def ranking(score: str, found: Curves, scores: Mapping[int | str, float], class_
     return _png(figure)
 
 
-def _limit(axis: plt.Axes, window: Window, names: tuple[str, str]) -> None:
+def _limit(axis: Axes, window: Window, names: tuple[str, str]) -> None:
     """Sets limits with a margin, and says so where they are not 0 to 1."""
     (left, right), (low, high) = ((a - 0.02 * (b - a), b + 0.02 * (b - a)) for a, b in window)
     x_name, y_name = (name if span == (0, 1) else f"{name} (zoomed)" for name, span in zip(names, window, strict=True))
@@ -212,6 +219,7 @@ def _limit(axis: plt.Axes, window: Window, names: tuple[str, str]) -> None:
     axis.grid(alpha=0.3)
 
 
+@drawn
 def reliability(title: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Draws accuracy by confidence: a dot a bin, of an area by its number of images, with its interval.
 
@@ -222,7 +230,7 @@ def reliability(title: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
     Returns:
         PNG.
     """
-    figure, axis = plt.subplots(figsize=PANEL, layout="constrained")
+    figure, ((axis,),) = _subplots(1, 1, PANEL)
     counts = np.array([row["count"] for row in rows])
     x, y = (np.array([row[key] for row in rows]) for key in ("confidence", "accuracy"))
     low, high = np.array([row["interval"] for row in rows]).T
@@ -240,9 +248,10 @@ def reliability(title: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
     return _png(figure)
 
 
+@drawn
 def coverage(curve: tuple[np.ndarray, np.ndarray], point: tuple[float, float] | None, path: str | os.PathLike) -> None:
     """Draws accuracy of the accepted images by coverage, and the point of the threshold (coverage, accuracy)."""
-    figure, axis = plt.subplots(figsize=PANEL, layout="constrained")
+    figure, ((axis,),) = _subplots(1, 1, PANEL)
     axis.plot(*curve, "C0-", label="least confident rejected first")
     if point:
         axis.plot(*point, "C3o", markersize=8, label=f"threshold: coverage {point[0]:.1%}, accuracy {point[1]:.1%}")
@@ -258,9 +267,10 @@ def coverage(curve: tuple[np.ndarray, np.ndarray], point: tuple[float, float] | 
 def heat_colours(heat: np.ndarray) -> np.ndarray:
     """Colours float [...] in 0..1, cold blue to hot red, as float [..., 3] in 0..255."""
     # The last tenth of the scale turns dark, which would look like less heat.
-    return plt.colormaps["turbo"](0.9 * heat)[..., :3] * 255
+    return matplotlib.colormaps["turbo"](0.9 * heat)[..., :3] * 255
 
 
+@drawn
 def grid(
     images: Sequence[Image.Image],
     captions: Sequence[str],
@@ -275,7 +285,7 @@ def grid(
     rows = -(-len(images) // columns)
     # A line of a caption takes 0.15 inches, the title with its margin 0.35.
     height = rows * (2.15 + 0.15 * max(caption.count("\n") + 1 for caption in captions)) + 0.35 * bool(title)
-    figure, axes = plt.subplots(rows, columns, figsize=(2 * columns, height), layout="constrained", squeeze=False)
+    figure, axes = _subplots(rows, columns, (2 * columns, height))
     if title:
         figure.suptitle(title, fontsize=9)
     for axis in axes.flat:
@@ -286,7 +296,7 @@ def grid(
         axis.set_anchor("N")
         axis.set_title(caption, fontsize=9, y=-0.05, va="top")
         if number < len(marked) and marked[number]:
-            frame = plt.Rectangle((0, 0), 1, 1, transform=axis.transAxes, fill=False, color="C3", linewidth=4)
+            frame = Rectangle((0, 0), 1, 1, transform=axis.transAxes, fill=False, color="C3", linewidth=4)
             frame.set_clip_on(False)
             axis.add_patch(frame)
     _save(figure, Path(path))

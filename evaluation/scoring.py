@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from annotation.lists import LABELS, Sample, read_split
 from dataset import BatchLoader, ListDataset
@@ -11,6 +10,7 @@ from evaluation.predictions import Predictions
 from evaluation.predictors import Evaluable, RunModel
 from features.extraction import FeatureExtractor, logits_of_samples
 from models.compatibility import check_labels
+from system import progress
 from system.errors import UserError
 from system.workers import choose_workers, reporting_dead_workers
 
@@ -62,9 +62,7 @@ def _run_batches(model: Evaluable, samples: Sequence[Sample], title: str, device
     dataset = ListDataset(samples, model.transform, settings.max_pixels)
     loader = BatchLoader(dataset, settings.batch_size, choose_workers(settings, device))
     rows = []
-    with reporting_dead_workers(), tqdm(
-        total=len(samples), unit=" images", desc=title, leave=False, disable=None
-    ) as bar:  # fmt: skip
+    with reporting_dead_workers(), progress.bar(len(samples), "images", title) as bar:
         for images, labels in loader:
             rows.append(model.logits(images))
             bar.update(len(labels))

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-from tqdm import tqdm
 
 from annotation.lists import Sample
 from dataset import BatchLoader, ListDataset
@@ -23,7 +22,7 @@ from inference import engines
 from inference.graphs import save_graph
 from inference.interfaces import Engine
 from models.classifier import Classifier
-from system import machine
+from system import machine, progress
 from system.settings import Settings
 from system.text import counted
 from system.workers import choose_workers, reporting_dead_workers
@@ -202,7 +201,7 @@ def _compute(extractor: FeatureExtractor, samples: Sequence[Sample], name: str) 
     workers = choose_workers(settings, extractor.device)
     loader = BatchLoader(dataset, settings.batch_size, workers, rank=rank, processes=processes)
     left = len(samples)
-    with reporting_dead_workers(), tqdm(total=left, unit=" images", desc=name, leave=False, disable=None) as bar:
+    with reporting_dead_workers(), progress.bar(left, "images", name) as bar:
         for images, _ in loader:
             rows = extractor(images)
             if processes > 1:

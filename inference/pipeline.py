@@ -14,7 +14,7 @@ from imaging.images import ImageError
 from inference.interfaces import Model
 from inference.ranking import predicted_class, rank_classes
 from inference.sources import ImageSource, SkippedFiles, find_images, find_sources, have_labels
-from system import machine
+from system import machine, progress
 from system.settings import Settings
 
 # Batches whose images are decoded before they are needed: enough to bridge a slow disk, little memory.
@@ -53,20 +53,26 @@ def predict_inputs(inputs: Sequence[str], model: Model, settings: Settings) -> l
     """
     names = model.class_names
     have_labels(inputs, names)
-    skipped, found = SkippedFiles(), []
+    skipped = SkippedFiles()
+    found: list[ImagePrediction] = []
     items = enumerate(find_sources(inputs, skipped, len(names)))
-    for batch in predict_images(items, model, settings.batch_size, settings.max_pixels, decoding_threads(settings)):
-        for _, source, result in batch:
-            label = None if source.label is None else names[source.label]
-            if isinstance(result, ImageError):
-                found.append(ImagePrediction(source.path, "", {}, label, f"{result.reason}: {result.detail}"))
-            else:
-                ranked = dict(rank_classes(result, names, len(names)))
-                prediction = predicted_class(result, names, model.threshold)
-                found.append(ImagePrediction(source.path, prediction, ranked, label, ""))
+    workers = decoding_threads(settings)
+    with progress_bar(inputs, is_shown=True) as bar:
+        for batch in predict_images(items, model, settings.batch_size, settings.max_pixels, workers):
+            bar.update(len(batch))
+            found += [_named(source, result, model) for _, source, result in batch]
     if str(skipped):
         print(skipped, file=sys.stderr)
     return found
+
+
+def _named(source: ImageSource, result: np.ndarray | ImageError, model: Model) -> ImagePrediction:
+    names = model.class_names
+    label = None if source.label is None else names[source.label]
+    if isinstance(result, ImageError):
+        return ImagePrediction(source.path, "", {}, label, f"{result.reason}: {result.detail}")
+    ranked = dict(rank_classes(result, names, len(names)))
+    return ImagePrediction(source.path, predicted_class(result, names, model.threshold), ranked, label, "")
 
 
 def predict_images(
@@ -120,7 +126,7 @@ def decoding_threads(settings: Settings) -> int:
 
 
 def progress_bar(inputs: Sequence[str], is_shown: bool) -> tqdm:
-    """Makes a progress bar on stderr; images are only counted if it is shown, on a terminal."""
-    is_shown = is_shown and sys.stderr.isatty()
+    """Makes a progress bar on stderr; images are only counted if it is shown, on a terminal or in a notebook."""
+    is_shown = is_shown and progress.is_shown()
     total = sum(1 for _ in find_images(inputs)) if is_shown else None
     return tqdm(total=total, unit=" images", disable=not is_shown)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from annotation.lists import Sample, read_split
 from imaging.images import read_image
@@ -15,6 +14,7 @@ from inference.engines import as_measured, measure
 from inference.extras import EXTRAS, is_exact
 from inference.interfaces import Model
 from inference.reference import Reference
+from system import progress
 from system.errors import UserError
 from system.settings import Settings
 from system.text import counted
@@ -189,8 +189,8 @@ def verify(
         _check_names(engine, model.class_names, reference.class_names)
     result = Verification(split, Tally(), {engine: Tally() for engine in models})
     starts = range(0, len(samples), settings.batch_size)
-    with tqdm(starts, unit=" batches", desc=f"verify on {split}", leave=False, disable=None) as bar:
-        for start in bar:
+    with progress.bar(len(samples), "images", f"verify on {split}") as bar:
+        for start in starts:
             batch = samples[start : start + settings.batch_size]
             images = [read_image(sample.file, settings.max_pixels) for sample in batch]
             expected = reference.predict(_pixels(images, reference.transform, settings))
@@ -198,6 +198,7 @@ def verify(
             for engine, model in models.items():
                 found = model.predict(_pixels(images, model.transform, settings))
                 result.engines[engine].add(batch, expected, found, reference.class_names)
+            bar.update(len(batch))
     result.check()
     predict = {engine: model.predict for engine, model in models.items()}
     result.milliseconds = measure(predict, reference.transform.image_shape)

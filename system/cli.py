@@ -164,7 +164,7 @@ def _report(error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     if isinstance(error, KeyboardInterrupt):
-        print("stopped by Ctrl-C", file=sys.stderr)
+        print(str(error) or "stopped by Ctrl-C", file=sys.stderr)
         return 130
     line = str(error).replace("\r", "\\r").replace("\n", "\\n")
     print(line, file=sys.stderr)

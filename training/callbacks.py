@@ -1,15 +1,16 @@
 """Callbacks of `paddle.Model.fit`: step tracking, progress, divergence, history, checkpoints."""
 
 import math
+import signal
 import sys
 import time
 
 import numpy as np
 import paddle
-from tqdm import tqdm
 
 from evaluation import plots
 from system.errors import UserError
+from system.progress import bar
 from training import optim, overview
 from training.running_metrics import MeanMetric, Recall
 from training.selection import is_better
@@ -137,7 +138,7 @@ class TerminateOnNaN(paddle.callbacks.Callback):
 
 
 class ProgressBar(paddle.callbacks.Callback):
-    """Progress bar with images/s and time left, on a terminal only.
+    """Progress bar with images/s and time left.
 
     Attributes:
         images_per_second: Training speed of the last epoch.
@@ -152,7 +153,7 @@ class ProgressBar(paddle.callbacks.Callback):
         session = self.session
         sizes = session.loader.sizes()
         title, total, done = f"epoch {session.epoch}/{session.settings.epochs}", sum(sizes), sum(sizes[: session.step])
-        self.bar = tqdm(unit=" images", desc=title, leave=False, disable=None, total=total, initial=done)
+        self.bar = bar(total, "images", title, done)
         self.started, self.remaining = time.monotonic(), total - done
 
     def on_train_batch_end(self, step: int, logs: dict) -> None:
@@ -253,14 +254,17 @@ class StepCheckpoint(paddle.callbacks.Callback):
         """Notes the time, and exits if a signal asked for it.
 
         Raises:
-            SystemExit: 128 + the number of the signal, as shells report it.
+            KeyboardInterrupt: The signal was SIGINT: Ctrl-C, or a notebook's stop button.
+            SystemExit: For another one, 128 + its number, as shells report it.
         """
         self.last_saved = time.monotonic()
         session = self.session
         if session.interrupted_by:
-            print(
+            advice = (
                 f"{session.interrupted_by.name}: {session.run.path} is saved at epoch {session.epoch}, step "
-                f"{session.step}; resume it with `python train.py resume=true` and the same settings",
-                file=sys.stderr,
+                f"{session.step}; resume it with resume=true and the same settings"
             )
+            if session.interrupted_by == signal.SIGINT:
+                raise KeyboardInterrupt(advice)
+            print(advice, file=sys.stderr)
             raise SystemExit(128 + session.interrupted_by)
