@@ -26,12 +26,14 @@ MAX_THREADS_CNN = 2
 MKL_VARIABLE, MKL_AVX2 = "MKL_DEBUG_CPU_TYPE", 5
 # Views save a transpose's copy and then pay for it twelvefold when a matrix product makes it (3.2.2, CPU).
 STRIDE_FLAG = "FLAGS_use_stride_kernel"
-# Warnings that concern nobody here: nothing compiles C++, and the others are about what is meant or Paddle's own.
+# Warnings that concern nobody here: nothing compiles C++, bars are text, and the others are about what is meant or what
+# Paddle itself does.
 IGNORED = (
     "No ccache found",
     "When training, we now always track",
     "Value do not have 'place' interface",
     "To copy construct from a tensor",
+    "IProgress not found",
 )
 
 

@@ -22,8 +22,9 @@ def bar(total: int, unit: str, title: str | None = None, done: int = 0) -> tqdm:
         title: Words before the bar.
         done: How many are done already.
     """
+    hidden = not (total and is_shown())
     return tqdm(
-        total=total, unit=f" {unit}", desc=title, initial=done, disable=not is_shown(), leave=False, dynamic_ncols=True,
+        total=total, unit=f" {unit}", desc=title, initial=done, disable=hidden, leave=False, dynamic_ncols=True,
         smoothing=0.1,
     )  # fmt: skip
 

@@ -122,7 +122,8 @@ def test_the_file_map_is_complete():
     paths = [path for row in rows for path in re.findall(r"`([^`]+)`", row[0])]
     assert [path for path in paths if not (ROOT / path).exists()] == []
     names = [path.removesuffix("/").removesuffix(".py") for path in paths if path != "config.yaml"]
-    assert sorted(names) == sorted([*ORDER, "make", "recipes", "signs", "deploy", "tests", "bench", "docs"])
+    others = ["make", "recipes", "signs", "notebooks", "deploy", "tests", "bench", "docs"]
+    assert sorted(names) == sorted([*ORDER, *others])
     assert {f"{name}.py" for name in COMMANDS} <= set(paths)
 
 
