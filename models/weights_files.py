@@ -4,8 +4,6 @@ import contextlib
 import io
 import json
 import os
-import pickle
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,43 +14,9 @@ import safetensors.paddle
 
 from models import torch_files, zoos
 from system.errors import UserError
+from system.pickles import ArrayUnpickler, ForeignObjectError
 
 SAFETENSORS = ".safetensors"
-# numpy's own functions for arrays and scalars, whose place differs between its releases.
-_RECONSTRUCT, _SCALAR = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    # Protocol 2 writes bytes as text; other codecs have no part in that.
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"codec {encoding}")
-    return text.encode(encoding)
-
-
-# All that Paddle and numpy refer to when they pickle weights, optimizer states and averages.
-ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "dtype"): np.dtype,
-    ("numpy", "ndarray"): np.ndarray,
-    ("_codecs", "encode"): _encode,
-    ("builtins", "tuple"): tuple,
-    ("__builtin__", "tuple"): tuple,
-    ("collections", "OrderedDict"): OrderedDict,
-}
-for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    ALLOWED[_module, "_reconstruct"] = _RECONSTRUCT
-    ALLOWED[_module, "scalar"] = _SCALAR
-
-
-class ForeignObjectError(pickle.UnpicklingError):
-    """A pickle refers to something that is no part of weights; the text names it."""
-
-
-class _WeightsUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        """Looks a name up in ALLOWED; nothing is imported."""
-        if (module, name) not in ALLOWED:
-            raise ForeignObjectError(f"{module}.{name}")
-        return ALLOWED[module, name]
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Any]:
@@ -68,7 +32,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
         if Path(path).suffix == SAFETENSORS:
             weights = safetensors.paddle.load(data)
         else:
-            _WeightsUnpickler(io.BytesIO(data), encoding="latin1").load()
+            ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
             # The same bytes, which have just been seen to hold nothing but arrays, numbers and texts.
             weights = paddle.load(io.BytesIO(data))
     if not isinstance(weights, dict) or not weights:
