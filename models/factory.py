@@ -11,7 +11,7 @@ from paddle.vision.models import resnet
 from models.checkpoint import Run
 from models.classifier import Classifier, main_output
 from models.networks import construct
-from models.pretrained import head_axes, imagenet_weights, load_strictly, read_for
+from models.pretrained import base_weights, find_weights, head_axes, load_strictly
 from models.weights_files import read_weights
 from system.errors import UserError
 from system.settings import Settings
@@ -40,9 +40,11 @@ def build(settings: Settings, num_classes: int, class_names: Sequence[str] = ())
     summary = [f"{name}: {sum(int(np.prod(p.shape)) for p in network.parameters()):,} weights"]
     summary.append(_initialise(network, settings, head, class_names))
     if settings.freeze:
+        frozen = base_weights(name, network) or network.state_dict().keys() - head.keys()
+        trained = {key for key, _ in network.named_parameters()} - frozen
         for key, weight in network.named_parameters():
-            weight.stop_gradient = key not in head
-        summary.append(f"trained: {', '.join(sorted(head))}")
+            weight.stop_gradient = key in frozen
+        summary.append(f"trained: {', '.join(sorted(trained))}")
     return Classifier(network, settings.mean, settings.std), "; ".join(summary)
 
 
@@ -75,11 +77,11 @@ def _initialise(network: nn.Layer, settings: Settings, head: Mapping[str, int], 
         return "randomly initialised"
     if isinstance(settings.pretrained, str) and Path(settings.pretrained).is_dir():
         return _start_from_run(network, Run(settings.pretrained), settings, head, class_names)
-    if isinstance(settings.pretrained, str):
-        weights, where = read_for(network, settings.network, settings.pretrained)
-    else:
-        weights, where = imagenet_weights(settings.network), f"ImageNet weights of {settings.network}"
-    new = load_strictly(network, weights, where, head)
+    file = settings.pretrained if isinstance(settings.pretrained, str) else None
+    weights, where = find_weights(network, settings.network, file)
+    shared = base_weights(settings.network, network)
+    top = network.state_dict().keys() - shared if shared else set()
+    new = load_strictly(network, weights, where, head.keys() | top)
     return f"loaded from {where}; new: {', '.join(new) or 'nothing'}"
 
 

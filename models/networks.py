@@ -19,20 +19,28 @@ from system.errors import UserError
 
 Constructor = TypeVar("Constructor", bound=Callable[..., nn.Layer])
 NETWORKS: dict[str, Callable[..., nn.Layer]] = {}
+# Networks of paddle.vision.models whose weights a registered one takes, by the name of the latter.
+BASES: dict[str, str] = {}
 
 
-def network(name: str) -> Callable[[Constructor], Constructor]:
+def network(name: str, base: str | None = None) -> Callable[[Constructor], Constructor]:
     """Registers a constructor under the name that the setting `network` takes; it wins over Paddle's of that name.
 
     The constructor is called with num_classes and image_shape (channels, height, width). Its network takes normalised
     images, float32 [N, 3, H, W], and returns logits [N, num_classes], or a list that begins with them. It raises
     ValueError for images that are too small.
+
+    Args:
+        base: A network of paddle.vision.models whose pretrained weights fit it, as far as they have the same names and
+            shapes: `pretrained` loads these, and `freeze` freezes them.
     """
 
     def register(constructor: Constructor) -> Constructor:
         if name in NETWORKS:
             raise ValueError(f"a network named {name} is registered already")
         NETWORKS[name] = constructor
+        if base:
+            BASES[name] = base
         return constructor
 
     return register
@@ -91,6 +99,24 @@ class AlexNet(nn.Sequential):
             nn.Dropout(0.5), nn.Linear(4096, 4096), nn.ReLU(),
             nn.Linear(4096, num_classes),
         )  # fmt: skip
+
+
+@network("vgg19_bottleneck", base="vgg19")
+class VGG19Bottleneck(nn.Sequential):
+    """The convolutions of VGG19, then dense 30 with ReLU, and dense C, on all their 512 x H/32 x W/32 features.
+
+    Source: the head that courses put on Keras's VGG19 without its top: Flatten, Dense(30), Dense(C).
+    """
+
+    def __init__(self, num_classes: int, image_shape: Sequence[int]):
+        height, width = (side // 32 for side in image_shape[1:])
+        if min(height, width) < 1:
+            raise ValueError("the last pooling has no pixel left")
+        base = vision.models.vgg19(num_classes=0, with_pool=False)
+        dense = nn.Sequential(
+            nn.Flatten(), nn.Linear(512 * height * width, 30), nn.ReLU(), nn.Linear(30, num_classes)
+        )  # fmt: skip
+        super().__init__(("features", base.features), ("dense", dense))
 
 
 def paddle_networks() -> dict[str, Callable[..., nn.Layer]]:

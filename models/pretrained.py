@@ -6,10 +6,43 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from models.networks import NETWORKS, construct, paddle_networks
+from models.networks import BASES, NETWORKS, construct, paddle_networks
 from models.weights_files import read_arrays, read_weights
 from models.zoos import convert, wanted_preprocessing
 from system.errors import UserError, problems
+
+
+def base_weights(name: str, network: nn.Layer) -> set[str]:
+    """Returns the names of the weights that a network shares with its base (networks.BASES); empty if it has none."""
+    if name not in BASES:
+        return set()
+    with paddle.utils.unique_name.guard(), paddle.LazyGuard():
+        base = construct(BASES[name], 1000, []).state_dict()
+    own = network.state_dict().items()
+    return {key for key, weight in own if key in base and list(base[key].shape) == list(weight.shape)}
+
+
+def find_weights(network: nn.Layer, name: str, file: str | None) -> tuple[dict[str, paddle.Tensor], str]:
+    """Reads a weights file for a network, or downloads its ImageNet weights; where it has a base, of that one.
+
+    Args:
+        file: None: ImageNet weights.
+
+    Returns:
+        Tensors by name, and where they are from, in words.
+
+    Raises:
+        UserError: See read_for and imagenet_weights.
+    """
+    base = BASES.get(name, name)
+    if file is None:
+        weights, where = imagenet_weights(base), f"ImageNet weights of {base}"
+    else:
+        weights, where = read_for(network, base, file)
+    if base == name or weights.keys() == network.state_dict().keys():
+        return weights, where
+    shared = base_weights(name, network)
+    return {key: weights[key] for key in weights if key in shared}, f"{where}, without the layers that only {base} has"
 
 
 def imagenet_weights(name: str) -> dict[str, paddle.Tensor]:

@@ -7,8 +7,9 @@ import pytest
 
 import config
 from models import factory, networks
+from system.errors import UserError
 from system.settings import Settings
-from training import losses, optim
+from training import frozen_head, losses, optim
 from training.running_metrics import Accuracy
 
 RECIPES = sorted((Path(config.__file__).parent / "recipes").glob("*.yaml"))
@@ -70,3 +71,27 @@ def test_photos_transfer_starts_with_the_head():
         "network.classifier.1.weight",
         "network.classifier.1.bias",
     }
+
+
+def test_vgg19_bottleneck_takes_the_convolutions_of_vgg19_and_trains_the_rest(tmp_path):
+    """Guards against a bottleneck that stays as it was drawn, convolutions that move, and weights of nowhere."""
+    paddle.seed(5)
+    donor = networks.construct("vgg19_bottleneck", 2, [3, 32, 32]).state_dict()
+    convolutions = {key: value for key, value in donor.items() if key.startswith("features.")}
+    file = tmp_path / "vgg19.pdparams"
+    paddle.save(convolutions | {"classifier.6.weight": paddle.ones([40, 10])}, str(file))
+    recipe = next(file for file in RECIPES if file.stem == "vgg19-bottleneck")
+    settings = config.load(recipe, [f"pretrained={file}", "image_shape=[3,32,64]"])
+    network, summary = factory.build(settings, 6)
+    assert "without the layers that only vgg19 has; new: dense.1.weight, dense.1.bias, dense.3.weight" in summary
+    assert (network.network.state_dict()["features.0.weight"].numpy() == donor["features.0.weight"].numpy()).all()
+    assert network.network.dense[1].weight.shape == [512 * 1 * 2, 30]
+    assert frozen_head.obstacle(settings, network) == "more than the last layer of vgg19_bottleneck is trained"
+    _, moved = step(settings, 6, 2)
+    assert {key for key, value in moved.items() if value} == {
+        f"network.dense.{layer}.{kind}" for layer in (1, 3) for kind in ("weight", "bias")
+    }
+    del convolutions["features.0.bias"]
+    paddle.save(convolutions, str(file))
+    with pytest.raises(UserError, match=r"features\.0\.bias is missing"):
+        factory.build(settings, 6)

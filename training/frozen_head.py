@@ -13,6 +13,7 @@ from features.extraction import FeatureExtractor, of_samples
 from features.linear_head import LinearHead
 from models.checkpoint import BEST, LAST, Run
 from models.classifier import Classifier
+from models.networks import BASES
 from system import machine
 from system.errors import UserError
 from system.settings import Settings
@@ -36,6 +37,8 @@ def obstacle(settings: Settings, network: Classifier) -> str:
         return "mixed images have other features in each epoch"
     if settings.loss != "cross_entropy":
         return f"loss={settings.loss} is not that of a logistic regression"
+    if settings.network in BASES:
+        return f"more than the last layer of {settings.network} is trained"
     network.eval()
     head = find_head(network, settings.image_shape)
     if head is None or head.bias is None:
