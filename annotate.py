@@ -5,6 +5,8 @@ splits; missing splits are made; annotate.html reports everything. The images th
 """
 
 import argparse
+import random
+from collections import Counter
 
 import config
 from annotation import rerun
@@ -20,6 +22,9 @@ from system.machine import cores
 from system.settings import Settings
 from system.windows import quoted
 
+# Images that --show draws, and the longer side of each in pixels.
+SHOWN, SHOWN_SIDE = 20, 256
+
 
 def command_line() -> argparse.ArgumentParser:
     """Creates the argument parser."""
@@ -33,6 +38,7 @@ def command_line() -> argparse.ArgumentParser:
         help="tsv: lists for train.py; csv: the same, and labels.csv, which labels_file reads; "
         "paddlex: train.txt, val.txt, test.txt and label.txt for PaddleX and PaddleClas",
     )
+    parser.add_argument("--show", metavar="FILE", help="draw training images with their classes into FILE.png")
     return parser
 
 
@@ -44,6 +50,10 @@ def main() -> None:
     overrides, rest = cli.split_overrides(arguments.overrides)
     if rest:
         parser.error(f"{rest[0]}: write settings as KEY=VALUE")
+    if arguments.show and arguments.format == "paddlex":
+        parser.error("--show reads lists of --format tsv or csv")
+    if arguments.show:
+        cli.check_figure(parser, arguments.show)
     settings = config.load(arguments.config, overrides)
     summary, layout, decoded = annotate(settings, arguments.fresh, arguments.format)
     print_summary(summary, layout, settings, decoded)
@@ -54,6 +64,8 @@ def main() -> None:
             print(f"train.py cannot run yet: no image in {' and '.join(empty)}; {remedy}")
         else:
             print(f"next: {next_command(arguments.config, overrides)}")
+    if arguments.show:
+        print(f"{arguments.show}: {show(settings, arguments.show)} training images with their classes")
 
 
 def annotate(settings: Settings, fresh: bool = False, list_format: str = "tsv") -> tuple[Summary, Layout, int]:
@@ -102,6 +114,37 @@ def _annotate(settings: Settings, layout: Layout, fresh: bool, list_format: str)
             scan.publish(store, pool, layout, settings, seen, summary, list_format)
         rerun.remember(store, layout, settings, list_format, seen, summary)
         return summary, layout, decoded
+
+
+def show(settings: Settings, file: str) -> int:
+    """Draws training images with their classes, drawn at random by `seed`: one of each class before a second one.
+
+    Args:
+        file: PNG to write.
+
+    Returns:
+        How many were drawn, at most SHOWN.
+
+    Raises:
+        UserError: No training image is listed, or one cannot be read.
+    """
+    from annotation.lists import read_split
+    from evaluation import plots
+    from imaging.images import read_image
+
+    samples, class_names = read_split(settings, "train")
+    random.Random(settings.seed).shuffle(samples)
+    seen: Counter[int] = Counter()
+    rounds = []
+    for sample in samples:
+        rounds.append((seen[sample.label], sample.label))
+        seen[sample.label] += 1
+    chosen = [samples[index] for index in sorted(range(len(samples)), key=rounds.__getitem__)[:SHOWN]]
+    images = [read_image(sample.file, settings.max_pixels) for sample in chosen]
+    for image in images:
+        image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    plots.grid(images, [class_names[sample.label] for sample in chosen], file, columns=5)
+    return len(chosen)
 
 
 def next_command(file: str | None, overrides: list[str]) -> str:

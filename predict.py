@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import config
 from inference.batch import job  # optional: batch
 from system import cli, machine
-from system.errors import UserError
 from system.settings import Settings
 
 if TYPE_CHECKING:
@@ -126,10 +125,7 @@ def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace, inputs
     if machine.rank()[1] > 1 and arguments.sort:
         parser.error("--sort takes one process")
     for figure in filter(None, (arguments.show, arguments.explain)):
-        if not figure.lower().endswith(".png"):
-            parser.error(f"{figure}: --show and --explain take a file ending in .png")
-        if not os.path.isdir(os.path.dirname(figure) or "."):
-            raise UserError(f"{figure}: its folder does not exist; make it or name another")
+        cli.check_figure(parser, figure)
 
 
 def main() -> int:

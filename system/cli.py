@@ -93,6 +93,18 @@ def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
     return overrides, rest
 
 
+def check_figure(parser: argparse.ArgumentParser, file: str) -> None:
+    """Refuses a figure that could not be written in the end.
+
+    Raises:
+        UserError: Its folder does not exist.
+    """
+    if not file.lower().endswith(".png"):
+        parser.error(f"{file}: figures are drawn into a file ending in .png")
+    if not os.path.isdir(os.path.dirname(file) or "."):
+        raise UserError(f"{file}: its folder does not exist; make it or name another")
+
+
 class _Output(io.TextIOWrapper):
     """Standard output: what its encoding lacks is printed escaped; that it cannot be written is a UserError."""
 

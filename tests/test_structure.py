@@ -198,7 +198,7 @@ def test_annotate_works_without_paddle(command, draw_data, no_paddle, tmp_path):
     shown = command("annotate.py", "--help", cwd=tmp_path, **no_paddle)
     assert shown.status == 0 and "usage:" in shown.out
     draw_data(tmp_path / "data", ["ox", "dog"], {"train": 3, "valid": 1, "test": 1}, (24, 24))
-    ended = command("annotate.py", "data_dir=data", "scan_workers=1", cwd=tmp_path, **no_paddle)
+    ended = command("annotate.py", "data_dir=data", "scan_workers=1", "--show", "grid.png", cwd=tmp_path, **no_paddle)
     assert ended.status == 0, ended.err
     assert len((tmp_path / "data" / "train.txt").read_text().splitlines()) == 6
 

@@ -25,6 +25,8 @@ import config
 from annotation import scan
 from annotation.lists import SPLITS, read_labels, read_split
 from annotation.store import open_store
+from evaluation import plots
+from imaging.images import read_image
 from system.errors import UserError
 from system.settings import Settings
 
@@ -513,3 +515,25 @@ def test_a_disk_that_fails_is_one_line(data, monkeypatch, text):
     with pytest.raises(UserError, match=rf"cannot be written to \({text}\); make room"):
         annotate.annotate(settings(data))
     assert (data / "train.txt").read_bytes() == before and (data / ".annotate.db").stat().st_size
+
+
+def test_labelled_images_are_shown_before_any_training(draw_data, tmp_path, call, monkeypatch):
+    """Guards against a first look at one class only, and at images beside another label."""
+    draw_data(tmp_path / "data", ["ox", "dog", "pig"], {"train": 9, "valid": 1, "test": 1}, (30, 40))
+    monkeypatch.chdir(tmp_path)
+    drawn = []
+    monkeypatch.setattr(plots, "grid", lambda *given, **options: drawn.append((*given, options)))
+    ended = call(annotate, "data_dir=data", "scan_workers=1", "duplicates=none", "--show", "grid.png")
+    assert ended.status == 0 and "grid.png: 20 training images with their classes" in ended.out, ended
+    ((images, captions, file, options),) = drawn
+    assert captions[:3] == captions[3:6] == ["ox", "dog", "pig"] and len(images) == 20
+    assert (file, options) == ("grid.png", {"columns": 5})
+    files = {name: [read_image(path, 10**8) for path in Path("data/train", name).iterdir()] for name in captions}
+    for image, name in zip(images, captions, strict=True):
+        assert any((np.asarray(image) == np.asarray(one)).all() for one in files[name])
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert call(annotate, "data_dir=data", "scan_workers=1", "duplicates=none", "--show", "grid.png").status == 0
+    assert Image.open("grid.png").width > 1000
+    assert call(annotate, "data_dir=data", "--show", "grid.jpg").status == 2
+    call(annotate, "data_dir=data", "--show", "nowhere/grid.png").refused("nowhere/grid.png: its folder does not exist")
