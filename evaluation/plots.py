@@ -170,6 +170,7 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], path:
         axis.set_xticks(ticks, class_names, rotation=60, ha="right", rotation_mode="anchor")
         axis.set_yticks(ticks, class_names)
     axis.set(xlabel="prediction" if named else "prediction (index)", ylabel="label" if named else "label (index)")
+    axis.set_title(f"accuracy {np.trace(counts) / max(counts.sum(), 1):.1%}", fontsize=11)
     figure.colorbar(image, ax=axis, label="share of the label's images", shrink=0.7)
     _save(figure, path)
 

@@ -41,6 +41,9 @@ def render(evaluation: Evaluation, panels: Mapping[str, Sequence[bytes]], comman
         HTML with every image, style and script inside.
     """
     report, predictions, model = evaluation.report, evaluation.predictions, evaluation.model
+    # A run's, drawn while it was trained; exports and cross-validations have none.
+    training = Path(model.path) / "curves.png"
+    panels = {**panels, "curves": [training.read_bytes()] if training.is_file() else []}
     return templates.render(
         Path(__file__).parent / "report.html",
         report=report,

@@ -16,6 +16,7 @@ import config
 import evaluate
 from annotation.lists import write_list
 from evaluation import metrics, terminal
+from evaluation.thumbnails import embed
 from models import networks
 from models.checkpoint import Run
 from models.classifier import Classifier
@@ -278,3 +279,12 @@ def test_missing_folder_of_out_of_distribution_images_is_refused_first(data, tmp
     with pytest.raises(UserError, match="gone: no such folder"):
         evaluate.evaluate(run, run.settings, foreign="gone")
     assert run.calibration == {}
+
+
+def test_the_report_of_a_trained_run_shows_its_curves(evaluated, trained, tmp_path):
+    """Guards against curves that lie beside the report unseen, and a broken image where there are none."""
+    run, _ = evaluated
+    assert 'id="training"' not in (run.path / "report.html").read_text("utf-8")
+    evaluate.evaluate(trained, trained.settings, folder=tmp_path)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert embed(trained.path / "curves.png") in page and page.count('id="training"') == 1
