@@ -97,6 +97,10 @@ def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
         "--explain", metavar="FILE", help="likewise under a heat map of what supports the prediction; needs a run"
     )
     parser.add_argument(
+        "--explain-kind", choices=("heat", "maps"), default="heat",
+        help="with --explain: heat maps, or filters and the feature maps of the first image (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--sort", metavar="FOLDER", help="copy images into FOLDER/labelled/CLASS, FOLDER/left/unsure and none-of-these"
     )
     parser.add_argument("--link", action="store_true", help="with --sort: symbolic links instead of copies")
@@ -118,6 +122,8 @@ def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace, inputs
         parser.error("several processes need --out FILE, where their predictions come together")
     if arguments.explain and arguments.model:
         parser.error("--explain needs a run (--run FOLDER): an exported graph has no gradients")
+    if arguments.explain_kind != "heat" and not arguments.explain:
+        parser.error("--explain-kind goes with --explain FILE.png")
     if arguments.link and not arguments.sort:
         parser.error("--link goes with --sort FOLDER")
     if not 0 <= arguments.margin <= 1:
@@ -150,7 +156,7 @@ def main() -> int:
         run, settings = open_run(arguments.run, settings.output_dir, overrides)
         machine.select_device(settings)
         model = RunModel(run, settings)
-    gallery = Gallery(arguments.show, arguments.explain)
+    gallery = Gallery(arguments.show, arguments.explain, arguments.explain_kind)
     predict_all: PredictAll = print_predictions
     predict_all = job.predictor(arguments) or predict_all  # optional: batch
     sorter = sorting.Sorter(arguments.sort, model, arguments.margin, arguments.link) if arguments.sort else None

@@ -1,4 +1,4 @@
-"""The figures of predict.py: its first images with their predictions, and under heat maps."""
+"""The figures of predict.py: its first images with their predictions, under heat maps, and feature maps of one."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from annotation.lists import Sample
-from evaluation import gradcam, plots
+from evaluation import feature_maps, gradcam, plots
 from evaluation.predictors import RunModel
 from evaluation.thumbnails import Thumbnails
 from imaging.images import read_image
@@ -37,10 +37,11 @@ class Gallery:
     Args:
         show: PNG for the images with their predictions; None: not drawn.
         explain: PNG for the images under the heat map of their top-1 class; None: not drawn.
+        kind: "maps": filters and the feature maps of the first image there instead.
     """
 
-    def __init__(self, show: str | None, explain: str | None):
-        self.show, self.explain = show, explain
+    def __init__(self, show: str | None, explain: str | None, kind: str = "heat"):
+        self.show, self.explain, self.kind = show, explain, kind
         self.items: list[_Item] = []
         self.predicted = 0
 
@@ -59,7 +60,13 @@ class Gallery:
             for image in images:
                 image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
             self._write(images, model, self.show)
-        if self.explain and isinstance(model, RunModel):
+        if self.explain and isinstance(model, RunModel) and self.kind == "maps":
+            path = self.items[0].source.path
+            pixels = model.transform.read(path, settings.max_pixels)
+            title = f"feature maps of {_end(path)}"
+            feature_maps.draw(model.classifier, pixels, settings.explain_layer, self.explain, title)
+            print(f"{self.explain}: feature maps of {path}, the first of {self.predicted} images", file=sys.stderr)
+        elif self.explain and isinstance(model, RunModel):
             self._write(list(self._overlays(model, settings.max_pixels)), model, self.explain)
 
     def _write(self, images: list[Image.Image], model: Model, file: str) -> None:

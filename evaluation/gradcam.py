@@ -62,20 +62,31 @@ def _explain(classifier: Classifier, images: np.ndarray, indices: np.ndarray, la
     return np.divide(heat, highest, out=np.zeros_like(heat), where=highest > 0)
 
 
+def find_layers(network: nn.Layer, layer: str) -> dict[str, nn.Layer]:
+    """Returns all layers of a network by name, or the one that is named; "auto" names none.
+
+    Raises:
+        UserError: There is no layer of that name.
+    """
+    layers = dict(network.named_sublayers())
+    if layer == AUTO:
+        return layers
+    if layer not in layers:
+        close = ", ".join(name for name, one in layers.items() if isinstance(one, nn.Conv2D))
+        raise UserError(f"explain_layer={layer}: the network has no such layer; its convolutions are {close}")
+    return {layer: layers[layer]}
+
+
 class _Maps:
     """Collects a network's feature maps, in the order they are computed, while it runs."""
 
     def __init__(self, network: nn.Layer, layer: str):
-        self.layers = dict(network.named_sublayers())
-        if layer != AUTO and layer not in self.layers:
-            close = ", ".join(name for name, one in self.layers.items() if isinstance(one, nn.Conv2D))
-            raise UserError(f"explain_layer={layer}: the network has no such layer; its convolutions are {close}")
+        self.layers = find_layers(network, layer)
         self.named = layer
         self.found: list[paddle.Tensor] = []
 
     def __enter__(self) -> "_Maps":
-        chosen = [one for name, one in self.layers.items() if self.named in (AUTO, name)]
-        self.hooks = [one.register_forward_post_hook(self._keep) for one in chosen]
+        self.hooks = [one.register_forward_post_hook(self._keep) for one in self.layers.values()]
         return self
 
     def __exit__(self, *_: object) -> None:
