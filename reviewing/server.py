@@ -21,6 +21,7 @@ from reviewing.session import Session
 from reviewing.sources import find_folders
 from system.errors import UserError
 from system.settings import Settings
+from system.windows import claim_port
 
 HOST = "127.0.0.1"
 TITLES = {
@@ -70,7 +71,7 @@ def run(settings: Settings, options: Options) -> None:
     """
     session = prepare(settings, options)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        claim_port(listener)
         try:
             listener.bind((HOST, options.port))
         except OSError as error:

@@ -27,6 +27,7 @@ from serving.worker_process import WorkerStartError
 from system import machine
 from system.errors import UserError
 from system.files import file_digest
+from system.windows import claim_port
 
 # Upper limit of --workers 0: each worker holds a model and a copy of Paddle in memory.
 MAX_WORKERS = 8
@@ -49,9 +50,7 @@ def run(options: Options) -> None:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     # asyncio disables Nagle's algorithm only where the protocol is named; else small responses wait 40 ms.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        # On Windows, SO_REUSEADDR would let two servers share a port, each with some of the requests.
-        option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
-        listener.setsockopt(socket.SOL_SOCKET, option, 1)
+        claim_port(listener)
         try:
             listener.bind((options.host, options.port))
         except OSError as error:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import threading
@@ -64,6 +65,15 @@ def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
         except PermissionError:
             time.sleep(pause)
     os.replace(source, target)
+
+
+def claim_port(listener: socket.socket) -> None:
+    """Makes a socket listen alone, and on a port whose last server has just ended.
+
+    On Windows, SO_REUSEADDR would let two servers share a port, each with some of the requests.
+    """
+    option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+    listener.setsockopt(socket.SOL_SOCKET, option, 1)
 
 
 @contextlib.contextmanager

@@ -79,6 +79,11 @@ def test_no_hint_is_quoted_for_one_shell_only():
     assert users == ["system.windows"]
 
 
+def test_ports_are_claimed_in_one_place():
+    """Guards against a second server whose port another program of Windows may share."""
+    assert [name for name in MODULES if "SO_REUSEADDR" in MODULES[name].read_text("utf-8")] == ["system.windows"]
+
+
 def test_hints_follow_the_system(on_windows):
     """Guards against a helper that a command does not use (emulated)."""
     line = annotate.next_command("my settings.yaml", ["data_dir=D:\\my photos", "epochs=3"])
