@@ -1,38 +1,29 @@
-"""Figures: the only importer of matplotlib, whose backend and parameters stay a notebook's own."""
+"""Figures, drawn without pyplot: backend and parameters of matplotlib stay a notebook's own."""
 
-import functools
 import io
 import os
-import sys
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 from PIL import Image
 
 from evaluation.cells import COLUMNS, even_columns, smooth
 from evaluation.curves import Curves, Window, precision_recall_window, roc_window
+from evaluation.fonts import choose_fonts
 from system.text import counted
 
-# Beginnings of the file names of common fonts with Chinese, Japanese and Korean glyphs, preferred ones first.
-CJK_FILES = ("notosanscjk", "notosanssc", "sourcehansans", "wqy", "pingfang", "hiragino", "msyh", "simhei", "droidsans")
 NAMED_CLASSES = 40  # above it, matrices have no names and numbers
 WORST = 4  # classes whose curves are drawn
 # Inches of a panel, readable across a phone; dots an inch.
 PANEL, DPI = (4.6, 4.3), 130
 # Areas of dots, in square points: of the bin with most images, and the least that is seen.
 LARGEST_DOT, SMALLEST_DOT = 220, 6
-
-# Characters that were reported as missing: one line a command, however many figures it draws.
-_REPORTED: set[str] = set()
 
 # Names of classes and files are text; by default those between dollars are formulas. A decorator of every figure.
 drawn = matplotlib.rc_context({"axes.unicode_minus": False, "text.parse_math": False})
@@ -42,52 +33,6 @@ def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figur
     """A figure without pyplot, which would show it in a notebook; its axes are an array [rows, columns]."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def choose_fonts(texts: Iterable[str]) -> None:
-    """Sets fonts that show these texts: adds installed fonts until every character has a glyph.
-
-    Characters that no font has are drawn as boxes; the first time, one line on stderr says so.
-    """
-    missing = {character for text in texts for character in text if character.isprintable()}
-    missing -= _glyphs(font_manager.findfont("DejaVu Sans"))
-    if not missing:
-        return
-    families = []
-    for path in _system_fonts():
-        if covered := missing & _glyphs(path):
-            # matplotlib's list of fonts lacks those installed after it was made.
-            font_manager.fontManager.addfont(path)
-            families.append(FT2Font(path).family_name)
-            missing -= covered
-        if not missing:
-            break
-    matplotlib.rcParams["font.family"] = ["DejaVu Sans", *families]
-    if missing and not _REPORTED:
-        _REPORTED.update(missing)
-        shown = "".join(sorted(missing)[:10])
-        print(f"figures: no installed font shows {shown}; install one, such as fonts-noto-cjk", file=sys.stderr)
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-
-
-def _system_fonts() -> list[str]:
-    def rank(path: str) -> tuple[int, str]:
-        name = Path(path).name.lower().replace("-", "").replace("_", "")
-        # Bold faces of a family look wrong as body text.
-        return next((i for i, start in enumerate(CJK_FILES) if name.startswith(start)), 99) + 50 * (
-            "bold" in name
-        ), path
-
-    return sorted(font_manager.findSystemFonts(), key=rank)
-
-
-@functools.cache
-def _glyphs(path: str) -> frozenset[str]:
-    try:
-        return frozenset(map(chr, FT2Font(path).get_charmap()))
-    # FreeType does not open some bitmap and emoji fonts.
-    except (RuntimeError, OSError):
-        return frozenset()
 
 
 def _save(figure: Figure, path: str | os.PathLike | io.BytesIO) -> None:

@@ -18,12 +18,11 @@ import pytest
 from test_structure import MODULES, tree_of
 
 import annotate
-import dataset
 import export
 import predict
 from annotation.worker import limit_memory
 from inference.sorting import Sorter
-from system import machine, publishing, windows
+from system import machine, publishing, windows, workers
 from system.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -233,12 +232,12 @@ def test_the_commands_run_without_what_windows_lacks(draw_data, arguments_for, t
 @pytest.mark.parametrize("system", ["win32", "darwin"])
 def test_processes_that_paddle_cannot_start_are_refused(settings_for, drawn, monkeypatch, system):
     """Guards against num_workers that Paddle sets to 0 by itself on Windows and macOS (emulated)."""
-    monkeypatch.setattr(dataset.sys, "platform", system)
+    monkeypatch.setattr(workers.sys, "platform", system)
     with pytest.raises(
         UserError, match=r"num_workers=2: Paddle reads in processes on Linux only; use num_workers=auto"
     ):
-        dataset.choose_workers(settings_for(drawn, num_workers=2), "cpu")
-    assert dataset.choose_workers(settings_for(drawn, num_workers="auto"), "gpu:0") == 0
+        workers.choose_workers(settings_for(drawn, num_workers=2), "cpu")
+    assert workers.choose_workers(settings_for(drawn, num_workers="auto"), "gpu:0") == 0
 
 
 def test_lists_on_another_drive_are_refused_in_words(call, data, arguments_for, monkeypatch):
