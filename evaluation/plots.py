@@ -91,7 +91,7 @@ def learning_curve(curve: Sequence[Mapping[str, float]], path: str | os.PathLike
     axis.set(xlabel="training images a class", ylabel="accuracy")
     if len(sizes) > 1:
         axis.set_xscale("log")
-    axis.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+    axis.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], fontsize=9)
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     _save(figure, path)
