@@ -187,7 +187,7 @@ def test_the_card_shows_every_metric_and_setting(made, exported, tmp_path):
 def test_the_card_takes_the_scores_of_the_report(made, export_to, tmp_path):
     """Guards against an evaluated run whose card says that it was not."""
     run, _ = made
-    report = {"split": "test", "num_pictures": 6, "top_k": 2}
+    report = {"split": "test", "num_pictures": 6, "top_k": 5, "num_classes": 6}
     report |= {name: index / 10 for index, name in enumerate(metrics.METRICS)}
     (run.path / "metrics.json").write_text(json.dumps(report))
     try:
