@@ -196,7 +196,7 @@ def test_the_card_takes_the_scores_of_the_report(made, export_to, tmp_path):
         (run.path / "metrics.json").unlink()
     assert "On the test list, 6 images." in card
     assert all(f"| {label} | {value} |" in card for label, value in metrics.headline(report))
-    assert "| top-2 accuracy | 0.1000 |" in card
+    assert "| top-5 accuracy | 0.1000 |" in card
 
 
 def test_safetensors_are_written_on_demand_only(made, exported, tmp_path):
