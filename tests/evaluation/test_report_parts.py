@@ -3,10 +3,13 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import pyplot
+from PIL import Image
 from scipy.special import softmax
 
 from annotation.lists import Sample
@@ -221,3 +224,12 @@ def test_disagreements_begin_with_the_most_confident_mistake():
     first = predictions(np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), [0, 0, 0])
     second = predictions(np.log([[0.3, 0.7], [0.99, 0.01], [0.6, 0.4]]), [0, 0, 0])
     assert comparison.disagreements(first, second) == [2, 0, 1]
+
+
+def test_figures_leave_matplotlib_as_it_was(tmp_path):
+    """Guards against a notebook whose own figures no longer show, or change their fonts and formulas."""
+    backend, before = matplotlib.get_backend(), matplotlib.rcParams.copy()
+    plots.confusion([[1, 0], [0, 1]], ["狗", "-1"], tmp_path / "confusion.png")
+    plots.grid([Image.new("RGB", (8, 8))], ["狗"], tmp_path / "grid.png")
+    assert matplotlib.rcParams == before and matplotlib.get_backend() == backend
+    assert pyplot.get_fignums() == []
