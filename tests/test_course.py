@@ -99,6 +99,7 @@ def test_the_notebook_runs_as_it_is(signs, call):
     assert np.abs(np.array(rows_found) - expected).max() < 1e-4
 
     assert call(train, "--import", get("model_save_dir"), "network=mobilenet_v2", "run_name=own").status == 0
+    call(train, "--import", get("model_save_dir"), "run_name=other").refused("these are weights of another network")
     of_run = predict.predict("signs/test.txt", "output/own")
     assert [one.prediction for one in of_run] == [CLASSES[index] for index in expected.argmax(axis=1)]
     assert call(evaluate, "output/own").status == 0

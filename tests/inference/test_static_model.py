@@ -10,6 +10,7 @@ from paddle import nn
 from paddle.static import InputSpec
 
 import predict
+from dataset import ZodiacDataset
 from inference.static_model import StaticModel, find_graph
 from system.errors import UserError
 
@@ -47,6 +48,19 @@ def test_bytes_and_probabilities_are_recognised(data, settings_for):
     assert "uint8, 0 to 255" in model.assumed and model.assumed.endswith("its outputs are probabilities")
     images = np.stack([model.transform.read(IMAGE, 10**8)] * 2)
     assert np.abs(model.predict(images) - Raw(network)(paddle.to_tensor(images)).numpy()).max() < 1e-5
+
+
+def test_float_inputs_are_normalised_as_the_course_does(data, settings_for):
+    """Guards against raw bytes, or another mean or std, for a graph that knows normalised images only."""
+    network, settings = small(), settings_for("data", mean=[0.2, 0.4, 0.6], std=[0.1, 0.2, 0.3])
+    save("m/one", network)
+    dataset = ZodiacDataset("test", settings)
+    model = StaticModel(*find_graph("m/one"), settings, "cpu", 1)
+    images = np.stack([model.transform.read(sample.file, 10**8) for sample in dataset.images.samples])
+    logits = network(paddle.to_tensor(np.stack([dataset[index][0] for index in range(len(dataset))])))
+    expected = nn.functional.softmax(logits).numpy()
+    assert np.ptp(expected, axis=0).max() > 0.1, "nothing would be seen"
+    assert np.abs(model.predict(images) - expected).max() < 1e-5
 
 
 def test_a_prefix_a_file_and_a_folder_name_a_model(data):
