@@ -1,4 +1,4 @@
-"""What figures show, read from their artists before they are closed."""
+"""What figures show, read from their artists."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,19 @@ from matplotlib.collections import PathCollection
 from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
-from evaluation import cells, curves, plots
+from evaluation import cells, curves, fonts, plots
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """Figures in the order in which they were drawn."""
-    figures = []
-    monkeypatch.setattr(plots.plt, "close", figures.append)
+    figures, save = [], plots._save
+
+    def keep(figure, path):
+        figures.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(plots, "_save", keep)
     return figures
 
 
@@ -104,8 +109,8 @@ def test_small_images_are_enlarged_without_steps():
 
 def test_missing_glyphs_are_reported_once(monkeypatch, capsys):
     """Guards against the same hint from every figure of a command, and against none."""
-    monkeypatch.setattr(plots, "_system_fonts", list)
-    monkeypatch.setattr(plots, "_REPORTED", set())
+    monkeypatch.setattr(fonts, "_system_fonts", list)
+    monkeypatch.setattr(fonts, "_REPORTED", set())
     for _ in range(3):
         plots.confusion([[1, 0], [0, 1]], ["老虎", "ox"], "/dev/null")
     assert capsys.readouterr().err.count("no installed font shows") == 1
