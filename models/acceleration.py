@@ -21,6 +21,7 @@ from paddle.static import InputSpec
 from models.classifier import Classifier, main_output
 
 Forward = Callable[[paddle.Tensor], paddle.Tensor]
+Convolve = Callable[[nn.Conv2D, paddle.Tensor], paddle.Tensor]
 
 # Lets oneDNN run the graphs that Paddle compiles.
 ONEDNN = "FLAGS_use_onednn"
@@ -34,22 +35,25 @@ FEW_CHANNELS, FEW_WEIGHTS = 3, 9
 
 
 @contextlib.contextmanager
-def speed_up(network: nn.Layer) -> Iterator[int]:
+def speed_up(network: nn.Layer, convolution: Convolve | None = None) -> Iterator[int]:
     """Replaces the forward of a network's convolutions, ReLUs and max pools by a faster one, within the `with` block.
 
     Weights, their names and the results (to float32 rounding) stay as they are. Only for training on a CPU: export
     networks outside the block. Whatever else is compiled within it is run by oneDNN too, which computes wrong results
     for some networks.
 
+    Args:
+        convolution: Computes a layer's convolution without the bias; by default `convolve`.
+
     Yields:
         The number of layers replaced.
     """
     flag = paddle.get_flags(ONEDNN)
-    forwards = _faster_forwards(network)
+    forwards = _faster_forwards(network, convolution or convolve)
     for layer, forward in forwards:
         layer.forward = forward
     try:
-        if _has_onednn():
+        if paddle.base.core.is_compiled_with_onednn():
             paddle.set_flags({ONEDNN: True})
         yield len(forwards)
     finally:
@@ -59,9 +63,9 @@ def speed_up(network: nn.Layer) -> Iterator[int]:
             del layer.forward
 
 
-def _faster_forwards(network: nn.Layer) -> list[tuple[nn.Layer, Forward]]:
+def _faster_forwards(network: nn.Layer, convolution: Convolve) -> list[tuple[nn.Layer, Forward]]:
     layers = network.sublayers(include_self=True)
-    faster = {id(layer): forward for layer in layers if (forward := _faster_forward(layer)) is not None}
+    faster = {id(layer): forward for layer in layers if (forward := _faster_forward(layer, convolution))}
     uses = collections.Counter(id(child) for layer in layers for child in layer._sub_layers.values())
     for layer in layers:
         if isinstance(layer, nn.Sequential):
@@ -71,10 +75,10 @@ def _faster_forwards(network: nn.Layer) -> list[tuple[nn.Layer, Forward]]:
     return [(layer, faster[id(layer)]) for layer in layers if id(layer) in faster]
 
 
-def _faster_forward(layer: nn.Layer) -> Forward | None:
+def _faster_forward(layer: nn.Layer, convolution: Convolve) -> Forward | None:
     """Returns the faster forward of a layer; None if there is none."""
     if type(layer) is nn.Conv2D and _is_plain(layer):
-        return _Convolution(layer)
+        return _Convolution(layer, convolution)
     if type(layer) is nn.MaxPool2D and layer.data_format == "NCHW" and not (layer.ceil_mode or layer.return_mask):
         return functools.partial(_max_pool, layer)
     if isinstance(layer, nn.BatchNorm) and layer._act:
@@ -178,24 +182,30 @@ class _ReLU(_Poolable):
 
 
 class _Convolution(_Poolable):
-    """The forward of one convolution: a matrix product for small maps, oneDNN or Paddle's kernel for the rest."""
+    """The forward of one convolution layer."""
 
-    def __init__(self, layer: nn.Conv2D):
+    def __init__(self, layer: nn.Conv2D, convolution: Convolve):
         super().__init__()
-        self.layer = layer
+        self.layer, self.convolution = layer, convolution
         if layer.bias is not None:
             self.zeros, self.ones = paddle.zeros_like(layer.bias), paddle.ones_like(layer.bias)
 
     def __call__(self, images: paddle.Tensor) -> paddle.Tensor:
-        maps, bias = self.pool(_convolve(self.layer, images)), self.layer.bias
+        maps, bias = self.pool(self.convolution(self.layer, images)), self.layer.bias
         return maps if bias is None else _AddBias.apply(maps, bias, self.zeros, self.ones)
 
 
-def _convolve(layer: nn.Conv2D, images: paddle.Tensor) -> paddle.Tensor:
+def output_size(layer: nn.Conv2D, images: paddle.Tensor) -> list[int]:
+    """Returns the height and width of what a convolution makes of images [N, C, H, W]."""
+    sides = zip(images.shape[2:], layer._kernel_size, layer._stride, strict=True)
+    return [(side + 2 * layer._padding - kernel) // stride + 1 for side, kernel, stride in sides]
+
+
+def convolve(layer: nn.Conv2D, images: paddle.Tensor) -> paddle.Tensor:
     """Convolves images [N, C, H, W] without the bias, in the way that is fastest for this size."""
     weight, kernel, stride = layer.weight, layer._kernel_size, layer._stride
     padding, groups = layer._padding, layer._groups
-    height, width = ((images.shape[axis + 2] + 2 * padding - kernel[axis]) // stride[axis] + 1 for axis in (0, 1))
+    height, width = output_size(layer, images)
     is_1x1, onednn = kernel == [1, 1], _onednn_works()
     limits = (MAX_POSITIONS, MAX_POSITIONS_1X1) if onednn else (MAX_POSITIONS_ALONE, MAX_POSITIONS_1X1_ALONE)
     if groups == 1 and 0 < height * width <= limits[is_1x1]:
@@ -246,14 +256,10 @@ def _compiled(
     return lambda images, weight: run(images.unsqueeze(0), weight.unsqueeze(0)).squeeze(0)
 
 
-def _has_onednn() -> bool:
-    return paddle.base.core.is_compiled_with_onednn()
-
-
 @functools.cache
 def _onednn_works() -> bool:
     """Returns True if oneDNN computes a convolution and its gradients correctly; call it within `speed_up`."""
-    if not _has_onednn():
+    if not paddle.base.core.is_compiled_with_onednn():
         return False
     expected = _output_and_gradients(functools.partial(functional.conv2d, padding=1))
     try:

@@ -73,6 +73,16 @@ def is_amd() -> bool:
         return "AMD" in platform.processor()
 
 
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of the processor by Linux's names, such as "avx2"; empty where they are not known."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+
+
 def threads(settings: Settings) -> int:
     """Number of CPU threads per process: the setting, or all cores divided among the processes of this machine.
 

@@ -190,7 +190,7 @@ class Settings(Section):
     clip_norm: Annotated[float, Field(ge=0, le=MOST)]
     accumulate: Count
     ema: Annotated[float, Field(ge=0, lt=1)]
-    amp: Literal["none", "O1", "O2"]
+    amp: Literal["none", "O1", "O2", "bf16"]
     monitor: Literal["accuracy", "loss"]
     patience: CountOrOff
     folds: Annotated[int, Field(ge=0, le=20)]

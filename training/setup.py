@@ -9,7 +9,7 @@ from annotation.lists import list_digest, read_samples
 from dataset import BatchLoader, ListDataset
 from imaging.augmentation import mix
 from imaging.transforms import EvalTransform, TrainTransform
-from models import acceleration
+from models import acceleration, bfloat16
 from models.checkpoint import Run
 from models.classifier import Classifier
 from system import machine
@@ -40,10 +40,23 @@ def select_device(settings: Settings) -> str:
     if machine.rank()[0] == 0:
         machine.warn_of_two_builds()
     device = machine.select_device(settings)
-    if settings.amp != "none" and device == "cpu":
-        raise UserError(f"amp={settings.amp}: paddle computes in 16 bits on GPUs only; use amp=none on a CPU")
+    if reason := _amp_obstacle(settings, device):
+        raise UserError(f"amp={settings.amp}: {reason}")
     machine.seed_all(settings.seed)
     return device
+
+
+def _amp_obstacle(settings: Settings, device: str) -> str:
+    """Returns why the mixed precision of the settings is not possible, with a remedy; "" if it is."""
+    if settings.amp in ("O1", "O2") and device == "cpu":
+        return "float16 is for GPUs only; use amp=none, or amp=bf16 on a CPU that has bfloat16"
+    if settings.amp != "bf16":
+        return ""
+    if device != "cpu":
+        return "is for CPUs; use amp=O1 (float16) on a GPU, or device=cpu"
+    if not settings.cpu_speedups:
+        return "is one of the speed-ups that cpu_speedups=false turns off; use cpu_speedups=true, or amp=none"
+    return bfloat16.obstacle()
 
 
 def is_resumed(settings: Settings) -> bool:
@@ -146,8 +159,16 @@ def describe(settings: Settings, device: str, class_names: list[str], loaders: d
     """Returns one line: the run, the number of images and classes, the device."""
     counts = " and ".join(f"{len(loader.dataset)} {split}" for split, loader in loaders.items())
     _, processes = machine.rank()
-    computing = f"{machine.describe(settings, device)}, {counted(processes, 'process', 'processes')}"
-    return f"{settings.run}: {counts} images, {counted(len(class_names), 'class', 'classes')}; {computing}"
+    computing = f"{machine.describe(settings, device)}{_describe_bfloat16(settings)}"
+    running = counted(processes, "process", "processes")
+    return f"{settings.run}: {counts} images, {counted(len(class_names), 'class', 'classes')}; {computing}, {running}"
+
+
+def _describe_bfloat16(settings: Settings) -> str:
+    if settings.amp != "bf16":
+        return ""
+    fault = bfloat16.fault()
+    return f", float32 convolutions (a test of bfloat16 {fault})" if fault else ", bfloat16 convolutions"
 
 
 def fill_caches(settings: Settings, loaders: dict[str, BatchLoader]) -> None:
@@ -182,6 +203,8 @@ def start_session(
 
 
 def accelerated(network: Classifier, settings: Settings, device: str) -> contextlib.AbstractContextManager:
-    """Returns the context in which the network uses the faster layers of `cpu_speedups`, on a CPU."""
-    fast = device == "cpu" and settings.cpu_speedups
-    return acceleration.speed_up(network) if fast else contextlib.nullcontext()
+    """Returns the context in which the network uses the faster layers of `cpu_speedups` and `amp=bf16`, on a CPU."""
+    if device != "cpu" or not settings.cpu_speedups:
+        return contextlib.nullcontext()
+    is_bfloat16 = settings.amp == "bf16" and not bfloat16.fault()
+    return acceleration.speed_up(network, bfloat16.convolve if is_bfloat16 else None)
