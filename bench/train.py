@@ -1,4 +1,4 @@
-"""Training speed: plain Paddle, this project in one process and in two, PyTorch and Keras if installed.
+"""Training speed: plain Paddle, this project in one process, in two and with amp=bf16, PyTorch and Keras if installed.
 
 Each way runs in its own processes with the library's defaults. Rounds alternate, so that changes in the machine's load
 meet every way. Run: `python bench/train.py [--rounds 3] [--case cnn32 ...]`.
@@ -23,7 +23,7 @@ CASES = {
     "cnn-32": ("cnn", 32, 32),
     "cnn-128": ("cnn", 32, 128),
 }
-WAYS = ("plain", "ours", "ours-2", "torch", "keras")
+WAYS = ("plain", "ours", "ours-2", "ours-bf16", "torch", "keras")
 CLASSES = 10
 
 
@@ -62,11 +62,11 @@ def noise(side: int, batch: int):
     return generator.integers(0, 256, (batch, 3, side, side), dtype="uint8"), generator.integers(0, CLASSES, batch)
 
 
-def paddle_way(name: str, side: int, batch: int, seconds: float, ours: bool) -> float:
+def paddle_way(name: str, side: int, batch: int, seconds: float, ours: bool, amp: str = "none") -> float:
     """Measures paddle.Model.train_batch: plain, as in a first script, or with everything that train.py adds."""
     import config
 
-    changes = [f"network={name}", f"image_shape=[3,{side},{side}]", "optimizer=adam", "weight_decay=0"]
+    changes = [f"network={name}", f"image_shape=[3,{side},{side}]", "optimizer=adam", "weight_decay=0", f"amp={amp}"]
     settings = config.load(None, [*changes, "schedule=constant", "warmup_epochs=0", "learning_rate=1e-3"])
     if ours:
         from system import machine
@@ -79,13 +79,12 @@ def paddle_way(name: str, side: int, batch: int, seconds: float, ours: bool) -> 
     images, labels = noise(side, batch)
     network, fast = networks.construct(name, CLASSES, settings.image_shape), contextlib.nullcontext()
     if ours:
-        from models import acceleration
         from models.classifier import Classifier
-        from training import losses, optim
+        from training import losses, optim, setup
         from training.running_metrics import Accuracy, MeanLoss, Recall
 
         network = Classifier(network, settings.mean, settings.std)
-        fast = acceleration.speed_up(network)
+        fast = setup.accelerated(network, settings, setup.select_device(settings))
         optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 1))
         loss, metrics = losses.Loss(), [MeanLoss(), Accuracy(), Recall(CLASSES)]
     else:
@@ -156,10 +155,11 @@ def keras_way(name: str, side: int, batch: int, seconds: float) -> float:
 def work(way: str, case: str, seconds: float) -> dict:
     """Measures one way in this process."""
     name, side, batch = CASES[case]
-    if way in ("plain", "ours", "ours-2"):
+    if way == "plain" or way.startswith("ours"):
         # Two processes share the batch, so that they make the same updates as one.
         share = batch // 2 if way == "ours-2" else batch
-        spent = paddle_way(name, side, share, seconds, ours=way != "plain")
+        amp = "bf16" if way == "ours-bf16" else "none"
+        spent = paddle_way(name, side, share, seconds, ours=way != "plain", amp=amp)
     else:
         spent = {"torch": torch_way, "keras": keras_way}[way](name, side, batch, seconds)
     module = sys.modules[{"torch": "torch", "keras": "keras"}.get(way, "paddle")]
