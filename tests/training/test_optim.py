@@ -226,7 +226,7 @@ def test_unfreezing_leaves_the_statistics_of_batch_norm_alone():
 @pytest.mark.effect("amp")
 def test_mixed_precision_is_refused_on_a_cpu(call, drawn, arguments_for):
     """Guards against a setting that does nothing, silently."""
-    call(train, *arguments_for(drawn, amp="O1")).refused("amp=O1", "GPUs only")
+    call(train, *arguments_for(drawn, amp="O1")).refused("amp=O1", "for GPUs only")
 
 
 def test_plateau_waits_and_starts_to_wait_again():

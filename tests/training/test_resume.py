@@ -20,7 +20,7 @@ import pytest
 
 import config
 import train
-from models import checkpoint
+from models import bfloat16, checkpoint
 from models.checkpoint import Run
 from system.errors import UserError
 from training import callbacks, setup
@@ -73,12 +73,9 @@ class BrokenOffError(Exception):
     """Stands for whatever ends a process."""
 
 
-@pytest.mark.parametrize("moments", [[(1, 2)], [(2, 4), (3, 6)]])
-def test_a_training_that_broke_off_goes_on_bit_for_bit(whole, drawn, tmp_path, settings_for, monkeypatch, moments):
-    """Guards against state that a resumed training begins again: moments, learning rate, EMA, dropout, order, sums."""
-    settings = settings_for(drawn, **RICH, output_dir=str(tmp_path))
+def break_off_at(left: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks trainings off right after a save: at the first (epoch, step) of `left`, which the test removes."""
     original = callbacks.StepCheckpoint.on_train_batch_end
-    left = list(moments)
 
     def break_off(checkpoint, step, logs=None):
         reached = left and (checkpoint.session.epoch, checkpoint.session.step) == left[0]
@@ -89,6 +86,14 @@ def test_a_training_that_broke_off_goes_on_bit_for_bit(whole, drawn, tmp_path, s
             raise BrokenOffError
 
     monkeypatch.setattr(callbacks.StepCheckpoint, "on_train_batch_end", break_off)
+
+
+@pytest.mark.parametrize("moments", [[(1, 2)], [(2, 4), (3, 6)]])
+def test_a_training_that_broke_off_goes_on_bit_for_bit(whole, drawn, tmp_path, settings_for, monkeypatch, moments):
+    """Guards against state that a resumed training begins again: moments, learning rate, EMA, dropout, order, sums."""
+    settings = settings_for(drawn, **RICH, output_dir=str(tmp_path))
+    left = list(moments)
+    break_off_at(left, monkeypatch)
     while left:
         with pytest.raises(BrokenOffError):
             train.train(settings.model_copy(update={"resume": left != moments}))
@@ -113,6 +118,27 @@ def test_dropout_and_unfrozen_weights_go_on_bit_for_bit(drawn, tmp_path, setting
         with pytest.raises(BrokenOffError):
             train.train(settings.model_copy(update={"resume": resume}))
     monkeypatch.undo()
+    check_equal(whole, train.train(settings.model_copy(update={"resume": True})))
+
+
+@pytest.mark.effect("amp")
+def test_bfloat16_repeats_and_goes_on_bit_for_bit(drawn, tmp_path, settings_for, monkeypatch, bfloat16_cpu, capsys):
+    """Guards against bfloat16 that is not used, or differs from run to run, and against weights and scores in it."""
+    monkeypatch.setattr(bfloat16, "MIN_PRODUCTS", 0)
+    monkeypatch.setattr(bfloat16, "MIN_PRODUCTS_PER_NUMBER", 0)
+    settings = settings_for(drawn, amp="bf16", output_dir=str(tmp_path))
+    whole, again, other = (
+        train.train(settings.model_copy(update={"run_name": name, "amp": amp}))
+        for name, amp in (("whole", "bf16"), ("again", "bf16"), ("other", "none"))
+    )
+    assert capsys.readouterr().out.count("bfloat16 convolutions") == 2
+    check_equal(whole, again)
+    rounded, exact = files_of(whole)["last.pdparams"], files_of(other)["last.pdparams"]
+    assert all(value.dtype == np.float32 for value in rounded.values())
+    assert any((value != exact[key]).any() for key, value in rounded.items())
+    break_off_at([(2, 1)], monkeypatch)
+    with pytest.raises(BrokenOffError):
+        train.train(settings)
     check_equal(whole, train.train(settings.model_copy(update={"resume": True})))
 
 

@@ -1,0 +1,139 @@
+"""bfloat16 on a CPU: right to its rounding where it is used, and refused or left alone elsewhere."""
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+import config
+import train
+from models import acceleration, bfloat16
+from system import machine
+from training import setup
+
+LAYERS = {
+    "3x3": {"in_channels": 24, "out_channels": 16, "kernel_size": 3, "padding": 1},
+    "3x3 stride 2": {"in_channels": 24, "out_channels": 16, "kernel_size": 3, "stride": 2, "padding": 1},
+    "1x1": {"in_channels": 24, "out_channels": 40, "kernel_size": 1},
+    "1x1 stride 2": {"in_channels": 24, "out_channels": 40, "kernel_size": 1, "stride": 2, "bias_attr": False},
+    "7x7": {"in_channels": 24, "out_channels": 16, "kernel_size": 7, "stride": 2, "padding": 3},
+    "odd": {"in_channels": 24, "out_channels": 17, "kernel_size": [3, 5], "padding": 1},
+}
+
+
+@pytest.fixture
+def capable(monkeypatch):
+    """A processor with bfloat16, as far as its flags say."""
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({bfloat16.FLAG}))
+
+
+@pytest.fixture
+def untested():
+    """Forgets what the test of a small layer has found, before and after."""
+    bfloat16.fault.cache_clear()
+    yield
+    bfloat16.fault.cache_clear()
+
+
+def passes(layer: nn.Layer, images: np.ndarray, constant: bool = False) -> list[np.ndarray]:
+    """Runs forward and backward: the output and the gradients, that of constant images left out."""
+    inputs = paddle.to_tensor(images, stop_gradient=constant)
+    outputs = layer(inputs)
+    shares = np.random.default_rng(1).standard_normal(outputs.shape).astype("float32")
+    wanted = [*([] if constant else [inputs]), *layer.parameters()]
+    return [one.numpy() for one in (outputs, *paddle.grad((outputs * paddle.to_tensor(shares)).sum(), wanted))]
+
+
+def gap(found: np.ndarray, expected: np.ndarray) -> float:
+    """Root mean square of the difference, relative to that of the expected numbers."""
+    return float(np.sqrt(((found - expected) ** 2).mean() / (expected**2).mean()))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_outputs_and_gradients_are_float32s_to_bfloat16s_rounding(name, bfloat16_cpu):
+    """Guards against float32 bits read as bfloat16, and weights, batches or sides kept from the first call."""
+    paddle.seed(0)
+    layer = nn.Conv2D(**LAYERS[name])
+    generator = np.random.default_rng(0)
+    for count, side, constant in ((4, 20, False), (4, 20, True), (3, 9, False)):
+        layer.weight.set_value(layer.weight * -1.3 + 0.01)
+        images = generator.standard_normal((count, 24, side, side + 2)).astype("float32")
+        expected = passes(layer, images, constant)
+        with acceleration.speed_up(layer, bfloat16._convolve):
+            found = passes(layer, images, constant)
+        gaps = [gap(*pair) for pair in zip(found, expected, strict=True)]
+        assert all(one < bfloat16.TOLERANCE for one in gaps), gaps
+        # Rounded at all; the bias and its gradient are not.
+        assert gaps[0] > 1e-4
+
+
+def test_bfloat16_computes_what_it_speeds_up(bfloat16_cpu):
+    """Guards against layers that get slower, and against validation and frozen layers that differ from evaluate's."""
+
+    def is_rounded(layer: nn.Layer, count: int = 8, frozen: bool = False, grad: bool = True) -> bool:
+        layer.weight.stop_gradient = frozen
+        images = paddle.to_tensor(np.random.default_rng(0).standard_normal((count, 64, 28, 28)), "float32", None, False)
+        with paddle.set_grad_enabled(grad), acceleration.speed_up(layer, bfloat16.convolve):
+            found = layer(images)
+        return gap(found.numpy(), layer(images).numpy()) > 1e-4
+
+    wide = nn.Conv2D(64, 64, 3, padding=1)
+    assert is_rounded(wide)
+    assert not is_rounded(wide, count=1)
+    assert not is_rounded(wide, frozen=True)
+    assert not is_rounded(wide, grad=False)
+    assert not is_rounded(nn.Conv2D(64, 64, 1), count=16)
+    assert not is_rounded(nn.Conv2D(64, 64, 3, groups=2), count=16)
+
+
+CASES = {
+    "processor": ((), "no bfloat16 instructions"),
+    "limit": ((), "DNNL_MAX_CPU_ISA"),
+    "release": ((), "3.3.1"),
+    "gpu": ((), "is for CPUs"),
+    "plain": (("cpu_speedups=false",), "cpu_speedups=false"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bfloat16_is_refused_where_it_cannot_be(case, call, drawn, arguments_for, monkeypatch, capable, tmp_path):
+    """Guards against a setting that does nothing, silently, and against oneDNN's way to refuse: the process ends."""
+    if case == "processor":
+        monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"avx2", "avx512f"}))
+    if case == "limit":
+        monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+    if case == "release":
+        monkeypatch.setattr(paddle, "__version__", "3.3.1")
+    if case == "gpu":
+        monkeypatch.setattr(machine, "select_device", lambda settings: "gpu:0")
+    changes, words = CASES[case]
+    call(train, *arguments_for(drawn, amp="bf16", output_dir=str(tmp_path)), *changes).refused("amp=bf16", words)
+    assert not list(tmp_path.iterdir())
+
+
+def refuse(*_):
+    raise RuntimeError("dst_tensor.defined")
+
+
+def compute_wrongly(*_):
+    def output(images, weight):
+        return nn.functional.conv2d(images, weight, padding=1)[None, None] * 1.01
+
+    def gradients(images, weight, gradient):
+        return images[None, None], weight[None, None]
+
+    return output, gradients
+
+
+@pytest.mark.parametrize(("graphs", "words"), [(refuse, "raises RuntimeError"), (compute_wrongly, "differs by")])
+def test_where_bfloat16_errs_training_is_float32_and_says_so(
+    graphs, words, call, drawn, arguments_for, monkeypatch, capable, untested, tmp_path
+):
+    """Guards against a Paddle whose bfloat16 raises or computes wrongly, and against a change that nobody notices."""
+    monkeypatch.setattr(bfloat16, "_graphs", graphs)
+    ended = call(train, *arguments_for(drawn, amp="bf16", output_dir=str(tmp_path), epochs=1))
+    assert ended.status == 0, ended
+    assert f"float32 convolutions (a test of bfloat16 {words}" in ended.out
+    layer = nn.Conv2D(64, 64, 3)
+    with setup.accelerated(layer, config.load(None, ["amp=bf16"]), "cpu"):
+        assert layer.forward.convolution is acceleration.convolve
