@@ -16,6 +16,7 @@ from exploration.projection import project
 from features.extraction import FeatureExtractor
 from imaging.transforms import EvalTransform
 from models import factory
+from models.networks import BASES
 from system.errors import UserError
 from system.settings import Settings
 
@@ -81,6 +82,11 @@ def require_pretrained(settings: Settings) -> None:
         raise UserError(
             "explore.py: pretrained=false, and a network with random weights knows nothing of images; use --config "
             "recipes/photos-transfer.yaml, or set pretrained=true, pretrained=FILE or pretrained=RUN"
+        )
+    if settings.network in BASES and not Path(str(settings.pretrained)).is_dir():
+        raise UserError(
+            f"explore.py: network={settings.network}: its dense layers begin at random, so its features know nothing; "
+            f"use network={BASES[settings.network]}, or pretrained=RUN"
         )
 
 

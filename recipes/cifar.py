@@ -9,6 +9,7 @@ test/CLASS/*.png and labels.txt, in the order of the archive's label names; of C
 of each image begins with its fine class.
 """
 
+import argparse
 import io
 import os
 import shutil
@@ -71,7 +72,7 @@ PUBLISHED = {
 
 def main() -> None:
     """Command line of cifar.py."""
-    parser = cli.parser(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", metavar="ARCHIVE.tar.gz")
     parser.add_argument("folder", metavar="FOLDER", help="is created")
     parser.add_argument("--coarse", action="store_true", help="CIFAR-100: folders of the 20 superclasses")

@@ -12,6 +12,7 @@ from test_golden import Outline, check, dead_links
 
 import explore
 from exploration import backbones, pool
+from exploration.explorer import require_pretrained
 from system.errors import UserError
 
 SMALL = {"network": "shufflenet_v2_x0_25", "image_shape": [3, 32, 32], "cpu_speedups": False}
@@ -171,3 +172,11 @@ def test_bad_input_is_one_line(call, data, arguments_for, donor):
     call(explore, *good, "--out", "file/below").refused("file/below", "--out")
     (data / "train.txt").unlink()
     call(explore, *good).refused("train.txt: no such file")
+
+
+def test_a_network_whose_last_layers_are_new_is_refused(settings_for):
+    """Guards against an estimate from features that were drawn at random."""
+    settings = settings_for("data", network="vgg19_bottleneck", pretrained=True)
+    with pytest.raises(UserError, match=r"dense layers begin at random.*; use network=vgg19, or"):
+        require_pretrained(settings)
+    require_pretrained(settings.model_copy(update={"network": "vgg19"}))

@@ -39,9 +39,13 @@ def test_threads_are_set_before_paddle_loads(command, tmp_path):
         "machine.prepare(config.load(None, ['threads=2']))\n"
         "assert 'paddle' in sys.modules\n"
         "print(os.environ['OMP_NUM_THREADS'])\n"
+        "print(machine.describe(config.load(), 'cpu'), '; AMD' * machine.is_amd())\n"
     )
     ended = command(script, str(config.DEFAULTS.parent), cwd=tmp_path, OMP_NUM_THREADS="7")
-    assert (ended.status, ended.out) == (0, "2\n"), ended
+    assert (ended.status, ended.out.splitlines()[0]) == (0, "2"), ended
+    line = ended.out.splitlines()[1]
+    assert line.startswith("cpu, 2 threads, faster layers and memory") and "slow path" not in line
+    assert ("MKL's fast path" in line) == line.endswith("AMD ; AMD"), line
     assert "OMP_NUM_THREADS" not in ended.err
 
 
