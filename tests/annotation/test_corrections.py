@@ -208,4 +208,4 @@ def test_the_score_before_corrections_is_told(data, trained, call):
     Image.new("RGB", (9, 9)).save(wrong[0]["path"])
     os.remove(wrong[0]["path"])
     outcome = call(evaluate, str(trained.path), "data_dir=data", "--out", "gone")
-    assert "1 dropped images have gone and do not count" in outcome.err
+    assert "1 dropped image has gone and does not count" in outcome.err
