@@ -16,6 +16,7 @@ from reviewing.decisions import Choice, DecisionError
 from reviewing.rendering import SIDES, Renderer
 from reviewing.session import Session
 from system.errors import UserError
+from system.pages import SHARED
 
 PAGE = Path(__file__).parent / "page"
 # Decisions about some thousand images at once.
@@ -97,7 +98,7 @@ def _page() -> list[Route]:
 
         return Route(path, serve_file)
 
-    files = sorted(PAGE.iterdir())
+    files = [*sorted(PAGE.iterdir()), *sorted(SHARED.iterdir())]
     return [route("/", PAGE / "review.html"), *(route(f"/{file.name}", file) for file in files)]
 
 

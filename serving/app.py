@@ -26,6 +26,7 @@ from serving.responses import predict_response
 from serving.service import Pool, Service
 from serving.shadow import Shadow
 from serving.uploads import Upload, clean
+from system.pages import SHARED
 
 PAGE = Path(__file__).parent / "page"
 # A label report is a few lines.
@@ -176,12 +177,12 @@ def _add_state(app: FastAPI, service: Service) -> None:
 def _add_page(app: FastAPI) -> list[str]:
     """Adds a route for each file of the page; returns their paths."""
     paths = []
-    for file in sorted(path for path in PAGE.rglob("*") if path.is_file()):
+    for file in (*sorted(PAGE.iterdir()), *sorted(SHARED.iterdir())):
 
         async def serve_file(file: Path = file) -> Response:
             return FileResponse(file)
 
-        name = f"/{file.relative_to(PAGE).as_posix()}"
+        name = f"/{file.name}"
         for path in ["/", name] if name == "/index.html" else [name]:
             app.add_api_route(path, serve_file, methods=["GET", "HEAD"], include_in_schema=False)
             paths.append(path)
