@@ -287,4 +287,4 @@ def test_the_report_of_a_trained_run_shows_its_curves(evaluated, trained, tmp_pa
     assert 'id="training"' not in (run.path / "report.html").read_text("utf-8")
     evaluate.evaluate(trained, trained.settings, folder=tmp_path)
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert embed(trained.path / "curves.png") in page and page.count('id="training"') == 1
+    assert embed((trained.path / "curves.png").read_bytes()) in page and page.count('id="training"') == 1
