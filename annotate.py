@@ -17,7 +17,7 @@ from annotation.splits import Summary
 from annotation.store import DamagedStore, open_store
 from annotation.summary import print_summary
 from annotation.walk import Walk, walk
-from system import cli
+from system import cli, language
 from system.machine import cores
 from system.settings import Settings
 from system.windows import quoted
@@ -81,6 +81,7 @@ def annotate(settings: Settings, fresh: bool = False, list_format: str = "tsv") 
     Raises:
         UserError: The folders do not fit together, a leak is not allowed, or a file cannot be written.
     """
+    language.choose(settings.language)
     layout = find_layout(settings)
     if layout.labelled:
         refuse_overwriting(layout.labelled.files, settings.lists, list_format)

@@ -14,6 +14,7 @@ from annotation.splits import Summary, random_key
 from annotation.store import Store
 from annotation.summary import advice
 from annotation.worker_pool import Pool
+from system.language import translate
 from system.pages import templates
 from system.settings import Settings
 
@@ -127,12 +128,13 @@ def _histogram(store: Store, value: str, bounds: Iterable[float], names: list[st
 
 
 def _short_sides(store: Store) -> list[tuple[str, int]]:
-    names = [f"under {SHORT_SIDES[0]} px"]
-    names += [f"{low} to {high - 1} px" for low, high in pairwise(SHORT_SIDES)]
-    return _histogram(store, "min(width, height)", SHORT_SIDES, [*names, f"{SHORT_SIDES[-1]} px and more"])
+    names = [translate("under {side} px", side=SHORT_SIDES[0])]
+    names += [translate("{low} to {high} px", low=low, high=high - 1) for low, high in pairwise(SHORT_SIDES)]
+    names.append(translate("{side} px and more", side=SHORT_SIDES[-1]))
+    return _histogram(store, "min(width, height)", SHORT_SIDES, names)
 
 
 def _ratios(store: Store) -> list[tuple[str, int]]:
-    names = [f"about {name}" if ":" in name else name for _, name in RATIOS]
+    names = [translate("about {ratio}", ratio=name) if ":" in name else translate(name) for _, name in RATIOS]
     value = "1.0 * max(width, height) / min(width, height)"
-    return _histogram(store, value, [bound for bound, _ in RATIOS], [*names, "longer"])
+    return _histogram(store, value, [bound for bound, _ in RATIOS], [*names, translate("longer")])

@@ -12,6 +12,7 @@ from annotation.splits import Summary
 from annotation.store import Store
 from annotation.walk import Walk, walk
 from system.files import file_digest
+from system.language import chosen
 from system.settings import Settings
 
 # Settings that affect the result; a re-run with another value decides again, but decodes nothing.
@@ -29,6 +30,7 @@ def request(layout: Layout, settings: Settings, list_format: str) -> str:
         file_digest(corrections) if corrections.exists() else None,
     ]
     content = [values, list_format, layout.folders, layout.class_names, layout.loose_files, layout.left_out, digests]
+    content.append(chosen())  # the page is written in it
     return json.dumps(content, sort_keys=True)
 
 

@@ -4,8 +4,9 @@ from annotation.layout import Layout
 from annotation.lists import SPLITS
 from annotation.names import CORRECTIONS, DUPLICATES, REJECTS, REMARKS
 from annotation.splits import MIN_TO_SPLIT, Summary
+from system.language import counted, inflect, translate
 from system.settings import Settings
-from system.text import columns, counted, inflect, pad
+from system.text import columns, pad
 
 CLASSES_SHOWN = 40
 NAMED = 10  # items of a kind that a sentence names
@@ -18,27 +19,39 @@ def print_summary(summary: Summary, layout: Layout, settings: Settings, decoded:
     """Prints the table of classes and splits, counts and advice."""
     print("\n".join(_table(summary, layout.class_names)))
     left_out = {reason: summary.reason_total(reason) for reason in summary.left_out}
-    print(f"{counted(summary.files, 'file')}, {decoded:,} decoded now, {summary.files - decoded:,} remembered")
-    print(f"kept: {', '.join(f'{summary.total(split):,} {split}' for split in SPLITS)}")
+    files = counted(summary.files, "file")
+    old = summary.files - decoded
+    print(translate("{files}, {new:,} decoded now, {old:,} remembered", files=files, new=decoded, old=old))
+    kept = {split: summary.total(split) for split in SPLITS}
+    print(translate("kept: {counts}", counts=_counts(kept)))
     if left_out:
-        print(f"left out: {_counts(left_out)} (see {settings.lists / REJECTS})")
+        print(_seen("left out: {counts} (see {file})", left_out, settings, REJECTS))
     if summary.remarks:
-        print(f"remarks on kept images: {_counts(summary.remarks)} (see {settings.lists / REMARKS})")
+        print(_seen("remarks on kept images: {counts} (see {file})", summary.remarks, settings, REMARKS))
     if summary.corrections:
-        print(f"corrections: {_counts({PAST[name]: count for name, count in summary.corrections.items()})}")
+        past = {translate(PAST[name]): count for name, count in summary.corrections.items()}
+        print(translate("corrections: {counts}", counts=_counts(past)))
     if summary.skipped:
-        print(f"skipped: {_counts(summary.skipped)}")
+        print(translate("skipped: {counts}", counts=_counts(summary.skipped)))
     for line in _about_folders(summary):
         print(line)
     for line in [*layout.notes, *advice(summary, layout, settings)]:
         print(f"- {line}")
 
 
+def _seen(sentence: str, counts: dict[str, int], settings: Settings, name: str) -> str:
+    return translate(sentence, counts=_counts(counts), file=settings.lists / name)
+
+
 def _about_folders(summary: Summary) -> list[str]:
     found = sorted(summary.folders.items())
-    lines = [f"left out: the images in {shown(path)}: {reason}" for path, reason in found[:FOLDERS_SHOWN]]
+    lines = [
+        translate("left out: the images in {folder}: {reason}", folder=shown(path), reason=reason)
+        for path, reason in found[:FOLDERS_SHOWN]
+    ]
     if len(found) > FOLDERS_SHOWN:
-        lines.append(f"left out: the images in {counted(len(found) - FOLDERS_SHOWN, 'more folder')}")
+        more = counted(len(found) - FOLDERS_SHOWN, "more folder")
+        lines.append(translate("left out: the images in {folders}", folders=more))
     return lines
 
 
@@ -61,10 +74,14 @@ def _table(summary: Summary, class_names: list[str]) -> list[str]:
     if hidden > 1:
         rows = [
             *rows[:CLASSES_SHOWN],
-            [f"... {hidden:,} more classes", *("" for _ in SPLITS), "all are in annotate.html"],
+            [
+                translate("... {count:,} more classes", count=hidden),
+                *("" for _ in SPLITS),
+                translate("all are in annotate.html"),
+            ],
         ]
-    rows.append(["all", *(f"{summary.total(split):,}" for split in SPLITS), ""])
-    rows.insert(0, ["class", *SPLITS, "left out"])
+    rows.append([translate("all"), *(f"{summary.total(split):,}" for split in SPLITS), ""])
+    rows.insert(0, [translate("class"), *SPLITS, translate("left out")])
     widths = [max(columns(row[place]) for row in rows) for place in range(len(SPLITS) + 1)]
     return [_line(row, widths) for row in rows]
 
@@ -76,27 +93,41 @@ def _line(row: list[str], widths: list[int]) -> str:
 
 def advice(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
     """Sentences that a user should read before training."""
-    place = "row" if layout.labelled else "folder"
     lines = [
-        f"{split}: no {place} of its own, so {counted(summary.total(split), 'image is', 'images are')} taken from "
-        f"train ({split}_fraction={fraction:g}, seed={settings.seed}); only in the lists, no file is moved"
+        translate(
+            "{split}: no {place} of its own, so {images} taken from train ({split}_fraction={fraction:g}, "
+            "seed={seed}); only in the lists, no file is moved",
+            split=split,
+            place=translate("row" if layout.labelled else "folder"),
+            images=counted(summary.total(split), "image is", "images are"),
+            fraction=fraction,
+            seed=settings.seed,
+        )
         for split, fraction in summary.made.items()
     ]
     if summary.convertible:
-        lines.append(f"non_rgb=convert would keep {counted(summary.convertible, 'more image')}")
+        lines.append(
+            translate("non_rgb=convert would keep {images}", images=counted(summary.convertible, "more image"))
+        )
     lines += _about_corrections(summary, settings)
     lines += _about_copies(summary, layout, settings)
     empty = [name for name in layout.class_names if not summary.kept["train"].get(name)]
     if empty:
-        shown = ", ".join(empty[:10]) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
-        lines.append(f"no training image is kept of {shown}: the network cannot learn it")
+        line = "no training image is kept of {classes}: the network cannot learn it"
+        lines.append(translate(line, classes=_named(empty)))
     lines += [line for split in summary.made if (line := _about_a_class_without(split, summary, layout))]
     counts = {name: summary.kept["train"].get(name, 0) for name in layout.class_names if name not in empty}
     if counts and max(counts.values()) >= IMBALANCE * min(counts.values()):
         largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         lines.append(
-            f"train is imbalanced: {counted(counts[largest], 'image')} of {largest}, {counts[smallest]:,} of "
-            f"{smallest}; accuracy alone favours a network that predicts the large classes"
+            translate(
+                "train is imbalanced: {images} of {largest}, {count:,} of {smallest}; accuracy alone favours a network "
+                "that predicts the large classes",
+                images=counted(counts[largest], "image"),
+                largest=largest,
+                count=counts[smallest],
+                smallest=smallest,
+            )
         )
     return lines
 
@@ -107,11 +138,15 @@ def _about_corrections(summary: Summary, settings: Settings) -> list[str]:
         ("corrections not applied", summary.unused_corrections),
         ("images that people decided differently about", summary.conflicting_corrections),
     ):
-        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         if found:
-            named = "; ".join(map(shown, found[:NAMED]))
-            lines.append(f"{settings.lists / CORRECTIONS}: {what}: {len(found):,} ({named}{more})")
+            named = _named([shown(one) for one in found], "; ")
+            lines.append(f"{settings.lists / CORRECTIONS}: {translate(what)}: {len(found):,} ({named})")
     return lines
+
+
+def _named(names: list[str], separator: str = ", ") -> str:
+    more = translate(" and {count} more", count=len(names) - NAMED) if len(names) > NAMED else ""
+    return separator.join(names[:NAMED]) + more
 
 
 def _about_a_class_without(split: str, summary: Summary, layout: Layout) -> str:
@@ -119,27 +154,29 @@ def _about_a_class_without(split: str, summary: Summary, layout: Layout) -> str:
     without = [name for name in layout.class_names if train.get(name) and not made.get(name)]
     if not without:
         return ""
-    names = ", ".join(without[:10]) + (f" and {len(without) - 10} more" if len(without) > 10 else "")
     where = (
-        f"give other images of it the split {split}"
+        "give other images of it the split {split}"
         if layout.labelled
-        else f"put other images of it into a folder {split}/"
+        else "put other images of it into a folder {split}/"
     )
-    return (
-        f"no {split} image of {names}: a class of fewer than {MIN_TO_SPLIT} images is not divided, nor are copies of "
-        f"each other, such as the frames of one clip, or a group; {where} "
-        "(several clips are kept apart by group_by)"
+    return translate(
+        "no {split} image of {classes}: a class of fewer than {least} images is not divided, nor are copies of each "
+        "other, such as the frames of one clip, or a group; {where} (several clips are kept apart by group_by)",
+        split=split,
+        classes=_named(without),
+        least=MIN_TO_SPLIT,
+        where=translate(where, split=split),
     )
 
 
 def _about_copies(summary: Summary, layout: Layout, settings: Settings) -> list[str]:
     lines = []
     if summary.copies:
-        kinds = {kind.replace("_", " "): count for kind, count in summary.copies.items()}
-        lines.append(f"copies: {_counts(kinds)} (see {settings.lists / DUPLICATES})")
+        kinds = {translate(kind.replace("_", " ")): count for kind, count in summary.copies.items()}
+        lines.append(_seen("copies: {counts} (see {file})", kinds, settings, DUPLICATES))
     for pair, count in summary.leaks.items():
         share = f" ({count / summary.total(pair.split()[0]):.1%})"
-        lines.append(_leak(summary, pair, count, f"{share} {inflect(count, 'has', 'have')} a copy"))
+        lines.append(_leak(summary, pair, count, f"{share} {inflect(count, 'has a copy', 'have a copy')}"))
     if summary.groups:
         alone = counted(summary.ungrouped, "image is in none and stands alone", "images are in none and stand alone")
         by = "labels_file" if layout.labelled and layout.labelled.groups else f"group_by={settings.group_by}"
@@ -149,11 +186,20 @@ def _about_copies(summary: Summary, layout: Layout, settings: Settings) -> list[
         what = inflect(count, "has one of its group", "have one of their group")
         lines.append(_leak(summary, pair, count, f" {what}", f" ({names})"))
     if summary.conflicts:
-        lines.append(f"label conflict: groups of copies in more than one class: {summary.conflicts:,}")
+        line = "label conflict: groups of copies in more than one class: {count:,}"
+        lines.append(translate(line, count=summary.conflicts))
     return lines
 
 
 def _leak(summary: Summary, pair: str, count: int, what: str, named: str = "") -> str:
     one, other = pair.split(" in ")
-    remedy = "; on_leak=drop_from_train leaves those out of train" if other == "train" else ""
-    return f"leak: {count:,} of {counted(summary.total(one), f'{one} image')}{what} in {other}{named}{remedy}"
+    remedy = translate("; on_leak=drop_from_train leaves those out of train") if other == "train" else ""
+    line = translate(
+        "leak: {count:,} of {images}{what} in {other}{named}",
+        count=count,
+        images=counted(summary.total(one), f"{one} image"),
+        what=what,
+        other=other,
+        named=named,
+    )
+    return line + remedy

@@ -10,6 +10,7 @@ from evaluation.comparison import Comparison, disagreements
 from evaluation.metrics import METRICS
 from evaluation.predictions import Predictions
 from evaluation.thumbnails import Thumbnails
+from system.language import translate
 from system.pages import templates
 
 # Disagreements shown of each kind: only the first run correct, only the second.
@@ -49,9 +50,10 @@ def _best(content: Mapping[str, Any], name: str) -> float:
 
 def _conclusion(pair: Mapping[str, Any]) -> str:
     if pair["mcnemar_p"] >= SIGNIFICANCE:
-        return "The difference in accuracy is not statistically significant on these images."
-    better = "second" if pair["difference"]["accuracy"]["value"] > 0 else "first"
-    return f"The {better} run is significantly more accurate."
+        return translate("The difference in accuracy is not statistically significant on these images.")
+    if pair["difference"]["accuracy"]["value"] > 0:
+        return translate("The second run is significantly more accurate.")
+    return translate("The first run is significantly more accurate.")
 
 
 def _sides(comparison: Comparison) -> list[dict[str, Any]]:

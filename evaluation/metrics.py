@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from system.errors import UserError
+from system.language import translate
 
 # A top-k accuracy is informative only while k is well below the number of classes.
 TOP_K = 5
@@ -139,8 +140,8 @@ class Metric:
         return float(value.mean() if self.per_image else value)
 
     def title(self, top_k: int) -> str:
-        """Label with the k of top-k filled in."""
-        return self.label.format(k=top_k)
+        """Label in the chosen language, with the k of top-k filled in."""
+        return translate(self.label, k=top_k)
 
 
 METRICS: dict[str, Metric] = {}
@@ -235,7 +236,7 @@ def intervals(outputs: Outputs, seed: int) -> dict[str, list[float]]:
 
 
 def headline(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns (label, formatted value) of every informative metric.
+    """Returns (English label, formatted value) of every informative metric.
 
     Args:
         report: Content of metrics.json.
@@ -247,4 +248,4 @@ def headline(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if missing:
         raise UserError(f"metrics.json: {', '.join(missing)} is missing; run `python evaluate.py` again")
     shown = informative(report["num_classes"])
-    return [(one.title(report["top_k"]), f"{report[one.name]:.4f}") for one in shown.values()]
+    return [(one.label.format(k=report["top_k"]), f"{report[one.name]:.4f}") for one in shown.values()]

@@ -19,9 +19,9 @@ from evaluation.predictors import Evaluable, RunModel, read_images
 from evaluation.thumbnails import Thumbnails, embed
 from inference.ranking import NONE_OF_THESE
 from system import machine
+from system.language import counted, translate
 from system.pages import templates
 from system.pages.templates import percent
-from system.text import counted
 from system.windows import quoted
 
 # How many are shown: mistakes, classes with their worst mistake, confused pairs and examples of each, suspects.
@@ -71,7 +71,11 @@ def _headline(report: Mapping[str, Any]) -> list[dict[str, str]]:
     tiles = []
     for name, one in metrics.informative(report["num_classes"]).items():
         low, high = report["intervals"][name]
-        interval = f"{100 * low:.1f} to {100 * high:.1f} %" if one.percent else f"{low:.3f} to {high:.3f}"
+        interval = (
+            translate("{low:.1f} to {high:.1f} %", low=100 * low, high=100 * high)
+            if one.percent
+            else translate("{low:.3f} to {high:.3f}", low=low, high=high)
+        )
         value = percent(report[name]) if one.percent else f"{report[name]:.3f}"
         tiles.append({"label": one.title(report["top_k"]), "value": value, "interval": interval})
     return tiles
@@ -146,13 +150,16 @@ def _suspect(one: Suspect, class_names: Sequence[str], thumbnails: Thumbnails) -
 
 def _suspects_text(evaluation: Evaluation) -> str:
     if not evaluation.searched:
-        return "No list was searched: the network was trained on these images with their labels."
+        return translate("No list was searched: the network was trained on these images with their labels.")
     count = len(evaluation.suspects)
-    found = counted(count, "suspected label error") if count else "No label error is suspected"
-    first = f", of which the first {SUSPECTS} are shown" if count > SUSPECTS else ""
-    return (
-        f"{found}{first}; suspects.tsv lists all. Searched: {'; '.join(evaluation.searched)}. "
-        "Check each by eye: a weak network suspects many correct labels."
+    found = counted(count, "suspected label error") if count else translate("No label error is suspected")
+    first = translate(", of which the first {count} are shown", count=SUSPECTS) if count > SUSPECTS else ""
+    return translate(
+        "{found}{first}; suspects.tsv lists all. Searched: {searched}. "
+        "Check each by eye: a weak network suspects many correct labels.",
+        found=found,
+        first=first,
+        searched="; ".join(evaluation.searched),
     )
 
 
@@ -167,27 +174,37 @@ def _calibration_text(report: Mapping[str, Any]) -> str:
     confidence = report["confidence"]
     before, after, accuracy = confidence["before"], confidence["after"], percent(report["accuracy"])
     if confidence["temperature"] == 1:
-        return (
-            f"The network's probabilities are used as they are: mean confidence {percent(after['mean_confidence'])}, "
-            f"accuracy {accuracy}."
+        return translate(
+            "The network's probabilities are used as they are: mean confidence {confidence}, accuracy {accuracy}.",
+            confidence=percent(after["mean_confidence"]),
+            accuracy=accuracy,
         )
-    tendency = "over" if confidence["temperature"] > 1 else "under"
-    return (
-        f"As trained, the network was {tendency}confident: mean confidence {percent(before['mean_confidence'])} at an "
-        f"accuracy of {accuracy}. A temperature of {confidence['temperature']:.3f}, fitted on the valid images, "
-        f"changes it to {percent(after['mean_confidence'])}, and the log loss from {before['log_loss']:.3f} to "
-        f"{after['log_loss']:.3f}. No prediction changes."
+    return translate(
+        "As trained, the network was {tendency}: mean confidence {before} at an accuracy of {accuracy}. A temperature "
+        "of {temperature:.3f}, fitted on the valid images, changes it to {after}, and the log loss from "
+        "{loss_before:.3f} to {loss_after:.3f}. No prediction changes.",
+        tendency=translate("overconfident" if confidence["temperature"] > 1 else "underconfident"),
+        before=percent(before["mean_confidence"]),
+        accuracy=accuracy,
+        temperature=confidence["temperature"],
+        after=percent(after["mean_confidence"]),
+        loss_before=before["log_loss"],
+        loss_after=after["log_loss"],
     )
 
 
 def _rejection_text(report: Mapping[str, Any]) -> str:
     confidence = report["confidence"]
     if confidence["threshold"] is None:
-        return "No threshold is set: no image is rejected."
-    return (
-        f"Images whose highest probability is below {confidence['threshold']:.3f} are rejected as "
-        f'"{NONE_OF_THESE}". Coverage: {percent(confidence["coverage"])} of these images are accepted, with an '
-        f"accuracy of {percent(confidence['accuracy_of_answered'])} (all images: {percent(report['accuracy'])})."
+        return translate("No threshold is set: no image is rejected.")
+    return translate(
+        'Images whose highest probability is below {threshold:.3f} are rejected as "{name}". Coverage: {coverage} of '
+        "these images are accepted, with an accuracy of {accepted} (all images: {accuracy}).",
+        threshold=confidence["threshold"],
+        name=NONE_OF_THESE,
+        coverage=percent(confidence["coverage"]),
+        accepted=percent(confidence["accuracy_of_answered"]),
+        accuracy=percent(report["accuracy"]),
     )
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from evaluation import metrics
 from evaluation.metrics import headline
-from system.text import columns, counted, pad
+from system.language import counted, translate
+from system.text import columns, pad, rjust
 
 
 def report_text(report: Mapping[str, Any]) -> str:
@@ -18,8 +19,10 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 
 def _class_lines(report: Mapping[str, Any]) -> list[str]:
-    width = max(len("class"), *(columns(row["name"]) for row in report["classes"]))
-    lines = [f"{'class':<{width}}  precision  recall      f1  images"]
+    first = translate("class")
+    width = max(columns(first), *(columns(row["name"]) for row in report["classes"]))
+    titles = (("precision", 9), ("recall", 6), ("f1", 6), ("images", 6))
+    lines = ["  ".join([pad(first, width), *(rjust(translate(name), least) for name, least in titles)])]
     for row in report["classes"]:
         precision, recall, f1 = (_four(row[key]) for key in ("precision", "recall", "f1"))
         lines.append(f"{pad(row['name'], width)}  {precision:>9}  {recall:>6}  {f1:>6}  {row['support']:>6}")
@@ -31,30 +34,52 @@ def _four(value: float | None) -> str:
 
 
 def _headline(report: Mapping[str, Any]) -> str:
-    (label, value), *others = headline(report)
+    values = [value for _, value in headline(report)]
+    titles = [one.title(report["top_k"]) for one in metrics.informative(report["num_classes"]).values()]
     low, high = report["intervals"]["accuracy"]
-    rest = ", ".join(f"{label} {value}" for label, value in others)
-    interval = f"95 % interval {low:.4f} to {high:.4f}"
-    return f"{report['split']} {label} {value} ({interval}), {rest} on {counted(report['num_pictures'], 'image')}"
+    return translate(
+        "{split} {label} {value} (95 % interval {low:.4f} to {high:.4f}), {rest} on {images}",
+        split=report["split"],
+        label=titles[0],
+        value=values[0],
+        low=low,
+        high=high,
+        rest=", ".join(f"{title} {value}" for title, value in zip(titles[1:], values[1:], strict=True)),
+        images=counted(report["num_pictures"], "image"),
+    )
 
 
 def _confidence_lines(report: Mapping[str, Any]) -> list[str]:
     split, confidence, rejection = report["split"], report["confidence"], report["foreign"]
     before, after = (confidence[key]["expected_calibration_error"] for key in ("before", "after"))
     lines = [
-        f"confidence: temperature {confidence['temperature']:.3f}, "
-        f"calibration error {before:.4f} before, {after:.4f} after"
+        translate(
+            "confidence: temperature {temperature:.3f}, calibration error {before:.4f} before, {after:.4f} after",
+            temperature=confidence["temperature"],
+            before=before,
+            after=after,
+        )
     ]
     if confidence["threshold"] is not None:
         accuracy = confidence["accuracy_of_answered"]
-        of_accepted = "" if accuracy is None else f", accuracy of the accepted {accuracy:.1%}"
-        lines.append(
-            f"threshold {confidence['threshold']:.3f}: {confidence['coverage']:.1%} of {split} accepted{of_accepted}"
+        line = translate(
+            "threshold {threshold:.3f}: {coverage:.1%} of {split} accepted",
+            threshold=confidence["threshold"],
+            coverage=confidence["coverage"],
+            split=split,
         )
+        if accuracy is not None:
+            line += translate(", accuracy of the accepted {accuracy:.1%}", accuracy=accuracy)
+        lines.append(line)
     if rejection:
         lines.append(
-            f"out-of-distribution images: {rejection['turned_away']:.1%} of {rejection['num_pictures']} rejected "
-            f"({rejection['known_turned_away']:.1%} of {split})"
+            translate(
+                "out-of-distribution images: {share:.1%} of {count} rejected ({known:.1%} of {split})",
+                share=rejection["turned_away"],
+                count=rejection["num_pictures"],
+                known=rejection["known_turned_away"],
+                split=split,
+            )
         )
     return lines
 
@@ -66,17 +91,21 @@ def comparison_text(content: Mapping[str, Any]) -> str:
         content: Of comparison.json.
     """
     shown = metrics.informative(content["num_classes"])
-    titles = {name: f"{one.title(content['top_k']):>8}" for name, one in shown.items()}
+    titles = {name: rjust(one.title(content["top_k"]), 8) for name, one in shown.items()}
     summary = content["summary"]
     rows = [(row["run"], row) for row in content["runs"]]
     for key in ("mean", "standard_deviation"):
-        rows.append((key.replace("_", " "), {name: summary[name][key] for name in shown}))
+        rows.append((translate(key.replace("_", " ")), {name: summary[name][key] for name in shown}))
     width = max(columns(run) for run, _ in rows)
-    lines = [f"{'run':<{width}}  {'  '.join(titles.values())}  accuracy minus first"]
+    lines = ["  ".join([pad(translate("run"), width), *titles.values(), translate("accuracy minus first")])]
     for run, values in rows:
-        cells = (f"{values[name]:>{len(column)}.4f}" for name, column in titles.items())
+        cells = (f"{values[name]:>{columns(column)}.4f}" for name, column in titles.items())
         gap = values.get("minus_first")
-        against = f"{gap['value']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else ""
+        against = (
+            f"{gap['value']:+.4f} ({translate('{low:+.4f} to {high:+.4f}', low=gap['low'], high=gap['high'])})"
+            if gap
+            else ""
+        )
         lines.append(f"{pad(run, width)}  {'  '.join(cells)}  {against}".rstrip())
     return "\n".join([*lines, *_difference_lines(content["pair"])])
 
@@ -86,7 +115,12 @@ def _difference_lines(pair: Mapping[str, Any] | None) -> list[str]:
         return []
     gap = pair["difference"]["accuracy"]
     return [
-        f"second - first: accuracy {gap['value']:+.4f} (95 % interval {gap['low']:+.4f} to {gap['high']:+.4f}), "
-        f"only the first correct {pair['only_first_right']}, only the second {pair['only_second_right']}, "
-        f"McNemar p = {pair['mcnemar_p']:.3g}"
+        translate(
+            "second - first: accuracy {value:+.4f} (95 % interval {low:+.4f} to {high:+.4f}), only the first correct "
+            "{first}, only the second {second}, McNemar p = {p:.3g}",
+            **{key: gap[key] for key in ("value", "low", "high")},
+            first=pair["only_first_right"],
+            second=pair["only_second_right"],
+            p=pair["mcnemar_p"],
+        )
     ]

@@ -47,7 +47,7 @@ function show(event) {
   const image = hover.querySelector("img"), [x, y] = place(best);
   image.hidden = !best[5];
   if (best[5]) image.src = best[5];
-  hover.querySelector("figcaption").textContent = `${MAP.classes[best[2]]}${best[3] ? ", suspected label error" : ""}; ${best[4]}`;
+  hover.querySelector("figcaption").textContent = `${MAP.classes[best[2]]}${best[3] ? SUSPECTED : ""}; ${best[4]}`;
   hover.style.left = `${Math.min(x + 10, canvas.clientWidth - hover.offsetWidth - 4)}px`;
   hover.style.top = `${Math.min(y + 10, canvas.clientHeight - hover.offsetHeight - 4)}px`;
 }

@@ -12,9 +12,9 @@ from annotation.lists import Sample
 from evaluation.metrics import RESAMPLES
 from evaluation.thumbnails import Thumbnails, embed
 from exploration.explorer import Exploration
+from system.language import counted, translate
 from system.machine import cores
 from system.pages import templates
-from system.text import counted
 
 # How many are shown: suspects, similar pairs, images unlike any other, of the pool, and thumbnails of the map.
 SUSPECTS, PAIRS, UNLIKE, FIRST, THUMBNAILS = 18, 12, 12, 18, 600
@@ -56,17 +56,23 @@ def render(found: Exploration, folder: Path, command: str) -> str:
 def advice(curve: list[dict[str, float]]) -> str:
     """Says in words whether more images would help."""
     if len(curve) < 2:
-        return "There are too few images a class to see how the accuracy grows with their number."
+        return translate("There are too few images a class to see how the accuracy grows with their number.")
     last = curve[-1]
     before = next(
         (point for point in curve[::-1] if 2 * point["images_per_class"] <= last["images_per_class"]), curve[0]
     )
     gain = 100 * (last["accuracy"] - before["accuracy"])
-    sizes = f"From {before['images_per_class']:,} to {counted(int(last['images_per_class']), 'image')} a class"
-    words = f"{sizes} it changed by {gain:+.1f} points"
+    words = translate(
+        "From {before:,} to {images} a class it changed by {gain:+.1f} points",
+        before=before["images_per_class"],
+        images=counted(int(last["images_per_class"]), "image"),
+        gain=gain,
+    )
     if gain >= 1:
-        return f"{words}: more labelled images are likely to help."
-    return f"{words}: more images of the same kind are unlikely to help much; correct labels, or try another backbone."
+        return words + translate(": more labelled images are likely to help.")
+    return words + translate(
+        ": more images of the same kind are unlikely to help much; correct labels, or try another backbone."
+    )
 
 
 def _tile(row: int, found: Exploration, thumbnails: Thumbnails) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from system import language
 from system.errors import UserError
 from system.settings import Settings
 
@@ -101,6 +102,7 @@ def prepare(settings: Settings) -> None:
     Every command that uses paddle calls this first. Where paddle is imported already, as in a notebook, it sets what
     can still be set; `describe` says what is in force.
     """
+    language.choose(settings.language)
     is_late = "paddle" in sys.modules
     for message in IGNORED:
         warnings.filterwarnings("ignore", message=message)

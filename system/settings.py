@@ -206,6 +206,7 @@ class Settings(Section):
     reject: Reject
     reject_target: Annotated[float, Field(gt=0, le=1)]
     explain_layer: Name
+    language: Literal["auto", "en", "zh"]
     device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu(:\d+)?)$")]
     engine: Literal["auto", "onednn", "openvino", "plain", "int8", "onnxruntime", "gpu", "tensorrt"]
     threads: Auto
@@ -244,5 +245,5 @@ class Settings(Section):
 # its input.
 CHANGEABLE = frozenset(
     "data_dir lists_dir batch_size max_pixels output_dir export_dir top_k reject reject_target explain_layer "
-    "device engine threads num_workers cpu_speedups cache cache_dir".split()
+    "language device engine threads num_workers cpu_speedups cache cache_dir".split()
 )

@@ -37,6 +37,11 @@ def pad(text: str, width: int) -> str:
     return text + " " * (width - columns(text))
 
 
+def rjust(text: str, width: int) -> str:
+    """Fills a text with spaces on its left up to so many columns of a terminal."""
+    return " " * (width - columns(text)) + text
+
+
 def start(text: str, width: int) -> str:
     """Cuts the end of a text that takes more than so many columns, and marks that with an ellipsis."""
     if columns(text) <= width:

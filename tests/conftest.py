@@ -55,6 +55,8 @@ SHORT = {
     "export_dir": "infer",
 }
 
+# Reports are English on every machine.
+os.environ["LC_ALL"] = "C.UTF-8"
 machine.prepare(config.load(None, ["device=cpu", "threads=1"]))
 if hasattr(signal, "SIGHUP"):
     # Ignored where the tests run under nohup, and then by all their processes.

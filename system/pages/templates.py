@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from system.text import counted, inflect
+from system import language
 
 
 def render(template: Path, **values: Any) -> str:
@@ -36,10 +36,12 @@ def _environment(folder: Path) -> jinja2.Environment:
         "number": lambda value: f"{value:,}",
         "three": lambda value: "–" if value is None else f"{value:.3f}",
         "percent": percent,
-        "counted": counted,
-        "inflect": inflect,
+        "counted": language.counted,
+        "inflect": language.inflect,
         "breakable": breakable,
     }
+    created.globals["_"] = language.translate
+    created.globals["html_lang"] = lambda: language.TAGS[language.chosen()]
     return created
 
 
