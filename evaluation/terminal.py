@@ -44,7 +44,7 @@ def _headline(report: Mapping[str, Any]) -> str:
         value=values[0],
         low=low,
         high=high,
-        rest=", ".join(f"{title} {value}" for title, value in zip(titles[1:], values[1:], strict=True)),
+        rest=translate(", ").join(f"{title} {value}" for title, value in zip(titles[1:], values[1:], strict=True)),
         images=counted(report["num_pictures"], "image"),
     )
 

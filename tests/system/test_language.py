@@ -13,6 +13,7 @@ from jinja2 import nodes
 
 import annotate
 import evaluate
+import explore
 from annotation import summary
 from annotation.lists import SPLITS
 from evaluation import metrics, terminal
@@ -185,6 +186,19 @@ def test_the_report_and_comparison_are_chinese(trained, tmp_path, chosen):
     head, *rows = terminal.comparison_text(found).splitlines()[:3]
     assert head.startswith("运行") and {columns(row.partition("  +")[0]) for row in rows}
     assert metrics.headline(report)[0][0] == "accuracy"
+
+
+def test_an_exploration_is_chinese(drawn, settings_for, donor, tmp_path, chosen, monkeypatch, capsys):
+    """Guards against a page of explore.py in English, and advice in Chinese within English lines."""
+    monkeypatch.chdir(drawn.parent)
+    small = {"network": "shufflenet_v2_x0_25", "image_shape": [3, 32, 32], "cpu_speedups": False, "cache": "none"}
+    pretrained = donor("shufflenet_v2_x0_25", 32)
+    explore.explore(settings_for("data", **small, pretrained=pretrained, language="zh"), folder=tmp_path)
+    page = (tmp_path / "explore.html").read_text("utf-8")
+    assert '<html lang="zh-CN">' in page and english_headings(page) <= {"data", *CLASS_NAMES}
+    printed = capsys.readouterr().out
+    found = printed.partition("可期望的准确率：")[2].partition(str(tmp_path))[0]
+    assert found and not re.search("accuracy|image|label", found)
 
 
 def english_headings(page: str) -> set[str]:
