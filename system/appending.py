@@ -1,18 +1,14 @@
 """Rows appended to a file that several processes may write: each whole or not at all, and on the disk at once."""
 
-import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from system.files import locked
 
+# Where the system has no locks, at least the threads of a process take turns.
 _LOCK = threading.Lock()
 
 
@@ -30,7 +26,7 @@ def append_rows(path: Path, header: str, rows: Iterable[str], max_bytes: int | N
         OSError: The file cannot be written, or is full (errno EFBIG); it is as it was.
     """
     # Unbuffered, so that what a full disk takes of a row is known at once, and taken back.
-    with _LOCK, open(path, "ab+", buffering=0) as file, _alone(file):
+    with _LOCK, locked(path, wait=True), open(path, "ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if max_bytes is not None and size > max_bytes:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
@@ -50,14 +46,3 @@ def append_rows(path: Path, header: str, rows: Iterable[str], max_bytes: int | N
             file.truncate(size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     return len(data)
-
-
-@contextlib.contextmanager
-def _alone(file: IO[bytes]) -> Iterator[None]:
-    """Waits until no other process appends to the file, where the system has locks."""
-    if fcntl is None:
-        yield
-        return
-    with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(file, fcntl.LOCK_EX)
-    yield

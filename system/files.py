@@ -38,10 +38,13 @@ def read_lines(path: str | os.PathLike) -> list[str]:
 
 
 @contextmanager
-def locked(path: str | os.PathLike) -> Iterator[bool | None]:
-    """Locks a folder, or a file that is created if missing, for this process; does not wait.
+def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool | None]:
+    """Locks a folder, or a file that is created if missing, for this process.
 
     The lock ends with the block or with the process, however that ends.
+
+    Args:
+        wait: Waits while another process, or thread, holds the lock.
 
     Yields:
         True if this process holds the lock, False if another one does; None if the file system has no locks, or the
@@ -56,7 +59,7 @@ def locked(path: str | os.PathLike) -> Iterator[bool | None]:
     handle = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             held: bool | None = True
         except BlockingIOError:
             held = False
