@@ -30,8 +30,8 @@ class Corrections:
     def apply_keeps(self, store: Store) -> None:
         """Lets in what a person keeps although it is not stored as RGB; before copies are searched."""
         for row in self._fitting(store, KEEP):
-            found = "path = ? AND outcome <> '' AND outcome = non_rgb"
-            store.sql(f"UPDATE image SET outcome = '', class_before = '' WHERE {found}", (row.path.encode(),))
+            changed = "outcome = '', class_before = ''"
+            store.sql(f"UPDATE image SET {changed} WHERE path = ? AND outcome <> ''", (row.path.encode(),))
 
     def apply(self, store: Store) -> None:
         """Relabels and drops; after the splits are made, so that no other image moves because of it."""
@@ -41,7 +41,7 @@ class Corrections:
         for row in self._fitting(store, DROP):
             why = "; ".join(filter(None, (f"dropped by {row.who or 'a correction'}", row.why)))
             changed = "class_before = class, outcome = 'dropped', dropped = ?"
-            store.sql(f"UPDATE image SET {changed} WHERE path = ? AND outcome = ''", (why, row.path.encode()))
+            store.sql(f"UPDATE image SET {changed} WHERE path = ?", (why, row.path.encode()))
 
     def _fitting(self, store: Store, action: str) -> Iterable[Correction]:
         """Yields the corrections of an action whose image is there and unchanged; counts them, and notes the others."""
@@ -55,11 +55,12 @@ class Corrections:
                 yield row
 
     def _misfit(self, store: Store, row: Correction) -> str:
-        found = store.sql("SELECT reason, outcome FROM image WHERE path = ?", (row.path.encode(),)).fetchone()
-        if not found:
+        find = "SELECT outcome, outcome = non_rgb FROM image WHERE path = ?"
+        outcome, is_convertible = store.sql(find, (row.path.encode(),)).fetchone() or (None, False)
+        if outcome is None:
             return "is not there"
-        if found[1] and row.action != KEEP:
-            return f"is left out ({found[1]})"
-        if row.digest and not found[0] and row.digest.lower() != file_digest(self.data_dir / row.path):
+        if outcome and not (row.action == KEEP and is_convertible):
+            return f"is left out ({outcome})"
+        if row.digest and row.digest.lower() != file_digest(self.data_dir / row.path):
             return "has changed since"
         return ""

@@ -74,18 +74,20 @@ def test_what_is_not_applied_is_named(photos, capsys):
         "test/cat/0.jpg\t" + 64 * "0" + "\tdrop",
         "test/cat/9.jpg\t\tdrop",
         "test/cat/broken.jpg\t\trelabel\tdog",
+        "test/dog/broken.jpg\t\tkeep",
         "test/cat/1.jpg\t\trelabel\tdog\tli",
         "test/cat/1.jpg\t\tdrop\t\twang",
         "test/cat/2.jpg\t\trelabel\tdog\tli",
         "test/cat/2.jpg\t\tundo\t\twang",
     )
-    (photos / "test/cat/broken.jpg").write_text("no image")
+    for name in ("cat", "dog"):
+        (photos / f"test/{name}/broken.jpg").write_text("no image")
     sys.argv = ["annotate.py", f"data_dir={photos}", "scan_workers=1"]
     annotate.main()
     out = capsys.readouterr().out
     assert "corrections: 1 dropped\n" in out
-    assert "not applied: 3 (test/cat/0.jpg has changed since; test/cat/9.jpg is not there; " in out
-    assert "test/cat/broken.jpg is left out (not_a_picture))" in out
+    assert "not applied: 4 (test/cat/0.jpg has changed since; test/cat/9.jpg is not there; " in out
+    assert "test/cat/broken.jpg is left out (not_a_picture); test/dog/broken.jpg is left out (not_a_picture))" in out
     assert "differently about: 1 (test/cat/1.jpg: li says relabel to dog, then wang says drop, which counts)" in out
     assert labels(photos, "test")["test/cat/2.jpg"] == "cat"
 
