@@ -186,6 +186,15 @@ def start(line: list[str], port: int) -> subprocess.Popen:
     raise SystemExit(f"{line[0]} does not respond")
 
 
+def choose_ways(known: list[str], asked: str) -> list[str]:
+    """Returns the servers that are asked for and installed."""
+    ways = [way for way in known if way in asked.split(",")]
+    if "LitServe" in ways and not is_installed("litserve"):
+        print("LitServe is not installed (requirements-bench.txt), and left out")
+        ways.remove("LitServe")
+    return ways
+
+
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
     """Prints one table."""
     images = make_images(arguments.images, folder)
@@ -199,10 +208,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         "LitServe": [str(bench / "serve_litserve.py"), model, "8103"],
     }
     ports = {way: int(re.search(r"81\d\d", " ".join(line)).group()) for way, line in lines.items()}
-    ways = [way for way in lines if way in arguments.ways.split(",")]
-    if "LitServe" in ways and not is_installed("litserve"):
-        print("LitServe is not installed (requirements-bench.txt), and left out")
-        ways.remove("LitServe")
+    ways = choose_ways(list(lines), arguments.ways)
     line = [sys.executable, "-W", "ignore", __file__, model, str(folder), "--offline"]
     baseline = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     servers = []

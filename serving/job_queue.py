@@ -52,18 +52,17 @@ class JobQueue:
         workers: Number of workers.
         idle_workers: How many of them wait for a batch.
         seconds_per_image: Moving average over batches.
-        last_light: When an image that is not heavy was last answered.
         arriving: Returns how many requests are still being received.
     """
 
     def __init__(self, options: Options, monitor: Monitor, workers: int = 1):
         self.options, self.monitor, self.workers = options, monitor, workers
         self.idle_workers = 0
-        self.seconds_per_image, self.last_light = 0.05, -math.inf
+        self.seconds_per_image = 0.05
         self.arriving: Callable[[], int] = lambda: 0
         self._jobs: deque[Job] = deque()
         self._heavy: deque[Job] = deque()
-        self._heavy_at_work, self._heavy_rests_until = 0, 0.0
+        self._heavy_at_work, self._heavy_rests_until, self._last_light = 0, 0.0, -math.inf
         # When images were answered whose senders may send the next ones now.
         self._answered: deque[float] = deque(maxlen=options.max_batch)
         # Digests of images that workers died with, and until when they are refused.
@@ -137,7 +136,7 @@ class JobQueue:
         if not self._heavy:
             return None
         among_others = self._heavy_rests_until if self._heavy_at_work < max(1, self.workers // 2) else math.inf
-        due = among_others if self._jobs else min(among_others, self.last_light + LIGHT_SECONDS)
+        due = among_others if self._jobs else min(among_others, self._last_light + LIGHT_SECONDS)
         return None if due == math.inf else due
 
     def _heavy_may_go(self) -> bool:
@@ -175,12 +174,17 @@ class JobQueue:
 
     def end(self, batch: Sequence[Job], seconds: float) -> None:
         """Notes that a worker is done with a batch, or has died with it, after so many seconds."""
-        now = time.monotonic()
         if any(job.is_heavy for job in batch):
             self._heavy_at_work -= 1
-            self._heavy_rests_until = now + HEAVY_REST * seconds
+            self._heavy_rests_until = time.monotonic() + HEAVY_REST * seconds
             self._changed.set()
-        self._answered.extend([now] * len(batch))
+
+    def note_answer(self, job: Job) -> None:
+        """Notes that an image has its result: whoever sent it may send the next one now."""
+        now = time.monotonic()
+        self._answered.append(now)
+        if not job.is_heavy:
+            self._last_light = now
 
     def record_batch(self, images: int, seconds: float) -> None:
         """Updates the moving average of the time per image."""

@@ -98,6 +98,11 @@ class Uploads:
             max(arriving, key=lambda body: (held[body.client], body.size)).give_way()
 
 
+def _crowded_out() -> RefusalError:
+    """The refusal of a body that has to give way to others."""
+    return RefusalError(503, "too many uploads at a time; try again in a moment", 1)
+
+
 def client_of(address: str) -> str:
     """What counts as one client: an address, or of IPv6 the network that one customer has (/64)."""
     try:
@@ -223,7 +228,7 @@ class Body:
                 raise too_large
             self.uploads.make_room()
             if self.ended.done():
-                raise RefusalError(503, "too many uploads at a time; try again in a moment", 1)
+                raise _crowded_out()
             yield chunk
         self.is_complete = True
 
@@ -238,7 +243,7 @@ class Body:
                     {waiting, self.ended}, timeout=DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
                 if self.ended in done:
-                    raise RefusalError(503, "too many uploads at a time; try again in a moment", 1)
+                    raise _crowded_out()
                 if done:
                     try:
                         chunk, waiting = waiting.result(), None

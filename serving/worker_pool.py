@@ -97,8 +97,7 @@ class WorkerSlot:
             if isinstance(result, Deferred):
                 self.pool.queue.defer(job)
                 continue
-            if not job.is_heavy:
-                self.pool.queue.last_light = time.monotonic()
+            self.pool.queue.note_answer(job)
             if not job.result.done():
                 job.result.set_result(result)
 

@@ -39,6 +39,13 @@ def names(batch):
     return [job.task.name for job in batch]
 
 
+def finish(queue, batch, seconds=0.0):
+    """What a pool does once a worker has answered a batch."""
+    queue.end(batch, seconds)
+    for job in batch:
+        queue.note_answer(job)
+
+
 def test_the_queue_holds_as_many_as_it_says_and_says_when_to_come_again(tmp_path, clock):
     """Guards against a queue one too long, or full of images nobody waits for, and a Retry-After that is made up."""
 
@@ -97,9 +104,9 @@ def test_nobody_waits_for_images_that_nobody_sends(tmp_path, clock):
             queue.put([job("alone")])
             batch = await queue.next_batch()
             assert names(batch) == ["alone"]
-            queue.end(batch, seconds=0)
+            finish(queue, batch)
         queue.put([job("a"), job("b"), job("c")])
-        queue.end(await queue.next_batch(), seconds=0)
+        finish(queue, await queue.next_batch())
         waiting = asyncio.create_task(queue.next_batch())
         queue.put([job("d")])
         for _ in range(20):
@@ -115,7 +122,7 @@ def test_heavy_images_go_alone_and_leave_most_of_the_time_to_others(tmp_path, cl
     """Guards against a sender of huge images who occupies the workers, and against heavy images that never go."""
 
     async def test(queue, job):
-        queue.workers, queue.last_light = 2, clock.now
+        queue.workers, queue._last_light = 2, clock.now
         for number in range(4):
             queue.defer(job(f"heavy {number}"))
         queue.check_room(4, workers=2)
@@ -126,7 +133,7 @@ def test_heavy_images_go_alone_and_leave_most_of_the_time_to_others(tmp_path, cl
         assert (names(first), names(others)) == (["heavy 0"], ["a", "b", "c"])
         queue.put([job("d")])
         assert names(await queue.next_batch()) == ["d"]
-        queue.end(first, seconds=0.2)
+        finish(queue, first, seconds=0.2)
         queue.put([job("e")])
         assert names(await queue.next_batch()) == ["e"]
         clock.now += 0.4
@@ -152,7 +159,7 @@ def test_heavy_images_need_not_rest_where_nobody_else_comes(tmp_path, clock):
             queue.defer(job(f"heavy {number}"))
             batch = await queue.next_batch()
             assert names(batch) == [f"heavy {number}"] and batch[0].task.is_deferred
-            queue.end(batch, seconds=5.0)
+            finish(queue, batch, seconds=5.0)
 
     in_queue(test, tmp_path)
 
