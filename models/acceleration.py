@@ -1,9 +1,7 @@
 """Acceleration: faster layers for training on a CPU, with the same weights and results.
 
-Paddle convolves image by image: in the last stages of a network, where maps have a few pixels and kernels millions of
-weights, every step reads all weights once per image. Here a batch becomes one matrix product. Larger maps and grouped
-kernels are computed by oneDNN, which Paddle includes but uses in compiled graphs only. Paddle's bias, ReLU and max
-pooling take as long as a small convolution; other operators of Paddle compute the same numbers faster.
+Convolutions are computed in another way (models/convolutions.py). Paddle's bias, ReLU and max pooling take as long as a
+small convolution; other operators of Paddle compute the same numbers faster.
 """
 
 import collections
@@ -16,22 +14,12 @@ from typing import Any
 import paddle
 from paddle import nn
 from paddle.nn import functional
-from paddle.static import InputSpec
 
+from models import onednn
 from models.classifier import Classifier, main_output
+from models.convolutions import Chooser, Convolve
 
 Forward = Callable[[paddle.Tensor], paddle.Tensor]
-Convolve = Callable[[nn.Conv2D, paddle.Tensor], paddle.Tensor]
-
-# Lets oneDNN run the graphs that Paddle compiles.
-ONEDNN = "FLAGS_use_onednn"
-# Largest map (height x width of the output) for which a matrix product beats oneDNN's convolution, and for 1x1 kernels,
-# whose inputs need no rearranging, Paddle's own (measured on 2 cores, 13 networks and sizes).
-MAX_POSITIONS, MAX_POSITIONS_1X1 = 16, 49
-# The same without oneDNN, against Paddle's own convolution.
-MAX_POSITIONS_ALONE, MAX_POSITIONS_1X1_ALONE = 49, 196
-# With so few input channels and weights per kernel, calling oneDNN costs more than it gains.
-FEW_CHANNELS, FEW_WEIGHTS = 3, 9
 
 
 @contextlib.contextmanager
@@ -43,21 +31,18 @@ def speed_up(network: nn.Layer, convolution: Convolve | None = None) -> Iterator
     for some networks.
 
     Args:
-        convolution: Computes a layer's convolution without the bias; by default `convolve`.
+        convolution: Computes a layer's convolution without the bias; by default in the way of the rule.
 
     Yields:
         The number of layers replaced.
     """
-    flag = paddle.get_flags(ONEDNN)
-    forwards = _faster_forwards(network, convolution or convolve)
+    forwards = _faster_forwards(network, convolution or Chooser())
     for layer, forward in forwards:
         layer.forward = forward
     try:
-        if paddle.base.core.is_compiled_with_onednn():
-            paddle.set_flags({ONEDNN: True})
-        yield len(forwards)
+        with onednn.enabled():
+            yield len(forwards)
     finally:
-        paddle.set_flags(flag)
         for layer, _ in forwards:
             # Uncovers the method of the class.
             del layer.forward
@@ -193,93 +178,6 @@ class _Convolution(_Poolable):
     def __call__(self, images: paddle.Tensor) -> paddle.Tensor:
         maps, bias = self.pool(self.convolution(self.layer, images)), self.layer.bias
         return maps if bias is None else _AddBias.apply(maps, bias, self.zeros, self.ones)
-
-
-def output_size(layer: nn.Conv2D, images: paddle.Tensor) -> list[int]:
-    """Returns the height and width of what a convolution makes of images [N, C, H, W]."""
-    sides = zip(images.shape[2:], layer._kernel_size, layer._stride, strict=True)
-    return [(side + 2 * layer._padding - kernel) // stride + 1 for side, kernel, stride in sides]
-
-
-def convolve(layer: nn.Conv2D, images: paddle.Tensor) -> paddle.Tensor:
-    """Convolves images [N, C, H, W] without the bias, in the way that is fastest for this size."""
-    weight, kernel, stride = layer.weight, layer._kernel_size, layer._stride
-    padding, groups = layer._padding, layer._groups
-    height, width = output_size(layer, images)
-    is_1x1, onednn = kernel == [1, 1], _onednn_works()
-    limits = (MAX_POSITIONS, MAX_POSITIONS_1X1) if onednn else (MAX_POSITIONS_ALONE, MAX_POSITIONS_1X1_ALONE)
-    if groups == 1 and 0 < height * width <= limits[is_1x1]:
-        return _matrix_product(layer, images, height, width)
-    is_small = weight.shape[1] <= FEW_CHANNELS and kernel[0] * kernel[1] <= FEW_WEIGHTS
-    if not onednn or (groups == 1 and (is_1x1 or is_small)):
-        return functional.conv2d(images, weight, None, stride, padding, 1, groups)
-    return _compiled(tuple(weight.shape), tuple(stride), padding, groups)(images, weight)
-
-
-def _matrix_product(layer: nn.Conv2D, images: paddle.Tensor, height: int, width: int) -> paddle.Tensor:
-    """Convolves a batch by one matrix product; height and width are the output's."""
-    channels, count = layer.weight.shape[0], images.shape[0]
-    product = layer.weight.reshape([channels, -1]) @ _unfold(layer, images)
-    return product.reshape([channels, count, height, width]).transpose([1, 0, 2, 3])
-
-
-def _unfold(layer: nn.Conv2D, images: paddle.Tensor) -> paddle.Tensor:
-    """Arranges the inputs of each output position in columns: [C * kernel height * kernel width, N * positions]."""
-    kernel, stride, padding = layer._kernel_size, layer._stride, layer._padding
-    if kernel == [1, 1] and padding == 0:
-        if stride != [1, 1]:
-            # Picks every second pixel; a slice would do the same with a gradient that is slow to compute.
-            images = functional.max_pool2d(images, kernel_size=1, stride=stride)
-        return images.transpose([1, 0, 2, 3]).reshape([images.shape[1], -1])
-    columns = functional.unfold(images, kernel, stride, padding)
-    return columns.transpose([1, 0, 2]).reshape([columns.shape[1], -1])
-
-
-@functools.cache
-def _compiled(
-    shape: tuple[int, ...], stride: tuple[int, int], padding: int, groups: int
-) -> Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor]:
-    """Compiles a single convolution with weights of this shape, for oneDNN.
-
-    Only convolutions: in larger compiled graphs oneDNN's pooling and batch norm were seen to return wrong gradients
-    and statistics (paddle 3.2.2).
-    """
-
-    # Paddle loses what a compiled graph returns, gradients too, where oneDNN itself computed it; so the first and the
-    # last operators are ones that Paddle computes.
-    def convolve(images: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
-        maps = functional.conv2d(images.squeeze(0), weight.squeeze(0), None, stride, padding, 1, groups)
-        return maps.unsqueeze(0)
-
-    spec = [InputSpec([1, None, shape[1] * groups, None, None]), InputSpec([1, *shape])]
-    run = paddle.jit.to_static(convolve, input_spec=spec, full_graph=True)
-    return lambda images, weight: run(images.unsqueeze(0), weight.unsqueeze(0)).squeeze(0)
-
-
-@functools.cache
-def _onednn_works() -> bool:
-    """Returns True if oneDNN computes a convolution and its gradients correctly; call it within `speed_up`."""
-    if not paddle.base.core.is_compiled_with_onednn():
-        return False
-    expected = _output_and_gradients(functools.partial(functional.conv2d, padding=1))
-    try:
-        found = _output_and_gradients(_compiled((6, 8, 3, 3), (1, 1), 1, 1))
-    except Exception:
-        # Whatever another release of Paddle may raise here: without oneDNN everything works too, only slower.
-        return False
-    return all(bool(paddle.allclose(one, other, 1e-4, 1e-4)) for one, other in zip(found, expected, strict=True))
-
-
-# The first caller may be a validation, which computes no gradients.
-@paddle.enable_grad()
-def _output_and_gradients(convolve: Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor]) -> list[paddle.Tensor]:
-    """Runs a 3x3 convolution of 8 maps into 6 forward and backward: its output and both gradients."""
-    shapes = ([2, 8, 5, 4], [6, 8, 3, 3])
-    inputs = [paddle.arange(math.prod(shape), dtype="float32").sin().reshape(shape) for shape in shapes]
-    for tensor in inputs:
-        tensor.stop_gradient = False
-    maps = convolve(*inputs)
-    return [maps, *paddle.grad((maps * maps).sum(), inputs)]
 
 
 class _AddBias(paddle.autograd.PyLayer):

@@ -9,9 +9,10 @@ from annotation.lists import list_digest, read_samples
 from dataset import BatchLoader, ListDataset
 from imaging.augmentation import mix
 from imaging.transforms import EvalTransform, TrainTransform
-from models import acceleration, bfloat16
+from models import acceleration, bfloat16, onednn
 from models.checkpoint import Run
 from models.classifier import Classifier
+from models.convolutions import Chooser
 from system import machine
 from system.errors import UserError
 from system.files import locked
@@ -167,7 +168,7 @@ def describe(settings: Settings, device: str, class_names: list[str], loaders: d
 def _describe_bfloat16(settings: Settings) -> str:
     if settings.amp != "bf16":
         return ""
-    fault = bfloat16.fault()
+    fault = onednn.fault("bfloat16")
     return f", float32 convolutions (a test of bfloat16 {fault})" if fault else ", bfloat16 convolutions"
 
 
@@ -206,5 +207,5 @@ def accelerated(network: Classifier, settings: Settings, device: str) -> context
     """Returns the context in which the network uses the faster layers of `cpu_speedups` and `amp=bf16`, on a CPU."""
     if device != "cpu" or not settings.cpu_speedups:
         return contextlib.nullcontext()
-    is_bfloat16 = settings.amp == "bf16" and not bfloat16.fault()
-    return acceleration.speed_up(network, bfloat16.convolve if is_bfloat16 else None)
+    is_bfloat16 = settings.amp == "bf16" and not onednn.fault("bfloat16")
+    return acceleration.speed_up(network, Chooser(bfloat16=is_bfloat16))

@@ -8,7 +8,7 @@ import pytest
 from paddle import nn
 
 import config
-from models import acceleration, networks
+from models import acceleration, networks, onednn
 from models.classifier import Classifier
 
 
@@ -74,10 +74,10 @@ def test_after_the_block_the_layers_are_restored():
     """Guards against a trained network that cannot be exported, and graphs that oneDNN computes wrongly afterwards."""
     network = nn.Sequential(nn.Conv2D(3, 8, 3), nn.ReLU(), nn.MaxPool2D(2))
     with pytest.raises(KeyboardInterrupt), acceleration.speed_up(network):
-        assert paddle.get_flags(acceleration.ONEDNN)[acceleration.ONEDNN]
+        assert paddle.get_flags(onednn.FLAG)[onednn.FLAG]
         assert all("forward" in vars(layer) for layer in network)
         raise KeyboardInterrupt
-    assert not paddle.get_flags(acceleration.ONEDNN)[acceleration.ONEDNN]
+    assert not paddle.get_flags(onednn.FLAG)[onednn.FLAG]
     assert not any("forward" in vars(layer) for layer in network)
 
 
@@ -154,11 +154,11 @@ def test_layers_that_a_network_uses_twice_do_not_pool():
         assert gap(network(paddle.to_tensor(images)), expected) < 1e-5
 
 
-@pytest.mark.parametrize("onednn", [True, False])
-def test_the_small_network_has_the_gradients_of_plain_paddle_to_a_millionth(onednn, monkeypatch):
+@pytest.mark.parametrize("works", [True, False])
+def test_the_small_network_has_the_gradients_of_plain_paddle_to_a_millionth(works, monkeypatch):
     """Guards against speed that changes the training: every weight's gradient, with and without oneDNN."""
-    if not onednn:
-        monkeypatch.setattr(acceleration, "_onednn_works", lambda: False)
+    if not works:
+        monkeypatch.setattr(onednn, "fault", lambda dtype: "raises RuntimeError")
     paddle.seed(0)
     settings = config.load(None, ["image_shape=[3,32,32]"])
     network = Classifier(networks.construct("cnn", 10, (3, 32, 32)), settings.mean, settings.std)
@@ -186,39 +186,45 @@ def test_batches_and_images_of_other_sizes_follow():
     network = nn.Sequential(nn.Conv2D(8, 8, 3))
     plain = nn.Sequential(nn.Conv2D(8, 8, 3))
     plain.set_state_dict(network.state_dict())
-    acceleration._onednn_works()
-    acceleration._compiled.cache_clear()
+    onednn.fault("float32")
+    onednn._graphs.cache_clear()
     with acceleration.speed_up(network):
         for count, side in ((4, 20), (3, 20), (1, 31)):
             images = paddle.randn([count, 8, side, side])
             assert gap(network(images), plain(images)) < 1e-5
             with paddle.no_grad():
                 assert gap(network(images), plain(images)) < 1e-5
-    assert acceleration._compiled.cache_info().misses == 1
+    assert onednn._graphs.cache_info().misses == 1
 
 
 def test_a_training_may_begin_with_a_validation():
     """Guards against a run that cannot be resumed where an epoch's last step was saved: no gradients are kept there."""
-    acceleration._onednn_works.cache_clear()
+    onednn.fault.cache_clear()
     network = nn.Sequential(nn.Conv2D(8, 6, 3, padding=1))
     images = paddle.randn([2, 8, 20, 20])
     with acceleration.speed_up(network), paddle.no_grad():
         assert network(images).shape == [2, 6, 20, 20]
 
 
-def wrong(images: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
-    return nn.functional.conv2d(images, weight, padding=1) * 1.01
-
-
-def refused(images: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
+def refuse(*_):
     raise RuntimeError("dst_tensor.defined")
 
 
-@pytest.mark.parametrize("convolve", [wrong, refused])
-def test_a_onednn_that_computes_wrongly_is_not_used(convolve, monkeypatch):
+def compute_wrongly(*_):
+    def output(images, weight):
+        return nn.functional.conv2d(images, weight, padding=1)[None, None] * 1.01
+
+    def gradients(images, weight, gradient):
+        return images[None, None], weight[None, None]
+
+    return output, gradients
+
+
+@pytest.mark.parametrize("graphs", [refuse, compute_wrongly])
+def test_a_onednn_that_computes_wrongly_is_not_used(graphs, monkeypatch):
     """Guards against a release whose oneDNN raises or computes wrongly: paddle's convolutions take over."""
-    monkeypatch.setattr(acceleration, "_compiled", lambda *_: convolve)
-    acceleration._onednn_works.cache_clear()
+    monkeypatch.setattr(onednn, "_graphs", graphs)
+    onednn.fault.cache_clear()
     try:
         network = nn.Sequential(nn.Conv2D(8, 6, 3, padding=1))
         images = paddle.randn([2, 8, 20, 20])
@@ -226,7 +232,7 @@ def test_a_onednn_that_computes_wrongly_is_not_used(convolve, monkeypatch):
         with acceleration.speed_up(network):
             assert gap(network(images), expected) < 1e-5
     finally:
-        acceleration._onednn_works.cache_clear()
+        onednn.fault.cache_clear()
 
 
 @pytest.mark.parametrize("act", ["relu", "sigmoid", None])

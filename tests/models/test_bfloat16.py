@@ -7,7 +7,7 @@ from paddle import nn
 
 import config
 import train
-from models import acceleration, bfloat16
+from models import acceleration, bfloat16, convolutions, onednn
 from system import machine
 from training import setup
 
@@ -30,9 +30,9 @@ def capable(monkeypatch):
 @pytest.fixture
 def untested():
     """Forgets what the test of a small layer has found, before and after."""
-    bfloat16.fault.cache_clear()
+    onednn.fault.cache_clear()
     yield
-    bfloat16.fault.cache_clear()
+    onednn.fault.cache_clear()
 
 
 def passes(layer: nn.Layer, images: np.ndarray, constant: bool = False) -> list[np.ndarray]:
@@ -59,10 +59,10 @@ def test_outputs_and_gradients_are_float32s_to_bfloat16s_rounding(name, bfloat16
         layer.weight.set_value(layer.weight * -1.3 + 0.01)
         images = generator.standard_normal((count, 24, side, side + 2)).astype("float32")
         expected = passes(layer, images, constant)
-        with acceleration.speed_up(layer, bfloat16._convolve):
+        with acceleration.speed_up(layer, convolutions.WAYS["bfloat16"]):
             found = passes(layer, images, constant)
         gaps = [gap(*pair) for pair in zip(found, expected, strict=True)]
-        assert all(one < bfloat16.TOLERANCE for one in gaps), gaps
+        assert all(one < onednn.TOLERANCES["bfloat16"] for one in gaps), gaps
         # Rounded at all; the bias and its gradient are not.
         assert gaps[0] > 1e-4
 
@@ -73,7 +73,7 @@ def test_bfloat16_computes_what_it_speeds_up(bfloat16_cpu):
     def is_rounded(layer: nn.Layer, count: int = 8, frozen: bool = False, grad: bool = True) -> bool:
         layer.weight.stop_gradient = frozen
         images = paddle.to_tensor(np.random.default_rng(0).standard_normal((count, 64, 28, 28)), "float32", None, False)
-        with paddle.set_grad_enabled(grad), acceleration.speed_up(layer, bfloat16.convolve):
+        with paddle.set_grad_enabled(grad), acceleration.speed_up(layer, convolutions.Chooser(bfloat16=True)):
             found = layer(images)
         return gap(found.numpy(), layer(images).numpy()) > 1e-4
 
@@ -111,18 +111,18 @@ def test_bfloat16_is_refused_where_it_cannot_be(case, call, drawn, arguments_for
     assert not list(tmp_path.iterdir())
 
 
-def refuse(*_):
-    raise RuntimeError("dst_tensor.defined")
+def refuse(shape, stride, padding, groups, dtype, both):
+    if dtype == "bfloat16":
+        raise RuntimeError("dst_tensor.defined")
+    return compile_graphs(shape, stride, padding, groups, dtype, both)
 
 
-def compute_wrongly(*_):
-    def output(images, weight):
-        return nn.functional.conv2d(images, weight, padding=1)[None, None] * 1.01
+def compute_wrongly(shape, stride, padding, groups, dtype, both):
+    output, gradients = compile_graphs(shape, stride, padding, groups, dtype, both)
+    return (lambda *inputs: output(*inputs) * (1.01 if dtype == "bfloat16" else 1.0)), gradients
 
-    def gradients(images, weight, gradient):
-        return images[None, None], weight[None, None]
 
-    return output, gradients
+compile_graphs = onednn._graphs
 
 
 @pytest.mark.parametrize(("graphs", "words"), [(refuse, "raises RuntimeError"), (compute_wrongly, "differs by")])
@@ -130,10 +130,10 @@ def test_where_bfloat16_errs_training_is_float32_and_says_so(
     graphs, words, call, drawn, arguments_for, monkeypatch, capable, untested, tmp_path
 ):
     """Guards against a Paddle whose bfloat16 raises or computes wrongly, and against a change that nobody notices."""
-    monkeypatch.setattr(bfloat16, "_graphs", graphs)
+    monkeypatch.setattr(onednn, "_graphs", graphs)
     ended = call(train, *arguments_for(drawn, amp="bf16", output_dir=str(tmp_path), epochs=1))
     assert ended.status == 0, ended
     assert f"float32 convolutions (a test of bfloat16 {words}" in ended.out
     layer = nn.Conv2D(64, 64, 3)
     with setup.accelerated(layer, config.load(None, ["amp=bf16"]), "cpu"):
-        assert layer.forward.convolution is acceleration.convolve
+        assert not layer.forward.convolution.bfloat16
