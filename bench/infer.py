@@ -100,7 +100,7 @@ def main() -> None:
     from system import machine
 
     machine.prepare(config.load(overrides=[f"threads={arguments.threads}"]))
-    from inference.engines import processor
+    from system.machine import processor
 
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
     found = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES if name in installed]

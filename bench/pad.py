@@ -26,7 +26,7 @@ import scenery
 from pen import Palette
 from PIL import Image
 
-from inference.engines import processor
+from system.machine import processor
 
 SIDE, LONG = 96, 4
 COUNTS = {"train": 80, "valid": 20, "test": 50}

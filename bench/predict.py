@@ -40,9 +40,9 @@ def main() -> None:
     from system import machine
 
     machine.prepare(config.load(overrides=[f"threads={arguments.threads}"]))
-    from inference.engines import processor
     from inference.predictor import ExportedModel
     from inference.sources import find_images
+    from system.machine import processor
 
     model = ExportedModel(arguments.model, threads=arguments.threads, engine=arguments.engine)
     found = list(find_images([arguments.images]))

@@ -249,7 +249,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
 def report(rates: list[float], found: dict[tuple[str, int], list[dict[str, float]]]) -> None:
     """Prints medians over the rounds, and throughput as a share of the offline one."""
-    from inference.engines import processor
+    from system.machine import processor
 
     names = ("paddlepaddle", "fastapi", "uvicorn", "litserve")
     packages = ", ".join(f"{name} {version(name)}" for name in names if is_installed(name))

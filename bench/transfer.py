@@ -25,8 +25,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from inference.engines import processor
 from models.weights_files import read_weights
+from system.machine import processor
 
 
 def run(*command: str, cwd: Path) -> str:

@@ -1,6 +1,5 @@
 """Engines: the ways to run an exported graph, what each needs, and which is the fastest on this machine."""
 
-import platform
 import tempfile
 import threading
 import time
@@ -17,6 +16,7 @@ from inference.example import pattern
 from inference.extras import EXTRAS, is_exact
 from inference.interfaces import Engine
 from inference.native_output import suppressed
+from system import machine
 from system.errors import UserError
 from system.windows import native_folder
 
@@ -167,15 +167,6 @@ def _enable_tensorrt(options: paddle.inference.Config, image_shape: tuple[int, .
     options.set_trt_dynamic_shape_info({"image": smallest}, {"image": largest}, {"image": usual})
 
 
-def processor() -> str:
-    """Returns the name of the CPU model."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def measure(engines: Mapping[str, Engine], image_shape: tuple[int, ...]) -> dict[str, float]:
     """Times engines in turns, so that other work on the machine slows all alike.
 
@@ -195,7 +186,7 @@ def measure(engines: Mapping[str, Engine], image_shape: tuple[int, ...]) -> dict
 def as_measured(milliseconds: Mapping[str, float], threads: int) -> dict[str, Any]:
     """Returns the group Engines of inference.yml, which `choose` reads."""
     rounded = {name: round(value, 3) for name, value in milliseconds.items()}
-    return {"processor": processor(), "threads": threads, "milliseconds": rounded}
+    return {"processor": machine.processor(), "threads": threads, "milliseconds": rounded}
 
 
 def choose(
@@ -215,7 +206,7 @@ def choose(
         return "gpu", "a GPU is used"
     known = {name: ms for name, ms in measured.get("milliseconds", {}).items() if name in engines}
     reason = "measured by export.py on this processor"
-    if not known or measured.get("processor") != processor():
+    if not known or measured.get("processor") != machine.processor():
         known = measure({name: load(folder, name, device, threads, image_shape) for name in engines}, image_shape)
         reason = "measured now"
     best = min(known, key=known.__getitem__)

@@ -5,7 +5,6 @@ oneDNN does (models/onednn.py). Weights and everything but trained convolutions 
 """
 
 import math
-import os
 from collections.abc import Sequence
 
 import paddle
@@ -14,8 +13,6 @@ from system import machine
 
 # AMX processors have it too.
 FLAG = "avx512_bf16"
-# With these oneDNN can be held to older instructions, where bfloat16 ends the process.
-LIMITS = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")
 # The release in which the graphs in bfloat16 were found to be right; another one may end the process.
 RELEASE = "3.2.2"
 # Multiplications, in all and per number that is converted (inputs, outputs and weights), below which conversion and
@@ -27,7 +24,8 @@ def obstacle() -> str:
     """Returns why this machine cannot compute in bfloat16, with a remedy; "" if it can, as far as one sees."""
     if FLAG not in machine.cpu_flags():
         return f"this processor has no bfloat16 instructions ({FLAG}); use amp=none"
-    if limits := [name for name in LIMITS if os.environ.get(name)]:
+    if limits := machine.instruction_limits():
+        # There bfloat16 ends the process.
         return f"{limits[0]} limits the instructions of oneDNN; unset it, or use amp=none"
     if paddle.__version__ != RELEASE:
         return f"works with paddle {RELEASE}, this is {paddle.__version__}; install that one, or use amp=none"

@@ -89,7 +89,7 @@ def _gaps(dtype: str) -> list[float]:
         inputs[1].stop_gradient = False
         expected = functional.conv2d(*inputs, padding=1)
         gradients = paddle.grad((expected * expected).sum(), inputs)
-        found = convolve(*inputs, (1, 1), 1, dtype=dtype)
+        found = convolve(inputs[0], inputs[1], (1, 1), 1, dtype=dtype)
         found_gradients = paddle.grad((found * expected.detach()).sum() * 2, inputs)
         gaps += [_gap(*pair) for pair in zip([found, *found_gradients], [expected, *gradients], strict=True)]
     # A maximum would hide NaN.

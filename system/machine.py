@@ -25,6 +25,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 MAX_THREADS_CNN = 2
 # The setting that makes Paddle's MKL compute with AVX2 on AMD, and what MKL then says of the processor.
 MKL_VARIABLE, MKL_AVX2 = "MKL_DEBUG_CPU_TYPE", 5
+# With these oneDNN can be held to older instructions.
+ONEDNN_LIMITS = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")
 # Views save a transpose's copy and then pay for it twelvefold when a matrix product makes it (3.2.2, CPU).
 STRIDE_FLAG = "FLAGS_use_stride_kernel"
 # Warnings that concern nobody here: nothing compiles C++, bars are text, and the others are about what is meant or what
@@ -72,6 +74,21 @@ def is_amd() -> bool:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return "AMD" in platform.processor()
+
+
+@functools.cache
+def processor() -> str:
+    """Returns the name of the CPU model."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def instruction_limits() -> list[str]:
+    """The environment variables by which oneDNN is held to older instructions, as NAME=VALUE."""
+    return [f"{name}={value}" for name in ONEDNN_LIMITS if (value := os.environ.get(name))]
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,8 @@ SHORT = {
     "output_dir": "output",
     "run_name": "short",
     "export_dir": "infer",
+    # One for all, so that each convolution is measured once and every training computes it in the same way.
+    "cache_dir": tempfile.mkdtemp(prefix="tests-cache-"),
 }
 
 # Reports are English on every machine.
@@ -119,10 +122,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Fails where a test was skipped although everything that tests want was installed (SKIPS=fail).
+    """Removes the shared cache; fails where a test was skipped although all that tests want was installed (SKIPS=fail).
 
     A processor cannot be installed.
     """
+    shutil.rmtree(SHORT["cache_dir"], ignore_errors=True)
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
     skipped = [one for one in skipped if NO_BFLOAT16 not in str(one.longrepr)]

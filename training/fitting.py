@@ -33,7 +33,8 @@ def fit(
     amp = None if settings.amp in ("none", "bf16") else settings.amp
     model.prepare(session.optimizer, loss, [MeanLoss(), Accuracy(), recall], amp_configs=amp)
     watching = callbacks.make_callbacks(session, class_names, recall, loaders["valid"].dataset.labels)
-    with setup.accelerated(network, settings, device), reporting_dead_workers(), signals.deferred(session):
+    faster = setup.accelerated(network, settings, device, session.run.path)
+    with faster, reporting_dead_workers(), signals.deferred(session):
         model.fit(
             loaders["train"],
             loaders["valid"],

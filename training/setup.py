@@ -3,6 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import config
 from annotation.lists import list_digest, read_samples
@@ -12,7 +13,6 @@ from imaging.transforms import EvalTransform, TrainTransform
 from models import acceleration, bfloat16, onednn
 from models.checkpoint import Run
 from models.classifier import Classifier
-from models.convolutions import Chooser
 from system import machine
 from system.errors import UserError
 from system.files import locked
@@ -20,6 +20,7 @@ from system.settings import Settings
 from system.text import counted
 from system.workers import choose_workers
 from training import optim, overview
+from training.calibration import calibrate
 from training.session import Session
 
 
@@ -203,9 +204,22 @@ def start_session(
     return session
 
 
-def accelerated(network: Classifier, settings: Settings, device: str) -> contextlib.AbstractContextManager:
-    """Returns the context in which the network uses the faster layers of `cpu_speedups` and `amp=bf16`, on a CPU."""
+@contextlib.contextmanager
+def accelerated(network: Classifier, settings: Settings, device: str, run: Path | None = None) -> Iterator[None]:
+    """The context in which the network uses the faster layers of `cpu_speedups` and `amp=bf16`, on a CPU.
+
+    Args:
+        run: Folder that the choice of convolutions is kept in; None: none is trained.
+
+    Raises:
+        UserError: See `calibrate`.
+    """
     if device != "cpu" or not settings.cpu_speedups:
-        return contextlib.nullcontext()
+        yield
+        return
     is_bfloat16 = settings.amp == "bf16" and not onednn.fault("bfloat16")
-    return acceleration.speed_up(network, Chooser(bfloat16=is_bfloat16))
+    convolution, summary = calibrate(network, settings, is_bfloat16, run)
+    if summary:
+        print_once(summary)
+    with acceleration.speed_up(network, convolution):
+        yield

@@ -1,0 +1,133 @@
+"""Calibration: which way computes each convolution fastest on this processor, measured once and remembered."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import paddle
+from paddle import nn
+
+from models import acceleration
+from models.convolutions import WAYS, Chooser, fastest, plain, shape_name
+from system import machine
+from system.errors import UserError
+from system.publishing import write_text
+from system.settings import Settings
+from system.text import counted
+
+# In a run: what it is trained with. In cache_dir: what was measured, by `_circumstances`.
+FILE = "convolutions.json"
+
+Measured = dict[str, str]
+
+
+def calibrate(network: nn.Layer, settings: Settings, bfloat16: bool, run: Path | None) -> tuple[Chooser, str]:
+    """Finds the fastest way of each convolution for which none is always the fastest.
+
+    A run that has begun goes on with what it began with: other ways round differently. So does another training on this
+    machine, for the same settings give the same weights. Several processes compute by rule.
+
+    Args:
+        network: On the CPU; its weights and state stay as they are.
+        bfloat16: Whether bfloat16 may be chosen.
+        run: The run's folder; None: there is none.
+
+    Returns:
+        What convolves, and a line about what was measured; "" where nothing had to be.
+
+    Raises:
+        UserError: The run's file is damaged, or cannot be written.
+    """
+    chooser = Chooser(bfloat16=bfloat16)
+    if machine.rank()[1] > 1:
+        return chooser, ""
+    if run and (run / FILE).is_file():
+        chooser.measured = _read_run(run / FILE)
+        return chooser, ""
+    unclear = _unclear(network, settings, chooser)
+    memory, key = Path(settings.cache_dir) / FILE, _circumstances(settings)
+    remembered = _read(memory)
+    known = remembered.get(key, {})
+    started = time.perf_counter()
+    new = {
+        name: fastest(layer, [settings.batch_size, *shape], ways)
+        for name, (layer, shape, ways) in unclear.items()
+        if known.get(name) not in ways
+    }
+    seconds = time.perf_counter() - started
+    chooser.measured = {name: new.get(name) or known[name] for name in unclear}
+    if run and unclear:
+        write_text(run / FILE, _as_text(chooser.measured))
+    if not new:
+        return (
+            chooser,
+            f"convolutions: {counted(len(unclear), 'shape')} as measured before, in {memory}" if unclear else "",
+        )
+    return chooser, _remember(memory, {**remembered, key: {**known, **new}}, len(new), seconds)
+
+
+def _unclear(
+    network: nn.Layer, settings: Settings, chooser: Chooser
+) -> dict[str, tuple[nn.Conv2D, list[int], list[str]]]:
+    """Lists the convolutions with more than one candidate, one for each `shape_name`: layer, image [C, H, W], ways."""
+    found = {}
+
+    def convolve(layer: nn.Conv2D, images: paddle.Tensor) -> paddle.Tensor:
+        ways = chooser.candidates(layer, images)
+        if len(ways) > 1:
+            found[shape_name(layer, images)] = layer, images.shape[1:], ways
+        return plain(layer, images)
+
+    modes = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
+    network.eval()
+    try:
+        with paddle.no_grad(), acceleration.speed_up(network, convolve):
+            network(paddle.zeros([1, *settings.image_shape]))
+    finally:
+        for layer, is_training in modes:
+            layer.training = is_training
+    return found
+
+
+def _circumstances(settings: Settings) -> str:
+    """What the fastest way depends on, beside the layer's shape."""
+    parts = (machine.processor(), f"{machine.threads(settings)} threads", f"batch {settings.batch_size}")
+    return ", ".join([*parts, f"amp {settings.amp}", f"paddle {paddle.__version__}", *machine.instruction_limits()])
+
+
+def _read(file: Path) -> dict[str, Measured]:
+    """Reads what was measured before; what is missing or damaged is measured anew."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {key: {name: way for name, way in ways.items() if way in WAYS} for key, ways in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return {}
+
+
+def _read_run(file: Path) -> Measured:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if all(way in WAYS for way in content.values()):
+            return content
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        pass
+    raise UserError(
+        f"{file}: this is no list of convolutions; remove it, and training goes on with newly measured ones"
+    )
+
+
+def _remember(file: Path, content: Mapping[str, Any], count: int, seconds: float) -> str:
+    """Writes what was measured; returns the line about it."""
+    text = f"convolutions: {counted(count, 'shape')} measured in {seconds:.1f} s"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, _as_text(content))
+    except (OSError, UserError):
+        return f"{text}, and again next time, when others may win: {file.parent} cannot be written (cache_dir)"
+    return f"{text}, kept in {file}"
+
+
+def _as_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
