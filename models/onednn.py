@@ -47,7 +47,8 @@ def convolve(
 ) -> paddle.Tensor:
     """Convolves images float32 [N, C, H, W] with weight float32 [C', C / groups, H'', W''].
 
-    Call it, and compute its gradients, where oneDNN is `enabled`.
+    Call it, and compute its gradients, where oneDNN is `enabled`: a graph that runs first without it runs by Paddle's
+    own kernels for ever.
 
     Args:
         dtype: "float32" or "bfloat16": how it is computed.
@@ -107,15 +108,17 @@ class _Convolution(paddle.autograd.PyLayer):
     def forward(context: Any, images: paddle.Tensor, weight: paddle.Tensor, options: tuple[Any, ...]) -> paddle.Tensor:
         """Returns the maps, float32 [N, C', H', W']."""
         context.inputs = images.detach(), weight.detach()
-        context.both = not images.stop_gradient
-        output, context.gradients = _graphs(tuple(weight.shape), *options, context.both)
+        context.constant = images.stop_gradient, weight.stop_gradient
+        output, context.gradients = _graphs(tuple(weight.shape), *options, not images.stop_gradient)
         return _left(output(*context.inputs))
 
     @staticmethod
-    def backward(context: Any, gradient: paddle.Tensor) -> tuple[paddle.Tensor | None, paddle.Tensor]:
-        """Returns the gradients of images and weight; images that need none, as in a first layer, get None."""
+    def backward(context: Any, gradient: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+        """Returns the gradients of images and weight; None for images of a first layer, and for a frozen weight."""
         found = context.gradients(*context.inputs, gradient.detach())
-        return (_left(found[0]), _left(found[1])) if context.both else (None, _left(found))
+        results = [None, found] if context.constant[0] else found
+        pairs = zip(results, context.constant, strict=True)
+        return tuple(None if constant or result is None else _left(result) for result, constant in pairs)
 
 
 @functools.cache

@@ -70,6 +70,20 @@ def test_a_convolution_has_the_same_output_and_gradients(name, size):
     assert all(gap(got_gradients[key], gradients[key]) < 1e-5 for key in gradients)
 
 
+def test_gradients_pass_a_frozen_convolution():
+    """Guards against trained layers below a frozen one that learn nothing, or end the training."""
+    paddle.seed(0)
+    network = nn.Sequential(nn.Conv2D(8, 8, 3), nn.Conv2D(8, 6, 3), nn.Conv2D(6, 4, 1))
+    network[1].weight.stop_gradient = True
+    images = np.random.default_rng(0).standard_normal((2, 8, 20, 20)).astype("float32")
+    _, images_gradient, gradients = passes(network, images)
+    with acceleration.speed_up(network):
+        _, got_images_gradient, got_gradients = passes(network, images)
+    assert gap(got_images_gradient, images_gradient) < 1e-5
+    assert gradients.keys() == got_gradients.keys() and "1.weight" not in gradients and "0.weight" in gradients
+    assert all(gap(got_gradients[key], gradients[key]) < 1e-5 for key in gradients)
+
+
 def test_after_the_block_the_layers_are_restored():
     """Guards against a trained network that cannot be exported, and graphs that oneDNN computes wrongly afterwards."""
     network = nn.Sequential(nn.Conv2D(3, 8, 3), nn.ReLU(), nn.MaxPool2D(2))
@@ -240,14 +254,15 @@ def test_batch_norm_with_an_activation_of_its_own_trains(act):
     """Guards against a training that ends in oneDNN's words, for a layer of Paddle's older kind."""
     paddle.seed(3)
     network = nn.Sequential(nn.Conv2D(3, 4, 3, bias_attr=False), nn.BatchNorm(4, act=act))
-    images = paddle.randn([2, 3, 8, 8])
+    images, shares = paddle.randn([2, 3, 8, 8]), paddle.randn([2, 4, 6, 6])
     found = []
     for fast in (False, True):
         network.train()
         network.clear_gradients()
         with acceleration.speed_up(network) if fast else contextlib.nullcontext():
             outputs = network(images)
-            (outputs * outputs).sum().backward()
+            # Not a sum of squares: what batch norm makes of a map always has the same.
+            (outputs * shares).sum().backward()
         found.append(
             [outputs.numpy(), *(weight.grad.numpy() for weight in network.parameters() if weight.grad is not None)]
         )

@@ -134,6 +134,6 @@ def test_where_bfloat16_errs_training_is_float32_and_says_so(
     ended = call(train, *arguments_for(drawn, amp="bf16", output_dir=str(tmp_path), epochs=1))
     assert ended.status == 0, ended
     assert f"float32 convolutions (a test of bfloat16 {words}" in ended.out
-    layer = nn.Conv2D(64, 64, 3)
-    with setup.accelerated(layer, config.load(None, ["amp=bf16"]), "cpu"):
-        assert not layer.forward.convolution.bfloat16
+    network, settings = nn.Sequential(nn.Conv2D(3, 64, 3)), config.load(None, arguments_for(drawn, amp="bf16"))
+    with setup.accelerated(network, settings, "cpu"):
+        assert not network[0].forward.convolution.bfloat16

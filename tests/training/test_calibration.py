@@ -9,7 +9,7 @@ import pytest
 from paddle import nn
 
 import train
-from models import convolutions
+from models import convolutions, onednn
 from models.convolutions import Chooser, by_product, fastest, plain
 from models.networks import construct
 from system.errors import UserError
@@ -176,3 +176,16 @@ def test_a_bfloat16_that_won_computes_trained_layers_only():
 def test_without_a_measurement_the_rule_decides(layer, side, expected):
     """Guards against a rule that sends layers to a slower way."""
     assert Chooser().way(layer, paddle.zeros([2, layer.weight.shape[1] * layer._groups, side, side])) == expected
+
+
+def test_what_is_measured_is_what_trains(monkeypatch):
+    """Guards against oneDNN's graphs that are measured, and from then on run, without oneDNN."""
+    enabled = []
+
+    def convolve(layer, images):
+        enabled.append(paddle.get_flags(onednn.FLAG)[onednn.FLAG])
+        return plain(layer, images)
+
+    monkeypatch.setitem(convolutions.WAYS, "onednn", convolve)
+    fastest(nn.Conv2D(4, 4, 1), [2, 4, 5, 5], ["onednn"])
+    assert enabled and all(enabled)
