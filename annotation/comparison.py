@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from annotation.verdicts import MIN_SIDE, shrink
+from annotation.verdicts import MIN_SIDE, cosines, shrink
 from imaging.images import ImageError, open_image, read_image
 from imaging.resizing import resize_box
 
@@ -47,8 +47,9 @@ def _difference(first: bytes, second: bytes, max_pixels: int) -> float:
 SPANS = [(0.0, 1.0)] + [(at * cut, 1 - (1 - at) * cut) for cut in (0.05, 0.1, 0.15) for at in (0.0, 0.5, 1.0)]
 WINDOWS = [(0, 0)] + [(x, y) for low in (1, 4, 7) for x in range(low, low + 3) for y in range(low, low + 3)]
 ACROSS, DOWN = np.transpose(WINDOWS)
-CELLS = 8  # cells of a view in either direction, whose means bound its correlation
-BLOCKS = np.kron(np.eye(CELLS), np.full((1, COMPARED // CELLS), CELLS / COMPARED))  # means of the cells of a view
+LOWEST = 12  # frequencies in either direction that bound the correlation of a view
+COSINES = cosines(LOWEST, COMPARED) / math.sqrt(2 * COMPARED)  # rows of the DCT-II of a side, orthonormal
+COSINES[0] /= math.sqrt(2)
 LONGEST = 256  # px, side up to which images are bounded: cells are computed by a matrix of side x side
 ROUNDING = 1.01  # levels by which a resize may be off: half of one for the width, half for the height
 
@@ -94,23 +95,22 @@ def _correlation(one: np.ndarray, two: np.ndarray) -> float:
 def _bounds(whole: np.ndarray, image: Image.Image) -> np.ndarray:
     """Bounds the correlations of a view with the windows of an image from above, float64 [windows].
 
-    A view is the sum of the means of its cells and of the rest, which are orthogonal. The means are computed for all
-    windows at once; the rest can at most agree with that of the view, and rounding can turn the means by an angle only.
+    A view is the sum of its low frequencies and of the rest, which are orthogonal. The low ones are computed for all
+    windows at once; the rest can at most agree with that of the view, and rounding can turn them by a small angle only.
     """
     if max(image.size) > LONGEST:
         return np.ones(len(WINDOWS))
-    means = _project(whole.reshape(COMPARED, COMPARED, 3), BLOCKS, BLOCKS).ravel()
-    cells = _project(np.asarray(image, np.float32), _cells(image.width), _cells(image.height))
-    cells = cells.reshape(len(SPANS), CELLS, 3, len(SPANS), CELLS)[ACROSS, :, :, DOWN].astype(np.float64)
-    sums = np.einsum("wxcy->wc", cells)
-    cells = cells.reshape(len(WINDOWS), -1)
-    norms = np.sqrt(np.maximum((cells**2).sum(axis=1) - (sums**2).sum(axis=1) / CELLS**2, 1e-9))
-    norm = max(math.sqrt(means @ means), 1e-9)
-    cosines = np.maximum(0, np.minimum(cells @ means / (norms * norm), 1))
-    turn = np.minimum(1, ROUNDING * math.sqrt(means.size) / norms)  # sine of the angle
-    turned = cosines * np.sqrt(1 - turn**2) + turn * np.sqrt(1 - cosines**2)
-    turned = np.where(cosines**2 + turn**2 < 1, turned, 1)
-    share = (norm * COMPARED / CELLS) ** 2 / max(whole.ravel() @ whole.ravel(), 1e-9)
+    one = _project(whole.reshape(COMPARED, COMPARED, 3), COSINES, COSINES).ravel()
+    others = _project(np.asarray(image, np.float32), _waves(image.width), _waves(image.height))
+    others = others.reshape(len(SPANS), LOWEST, 3, len(SPANS), LOWEST)[ACROSS, :, :, DOWN].astype(np.float64)
+    others[:, 0, :, 0] = 0  # the means
+    others = others.reshape(len(WINDOWS), -1)
+    norm, norms = math.sqrt(max(one @ one, 1e-9)), np.sqrt(np.maximum((others**2).sum(axis=1), 1e-9))
+    cosine = np.maximum(0, np.minimum(others @ one / (norms * norm), 1))
+    turn = np.minimum(1, ROUNDING * math.sqrt(whole.size) / norms)  # sine of the angle
+    turned = cosine * np.sqrt(1 - turn**2) + turn * np.sqrt(1 - cosine**2)
+    turned = np.where(cosine**2 + turn**2 < 1, turned, 1)
+    share = norm**2 / max(whole.ravel() @ whole.ravel(), 1e-9)
     return np.sqrt(np.maximum(turned**2 * share + 1 - share, 0)) + 1e-6
 
 
@@ -121,8 +121,8 @@ def _project(pixels: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.nda
 
 
 @cache
-def _cells(side: int) -> np.ndarray:
-    """Matrix from the pixels along a side to the means of the cells of each span, float32 [SPANS * CELLS, side]."""
+def _waves(side: int) -> np.ndarray:
+    """Matrix from the pixels along a side to the low frequencies of each span, float32 [SPANS * LOWEST, side]."""
     pixels = Image.fromarray(np.eye(side, dtype=np.float32))
     spans = [resize_box(pixels, (COMPARED, side), (start * side, 0, end * side, side)) for start, end in SPANS]
-    return np.concatenate(spans, axis=1).reshape(side, -1, COMPARED // CELLS).mean(axis=2).T.copy()
+    return np.concatenate([COSINES @ np.asarray(span).T for span in spans]).astype(np.float32)

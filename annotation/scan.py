@@ -16,7 +16,7 @@ from system.progress import bar
 from system.publishing import publishing
 from system.settings import Settings
 
-BATCH_FILES = 64
+BATCH_FILES = 256
 BATCH_BYTES = 4 << 20
 COMMIT_EVERY = 50  # batches, after which verdicts survive a killed run
 

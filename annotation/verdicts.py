@@ -183,10 +183,10 @@ def _animated(image: Image.Image) -> bool:
 
 
 @cache
-def _cosines() -> np.ndarray:
-    """Rows of the DCT-II that the hash uses, float64 [FREQUENCIES, HASHED]."""
-    frequency, place = np.arange(FREQUENCIES)[:, None], np.arange(HASHED)[None, :]
-    return 2 * np.cos(np.pi * frequency * (2 * place + 1) / (2 * HASHED))
+def cosines(frequencies: int, side: int) -> np.ndarray:
+    """Rows of the lowest frequencies of the DCT-II, not normalised, float64 [frequencies, side]."""
+    frequency, place = np.arange(frequencies)[:, None], np.arange(side)[None, :]
+    return 2 * np.cos(np.pi * frequency * (2 * place + 1) / (2 * side))
 
 
 def perceptual_hashes(greys: np.ndarray) -> np.ndarray:
@@ -202,8 +202,9 @@ def perceptual_hashes(greys: np.ndarray) -> np.ndarray:
 
     Source: imagehash.phash of the ImageHash package (DCT of a 32 x 32 image, 8 x 8 lowest frequencies, median).
     """
-    rows = greys.reshape(-1, HASHED).astype(np.float64) @ _cosines().T
-    low = (_cosines() @ rows.reshape(len(greys), HASHED, -1)).reshape(len(greys), -1)
+    waves = cosines(FREQUENCIES, HASHED)
+    rows = greys.reshape(-1, HASHED).astype(np.float64) @ waves.T
+    low = (waves @ rows.reshape(len(greys), HASHED, -1)).reshape(len(greys), -1)
     middle = low.shape[1] // 2
     medians = np.sort(low, axis=1)[:, middle - 1 : middle + 1].mean(axis=1, keepdims=True)
     bits = low > medians
