@@ -99,17 +99,19 @@ def _annotate(settings: Settings, layout: Layout, fresh: bool, list_format: str)
             return summary, layout, 0
 
         # Only now: a re-run that finds nothing new takes less time than these imports.
-        from annotation import scan
         from annotation.worker_pool import Pool
-        from imaging.formats import suffixes
 
-        refuse_loose_images(layout, suffixes())
-        seen = Walk()
-        store.reset_verdicts(settings.max_pixels)
-        store.add_files(walk(layout, seen))
-        store.commit()
         workers = cores() if settings.scan_workers == "auto" else settings.scan_workers
         with Pool(workers, layout.data_dir, settings.max_pixels) as pool:
+            # Workers start meanwhile.
+            from annotation import scan
+            from imaging.formats import suffixes
+
+            refuse_loose_images(layout, suffixes())
+            seen = Walk()
+            store.reset_verdicts(settings.max_pixels)
+            store.add_files(walk(layout, seen))
+            store.commit()
             decoded = scan.verify_files(store, pool)
             summary = scan.decide(store, pool, layout, settings, seen)
             scan.publish(store, pool, layout, settings, seen, summary, list_format)

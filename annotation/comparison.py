@@ -82,8 +82,8 @@ def _view(image: Image.Image, window: int) -> np.ndarray:
     (left, right), (top, bottom) = (SPANS[span] for span in WINDOWS[window])
     box = (left * image.width, top * image.height, right * image.width, bottom * image.height)
     pixels = np.asarray(resize_box(image, (COMPARED, COMPARED), box), np.float64).reshape(-1, 3)
-    # Means are per channel: with a single mean, two blue skies would correlate whatever flies there. As a product, since
-    # numpy takes three times as long for the mean of a narrow array.
+    # Means are per channel: with a single mean, two blue skies would correlate whatever flies there. They are a product
+    # because numpy takes three times as long for the mean of a narrow array.
     return pixels - np.full((1, len(pixels)), 1 / len(pixels)) @ pixels
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from annotation.comparison import NO_MATCH
+from annotation.comparison import MAX_DIFFERENCE, NO_MATCH
 from annotation.hash_search import RADIUS, near_pairs
 from annotation.store import Store
 from annotation.verdicts import MINIATURE
@@ -17,7 +17,6 @@ from annotation.worker_pool import Pool
 from system.progress import over_batches
 
 MIN_CONTRAST = 5  # below it an image is one flat colour, and its hash is noise
-MAX_DIFFERENCE = 0.06  # overlay difference up to which two images are near-copies
 BATCH = 32
 
 

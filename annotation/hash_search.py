@@ -66,38 +66,42 @@ def _pairs_of_band(hashes: np.ndarray, band: int) -> Iterator[np.ndarray]:
     order = np.argsort(keys, kind="stable")
     # Sorted by key, the hashes of one key are adjacent in memory, where they are read fastest.
     hashes, keys = hashes[order], keys[order]
+    for one, two, distance in _near(hashes, keys):
+        pair = np.sort(np.stack([order[one], order[two]], axis=1), axis=1)
+        yield np.concatenate([pair, distance[:, None]], axis=1)
+
+
+def _near(hashes: np.ndarray, keys: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     bounds = np.searchsorted(keys, np.arange(2**BAND_BITS + 1))
-    masks = (
-        sum(1 << bit for bit in bits) for flips in range(FLIPS + 1) for bits in combinations(range(BAND_BITS), flips)
-    )
-    for mask in masks:
-        other = keys ^ mask
-        # Each pair of keys once; within a key, each hash with those after it.
-        begin = bounds[other] if mask else np.arange(1, len(keys) + 1)
-        counts = np.where(keys <= other, bounds[other + 1] - begin, 0)
-        for one, two, distance in _compare(hashes, begin, counts):
-            pair = np.sort(np.stack([order[one], order[two]], axis=1), axis=1)
-            yield np.concatenate([pair, distance[:, None]], axis=1)
+    rows, sizes = np.arange(len(keys)), np.diff(bounds)
+    # Within a key, each hash with those after it.
+    yield from _compare(hashes, rows, rows + 1, bounds[keys + 1] - rows - 1)
+    for highest in range(BAND_BITS):
+        # Each pair of keys once: from the one without the highest bit in which they differ.
+        rows = np.flatnonzero(keys & (1 << highest) == 0)
+        for bits in (bits for flips in range(FLIPS) for bits in combinations(range(highest), flips)):
+            other = keys[rows] ^ sum(1 << bit for bit in (*bits, highest))
+            yield from _compare(hashes, rows, bounds[other], sizes[other])
 
 
-def _compare(hashes: np.ndarray, begin: np.ndarray, counts: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """Compares each index i with counts[i] indices from begin[i] on; yields (index, index, distance) of near ones."""
+def _compare(
+    hashes: np.ndarray, rows: np.ndarray, begin: np.ndarray, counts: np.ndarray
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Compares hash rows[i] with counts[i] hashes from begin[i] on; yields (index, index, distance) of near ones."""
     totals = np.cumsum(counts)
     for limit in range(0, int(totals[-1]) if len(totals) else 0, CHUNK_PAIRS):
-        # A chunk may begin and end within the comparisons of one index, which may be more than a chunk.
+        # A chunk may begin and end within the comparisons of one hash, which may be more than a chunk.
         first, last = np.searchsorted(totals, [limit, min(limit + CHUNK_PAIRS, totals[-1]) - 1], side="right")
-        low = np.maximum(limit - (totals[first : last + 1] - counts[first : last + 1]), 0)
-        high = np.minimum(
-            limit + CHUNK_PAIRS - (totals[first : last + 1] - counts[first : last + 1]), counts[first : last + 1]
-        )
-        many = high - low
-        offset = begin[first : last + 1] + low - (np.cumsum(many) - many)
-        two = np.repeat(offset, many) + np.arange(many.sum())
-        distance = np.bitwise_count(np.repeat(hashes[first : last + 1], many) ^ hashes[two])
+        here = slice(first, last + 1)
+        before = totals[here] - counts[here]
+        low = np.maximum(limit - before, 0)
+        many = np.minimum(limit + CHUNK_PAIRS - before, counts[here]) - low
+        owner = np.repeat(np.arange(len(many)), many)
+        one, two = rows[here][owner], (begin[here] + low - (np.cumsum(many) - many))[owner] + np.arange(len(owner))
+        distance = np.bitwise_count(hashes[one] ^ hashes[two])
         near = np.flatnonzero(distance <= RADIUS)
         if len(near):
-            one = first + np.searchsorted(np.cumsum(many), near, side="right")
-            yield one, two[near], distance[near].astype(np.int64)
+            yield one[near], two[near], distance[near].astype(np.int64)
 
 
 def _nearest(pairs: np.ndarray) -> np.ndarray:

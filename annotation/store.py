@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +68,11 @@ CREATE TABLE IF NOT EXISTS image(
     unit INTEGER,               -- the same number for all images that stay in one split: copies, and a group's images
     copy_of INTEGER,            -- id of the image that this is a copy of; NULL: no copies, or the first of its group
     kind TEXT,                  -- same_bytes, same_pixels or near_copy; NULL with copy_of
-    difference REAL             -- overlay difference from copy_of, 0 to copies.MAX_DIFFERENCE; NULL with copy_of
+    difference REAL             -- overlay difference from copy_of, 0 to comparison.MAX_DIFFERENCE; NULL with copy_of
 );
 
--- Overlay differences of near-copy candidates, by the digests of both files; written by copies.py.
+-- Overlay differences of near-copy candidates, by the digests of both files; written by copies.py. Those above
+-- comparison.MAX_DIFFERENCE are lower bounds.
 CREATE TABLE IF NOT EXISTS compared(first BLOB, second BLOB, difference REAL, PRIMARY KEY(first, second)) WITHOUT ROWID;
 """
 # What SQLite says of a disk or a folder, not of the file.
@@ -168,10 +170,10 @@ class Store:
 
     def add_verdicts(self, rows: Iterable[tuple[int, "Verdict"]]) -> None:
         """Stores verdicts, given as (id, verdict)."""
-        columns = ", ".join(f"{name} = ?" for name in VERDICT_COLUMNS)
+        columns, values = ", ".join(f"{name} = ?" for name in VERDICT_COLUMNS), attrgetter(*VERDICT_COLUMNS)
         self.connection.executemany(
             f"UPDATE image SET {columns} WHERE id = ?",
-            ((*(getattr(verdict, name) for name in VERDICT_COLUMNS), image_id) for image_id, verdict in rows),
+            ((*values(verdict), image_id) for image_id, verdict in rows),
         )
 
     def add_function(self, name: str, function: Callable[[bytes], int]) -> None:

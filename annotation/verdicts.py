@@ -74,20 +74,17 @@ class Verdict:
 
 def verify(paths: list[bytes], max_pixels: int) -> list[Verdict]:
     """Decodes every file fully; hashes are computed for all of them at once."""
-    decoded = [_decode(path, max_pixels) for path in paths]
-    usable = [(verdict, small) for verdict, small in decoded if small]
-    if usable:
-        # In one image: for one of 32 px every call costs more than its work.
-        sheet = Image.new("RGB", (HASHED, HASHED * len(usable)))
-        for place, (_, small) in enumerate(usable):
-            sheet.paste(small, (0, HASHED * place))
-        greys = np.asarray(sheet.convert("L")).reshape(-1, HASHED, HASHED)
-        hashes, contrasts = perceptual_hashes(greys).tolist(), _contrasts(greys).tolist()
-        miniatures = np.asarray(sheet.reduce(HASHED // MINIATURE)).reshape(len(usable), -1)
-        for place, (verdict, _) in enumerate(usable):
-            verdict.phash, verdict.contrast = hashes[place], contrasts[place]
-            verdict.miniature = miniatures[place].tobytes()
-    return [verdict for verdict, _ in decoded]
+    # In one image: for one of 32 px every call costs more than its work. Each is pasted at once, so that the next is
+    # decoded into its memory.
+    sheet = Image.new("RGB", (HASHED, HASHED * len(paths)))
+    verdicts = [_decode(path, max_pixels, sheet, HASHED * place) for place, path in enumerate(paths)]
+    greys = np.asarray(sheet.convert("L")).reshape(-1, HASHED, HASHED)
+    hashes, contrasts = perceptual_hashes(greys).tolist(), _contrasts(greys).tolist()
+    miniatures = np.asarray(sheet.reduce(HASHED // MINIATURE)).reshape(len(paths), -1)
+    for verdict, phash, contrast, miniature in zip(verdicts, hashes, contrasts, miniatures, strict=True):
+        if not verdict.reason:
+            verdict.phash, verdict.contrast, verdict.miniature = phash, contrast, miniature.tobytes()
+    return verdicts
 
 
 def _contrasts(greys: np.ndarray) -> np.ndarray:
@@ -96,8 +93,8 @@ def _contrasts(greys: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("ij,ij->i", flat, flat) / flat.shape[1]).astype(int)
 
 
-def _decode(path: bytes, max_pixels: int) -> tuple[Verdict, Image.Image | None]:
-    """Decodes one file; returns its verdict, and the image at HASHED x HASHED if it can be decoded."""
+def _decode(path: bytes, max_pixels: int, sheet: Image.Image, top: int) -> Verdict:
+    """Decodes one file; an image is pasted into the sheet at HASHED x HASHED."""
     try:
         data = read_file(os.fsdecode(path))
         # SHA-1 is the fastest hash with processor support; collisions on purpose are of no concern here.
@@ -109,15 +106,16 @@ def _decode(path: bytes, max_pixels: int) -> tuple[Verdict, Image.Image | None]:
         if small.size != (HASHED, HASHED):
             small = small.resize((HASHED, HASHED), Image.Resampling.LANCZOS, reducing_gap=1.0)
         verdict.remarks = ",".join(_remarks(path, image))
-        return verdict, small
+        sheet.paste(small, (0, top))
+        return verdict
     except ImageError as error:
         verdict = Verdict(error.reason, error.detail)
         if error.image:
             verdict.format, verdict.mode = error.image.format or "", error.image.mode
             verdict.width, verdict.height = _stored_size(error.image)
-        return verdict, None
+        return verdict
     except MemoryError:
-        return Verdict("too_much_memory", "decoding it needs more memory than there is; shrink it"), None
+        return Verdict("too_much_memory", "decoding it needs more memory than there is; shrink it")
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The worker has to find our modules whatever folder the command was started from.
 PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from annotation.worker import main; main()"
 TIMEOUT_SECONDS = 120  # for one batch, and for one file when it is tried alone
+STARTED_AT_ONCE = 2  # workers that start while the files are listed; more would be for nothing where there are few
 BATCHES_WAITING = 4  # per worker: enough that none idles, few enough that memory stays flat
 
 
@@ -28,19 +29,21 @@ class WorkerLost(Exception):  # noqa: N818 - an event, not a mistake
 
 
 class Worker:
-    """One process and its pipes; it starts with the first batch, and again after a loss."""
+    """One process and its pipes; it starts with the first batch at the latest, and again after a loss."""
 
     def __init__(self, folder: Path, max_pixels: int, timeout_seconds: float):
         self.folder = folder
         self.max_pixels = max_pixels
         self.timeout_seconds = timeout_seconds
         self.process: subprocess.Popen | None = None
+        self._ready = False
 
-    def _start(self) -> subprocess.Popen:
+    def start(self) -> None:
+        """Starts the process, without waiting until it is ready."""
         # One thread each: there is a worker per core, and threads would count against the memory limit.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         try:
-            return subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, str(ROOT), str(self.max_pixels)],
                 cwd=self.folder,
                 stdin=subprocess.PIPE,
@@ -66,7 +69,9 @@ class Worker:
             WorkerLost: The process ended or took too long; the next call starts another.
         """
         if self.process is None:
-            self.process = self._start()
+            self.start()
+        assert self.process, "started"
+        if not self._ready:
             self._await_ready(self.process)
         stdin, stdout = _pipes(self.process)
         timer = threading.Timer(self.timeout_seconds, self.process.kill)
@@ -85,12 +90,13 @@ class Worker:
     def _await_ready(self, process: subprocess.Popen) -> None:
         try:
             pickle.load(_pipes(process)[1])
+            self._ready = True
         except (OSError, EOFError, pickle.UnpicklingError):
             raise WorkerLost(_ending(self.close())) from None
 
     def close(self) -> int:
         """Ends the process; returns its exit status (negative: the signal that killed it)."""
-        process, self.process = self.process, None
+        process, self.process, self._ready = self.process, None, False
         if process is None:
             return 0
         stdin, stdout = _pipes(process)
@@ -123,7 +129,7 @@ class Pool:
     """Worker processes that share batches of work.
 
     Args:
-        workers: Number of processes; each starts with its first batch.
+        workers: Number of processes; STARTED_AT_ONCE of them start now, the others with their first batch.
         folder: Current folder of the workers; paths are relative to it.
         max_pixels: Largest width x height that is decoded.
         timeout_seconds: Time limit for one batch.
@@ -135,6 +141,8 @@ class Pool:
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
+        for worker in self._workers[:STARTED_AT_ONCE]:
+            worker.start()
         self._threads = ThreadPoolExecutor(workers)
         self._closing = False
 

@@ -141,6 +141,45 @@ def _with_miniatures(hashes):
     return near_pairs(hashes, miniatures)[:, :2].tolist()
 
 
+def test_crops_that_are_not_compared_could_not_match():
+    """Guards against a bound that leaves out the best crop: against all 2 x 28 of them, resized one by one."""
+    draw, found = np.random.default_rng(0), 0
+    for size in ((32, 32), (32, 32), (90, 64), (64, 250), (7, 40), (300, 64)):
+        first = Image.fromarray(draw.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        crop = first.crop((size[0] // 12, 0, size[0], size[1] - size[1] // 15))
+        noise = draw.normal(0, draw.choice([2, 10, 30]), (size[1], size[0], 3))
+        noisy = Image.fromarray((np.asarray(first) * 0.5 + 60 + noise).clip(0, 255).astype(np.uint8))
+        for second in (
+            first,
+            crop,
+            noisy,
+            first.rotate(8),
+            first.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+            Image.new("RGB", size, "red"),
+        ):
+            expected = compared_one_by_one(first, second)
+            assert overlay_difference(first, second) == pytest.approx(expected, abs=1e-9)
+            limited = overlay_difference(first, second, 0.06)
+            assert limited > 0.06 if expected > 0.06 else limited == pytest.approx(expected, abs=1e-9)
+            found += expected <= 0.06
+    assert 10 < found < 30
+
+
+def compared_one_by_one(first: Image.Image, second: Image.Image) -> float:
+    windows = [(0, 0, 1, 1)]
+    windows += [(x * c, y * c, 1 - (1 - x) * c, 1 - (1 - y) * c)
+                for c in (0.05, 0.1, 0.15) for x in (0, 0.5, 1) for y in (0, 0.5, 1)]  # fmt: skip
+    best = -1.0
+    for whole, other in ((first, second), (second, first)):
+        for window in windows:
+            box = tuple(at * side for at, side in zip(window, 2 * other.size, strict=True))
+            views = [image.resize((32, 32), Image.Resampling.BILINEAR, box=part)
+                     for image, part in ((whole, (0, 0, *whole.size)), (other, box))]  # fmt: skip
+            one, two = (np.asarray(view, float) - np.asarray(view, float).mean(axis=(0, 1)) for view in views)
+            best = max(best, (one * two).sum() / max(np.linalg.norm(one) * np.linalg.norm(two), 1e-9))
+    return 1 - best
+
+
 def test_two_skies_are_no_copies():
     """Guards against reporting small objects on the same background as copies."""
     skies = [Image.new("RGB", (64, 64), (90, 150, 220)) for _ in range(2)]
