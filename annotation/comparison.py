@@ -37,10 +37,10 @@ def differences(pairs: list[tuple[bytes, bytes]], max_pixels: int) -> list[float
 
 def _difference(first: bytes, second: bytes, max_pixels: int) -> float:
     try:
-        pair = [shrink(open_image(os.fsdecode(path), max_pixels, least=MIN_SIDE)) for path in (first, second)]
+        one, two = (shrink(open_image(os.fsdecode(path), max_pixels, least=MIN_SIDE)) for path in (first, second))
     except (ImageError, MemoryError):
         return NO_MATCH
-    return overlay_difference(*pair, MAX_DIFFERENCE)
+    return overlay_difference(one, two, MAX_DIFFERENCE)
 
 
 # Crops that a copy may show, as fractions of the sides (left, top, right, bottom); the first is the whole image.
