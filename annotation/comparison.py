@@ -50,7 +50,7 @@ ACROSS, DOWN = np.transpose(WINDOWS)
 LOWEST = 12  # frequencies in either direction that bound the correlation of a view
 COSINES = cosines(LOWEST, COMPARED) / math.sqrt(2 * COMPARED)  # rows of the DCT-II of a side, orthonormal
 COSINES[0] /= math.sqrt(2)
-LONGEST = 256  # px, side up to which images are bounded: cells are computed by a matrix of side x side
+LONGEST = 256  # px, side up to which images are bounded: it takes a matrix of side x side
 ROUNDING = 1.01  # levels by which a resize may be off: half of one for the width, half for the height
 
 
