@@ -84,6 +84,7 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
     from inference.example import write_example
     from inference.export_folder import new_export
     from inference.graphs import write_graphs
+    from inference.names import EXAMPLE
     from inference.predictor import load_engines
     from inference.reference import Reference
     from inference.verification import read_samples, verify
@@ -103,7 +104,7 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
             extra.write(folder, settings, transform)
         if safetensors:
             share_weights(folder / SHARED, reference, settings)
-        write_example(folder / description.EXAMPLE, reference, samples, settings.max_pixels)
+        write_example(folder / EXAMPLE, reference, samples, settings.max_pixels)
         content = description.compose(reference, settings.top_k)
         description.seal(folder, content, paddle.__version__)
         verified = verify(reference, load_engines(folder, device, threads), split, samples, settings)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import config
-from inference.batch import job  # optional: batch
+from inference.batch import options  # optional: batch
 from system import cli, machine
 from system.settings import Settings
 
@@ -91,7 +91,7 @@ def parse() -> tuple[argparse.Namespace, list[str], list[str]]:
     )
     # Batch jobs are optional, and so is the option that is asked for below.
     parser.set_defaults(out=None)
-    job.add_options(parser)  # optional: batch
+    options.add_options(parser)  # optional: batch
     parser.add_argument("--show", metavar="FILE", help="draw the first images with their predictions into FILE.png")
     parser.add_argument(
         "--explain", metavar="FILE", help="likewise under a heat map of what supports the prediction; needs a run"
@@ -140,12 +140,9 @@ def main() -> int:
     settings = config.load(arguments.config, overrides)
     machine.share_one_heap()
     machine.prepare(settings)
-    from evaluation.gallery import Gallery
-    from evaluation.predictors import RunModel
     from inference import sorting
     from inference.pipeline import PredictAll
     from inference.terminal import print_predictions
-    from models.runs import open_run
 
     if arguments.sort:
         sorting.check_apart(arguments.sort, inputs)
@@ -153,15 +150,26 @@ def main() -> int:
     if arguments.model:
         model = load_exported(arguments.model, settings)
     else:
+        # An export needs nothing of what trained it.
+        from evaluation.predictors import RunModel
+        from models.runs import open_run
+
         run, settings = open_run(arguments.run, settings.output_dir, overrides)
         machine.select_device(settings)
         model = RunModel(run, settings)
-    gallery = Gallery(arguments.show, arguments.explain, arguments.explain_kind)
+    gallery = None
+    if arguments.show or arguments.explain:
+        # matplotlib loads for longer than a prediction takes.
+        from evaluation.gallery import Gallery
+
+        gallery = Gallery(arguments.show, arguments.explain, arguments.explain_kind)
     predict_all: PredictAll = print_predictions
-    predict_all = job.predictor(arguments) or predict_all  # optional: batch
+    predict_all = options.predictor(arguments) or predict_all  # optional: batch
     sorter = sorting.Sorter(arguments.sort, model, arguments.margin, arguments.link) if arguments.sort else None
-    failed = predict_all(inputs, model, settings, sorting.each(gallery.add, sorter.add if sorter else None))
-    gallery.draw(model, settings)
+    on_prediction = sorting.each(gallery.add if gallery else None, sorter.add if sorter else None)
+    failed = predict_all(inputs, model, settings, on_prediction)
+    if gallery:
+        gallery.draw(model, settings)
     if sorter:
         print(sorter.summary(), file=sys.stderr)
     # Several processes share one exit status: their failures are in the file.

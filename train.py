@@ -29,7 +29,7 @@ def train(settings: Settings) -> "Run":
 
     from annotation.lists import LABELS, read_labels
     from models import factory
-    from training import fitting, frozen_head, losses, setup
+    from training import fitting, losses, setup
 
     settings = setup.checked_settings(settings)
     device = setup.select_device(settings)
@@ -49,6 +49,9 @@ def train(settings: Settings) -> "Run":
         setup.print_once(summary)
         row = {}
         if settings.freeze and not resumed:
+            # SciPy's optimisers fit heads only.
+            from training import frozen_head
+
             row = frozen_head.fit_if_possible(settings, network, run, device, len(class_names))
         if row and not frozen_head.is_unfrozen_later(settings):
             return run

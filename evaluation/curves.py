@@ -1,7 +1,6 @@
 """Curves: ROC, precision-recall, reliability and coverage, and the areas under them."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,8 @@ BINS = 15
 # False positive rates at which the ROC curves of the classes are averaged.
 GRID = np.linspace(0, 1, 501)
 
-# Where windows end: what counts as 1, and right edges of ROC curves.
-ALMOST = 0.995
-EDGES = (0.02, 0.05, 0.1, 0.2, 0.5)
-
 # By class index, or "micro" and "macro".
 Curves = dict[int | str, tuple[np.ndarray, np.ndarray]]
-# The part of a plane that is drawn: (left, right) and (low, high).
-Window = tuple[tuple[float, float], tuple[float, float]]
 AVERAGES = ("macro", "weighted", "micro")
 
 
@@ -126,25 +119,3 @@ def _one_vs_rest(probabilities: np.ndarray, labels: np.ndarray) -> Iterator[tupl
 def _pooled(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Every (image, class) pair as one binary decision, for micro averages."""
     return (labels[:, None] == np.arange(probabilities.shape[1])).ravel(), probabilities.ravel()
-
-
-def roc_window(shown: Sequence[tuple[np.ndarray, np.ndarray]]) -> Window:
-    """The part of the plane where ROC curves differ.
-
-    It begins at the top of the lowest first step, and ends where the last curve has found nearly every image.
-    """
-    low = min(true[false == 0].max() for false, true in shown)
-    right = max(false[np.argmax(true >= ALMOST)] for false, true in shown)
-    return (0, next((edge for edge in EDGES if edge >= right), 1)), (_tenth_below(low), 1)
-
-
-def precision_recall_window(shown: Sequence[tuple[np.ndarray, np.ndarray]]) -> Window:
-    """The part of the plane where precision-recall curves differ; each (recalls, precisions)."""
-    left = min(recall[precision >= ALMOST].max(initial=0) for recall, precision in shown)
-    # At full recall every curve falls to the share of the class; what counts is where it begins to fall.
-    low = min(min(precision[recall == 1].max(), *precision[recall < 1]) for recall, precision in shown)
-    return (_tenth_below(left), 1), (_tenth_below(low), 1)
-
-
-def _tenth_below(value: float) -> float:
-    return min(9, max(0, math.ceil(10 * value) - 1)) / 10

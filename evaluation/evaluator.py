@@ -13,7 +13,7 @@ from evaluation.predictions import Predictions
 from evaluation.predictors import Evaluable, RunModel, folder_logits
 from evaluation.report import build_report
 from evaluation.scoring import predict_split, read_samples
-from features.extraction import FeatureExtractor, of_samples
+from features.extraction import of_samples
 from inference.sources import SkippedFiles
 from system.errors import UserError
 from system.text import counted
@@ -191,7 +191,7 @@ def _out_of_fold(model: RunModel, device: str) -> tuple[list[Sample], np.ndarray
     count = possible_folds(labels, groups)
     if not count:
         return samples, None
-    features = of_samples(FeatureExtractor(model.classifier, settings, device), samples, "train")
+    features = of_samples(model.extractor(device), samples, "train")
     folds = assign_folds(labels, groups, count, settings.seed)
     logits = out_of_fold(features, labels, len(model.class_names), folds)
     return samples, metrics.probabilities(logits)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from annotation.lists import Sample
-from evaluation import feature_maps, gradcam, plots
+from evaluation import feature_maps, plots
 from evaluation.predictors import RunModel
 from evaluation.thumbnails import Thumbnails
 from imaging.images import read_image
@@ -82,7 +82,7 @@ class Gallery:
         for source, probabilities in self.items:
             pixels, best = model.transform.read(source.path, max_pixels), int(probabilities.argmax())
             heat = model.explain(pixels[None], [best])[0]
-            yield gradcam.overlay(thumbnails.image(Sample(source.path, Path(source.path), best)), heat)
+            yield plots.overlay(thumbnails.image(Sample(source.path, Path(source.path), best)), heat)
 
 
 def _caption(item: _Item, model: Model) -> tuple[str, bool]:

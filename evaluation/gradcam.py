@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import paddle
 from paddle import nn
-from PIL import Image
 
-from evaluation import plots
 from models.classifier import Classifier
 from system.errors import UserError
 
@@ -16,8 +14,6 @@ BATCH = 8
 AUTO = "auto"
 # Smaller maps, in pixels, locate little: small images end in 2x2, so an earlier map is read.
 MIN_SIDE = 5
-# How much of an overlay is the heat map, where it is hottest.
-OPACITY = 0.6
 
 
 def explain(
@@ -111,11 +107,3 @@ class _Maps:
             f"{what}: no feature map of more than one pixel, so there is nothing to explain; "
             "name another explain_layer or use larger images"
         )
-
-
-def overlay(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
-    """Blends a heat map float [h, w], 0..1, over an RGB image of the same crop, of any size."""
-    small = Image.fromarray(np.uint8(np.rint(heatmap * 255)))
-    heat = np.asarray(small.resize(image.size, Image.Resampling.BICUBIC), np.float64)[..., None] / 255
-    mixed = np.asarray(image, np.float64) * (1 - OPACITY * heat) + OPACITY * heat * plots.heat_colours(heat[..., 0])
-    return Image.fromarray(np.uint8(np.rint(mixed)))

@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -13,10 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from evaluation.axis_limits import Limits, precision_recall_limits, roc_limits
 from evaluation.cells import COLUMNS, even_columns, smooth
-from evaluation.curves import Curves, Window, precision_recall_window, roc_window
 from evaluation.fonts import choose_fonts
 from system.text import counted
+
+if TYPE_CHECKING:
+    from evaluation.curves import Curves
 
 NAMED_CLASSES = 40  # above it, matrices have no names and numbers
 WORST = 4  # classes whose curves are drawn
@@ -24,6 +27,8 @@ WORST = 4  # classes whose curves are drawn
 PANEL, DPI = (4.6, 4.3), 130
 # Areas of dots, in square points: of the bin with most images, and the least that is seen.
 LARGEST_DOT, SMALLEST_DOT = 220, 6
+# How much of an overlay is the heat map, where it is hottest.
+OPACITY = 0.6
 
 # Names of classes and files are text; by default those between dollars are formulas. A decorator of every figure.
 drawn = matplotlib.rc_context({"axes.unicode_minus": False, "text.parse_math": False})
@@ -121,7 +126,7 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], path:
 
 
 @drawn
-def ranking(score: str, found: Curves, scores: Mapping[int | str, float], class_names: Sequence[str]) -> bytes:
+def ranking(score: str, found: "Curves", scores: Mapping[int | str, float], class_names: Sequence[str]) -> bytes:
     """Draws the averages and the worst classes, on the part of the plane where their curves differ.
 
     Args:
@@ -149,18 +154,18 @@ def ranking(score: str, found: Curves, scores: Mapping[int | str, float], class_
     shown = [found[key] for key in [*classes[:WORST], *averages]]
     if is_roc:
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
-        _limit(axis, roc_window(shown), ("false positive rate", "true positive rate"))
+        _limit(axis, roc_limits(shown), ("false positive rate", "true positive rate"))
     else:
-        _limit(axis, precision_recall_window(shown), ("recall", "precision"))
+        _limit(axis, precision_recall_limits(shown), ("recall", "precision"))
     title = short if len(classes) <= WORST else f"{short}, the lowest {WORST} of {len(classes)} classes"
     axis.legend(title=title, fontsize=8, title_fontsize=8, loc="lower right" if is_roc else "lower left")
     return _png(figure)
 
 
-def _limit(axis: Axes, window: Window, names: tuple[str, str]) -> None:
+def _limit(axis: Axes, limits: Limits, names: tuple[str, str]) -> None:
     """Sets limits with a margin, and says so where they are not 0 to 1."""
-    (left, right), (low, high) = ((a - 0.02 * (b - a), b + 0.02 * (b - a)) for a, b in window)
-    x_name, y_name = (name if span == (0, 1) else f"{name} (zoomed)" for name, span in zip(names, window, strict=True))
+    (left, right), (low, high) = ((a - 0.02 * (b - a), b + 0.02 * (b - a)) for a, b in limits)
+    x_name, y_name = (name if span == (0, 1) else f"{name} (zoomed)" for name, span in zip(names, limits, strict=True))
     axis.set(xlabel=x_name, ylabel=y_name, xlim=(left, right), ylim=(low, high))
     axis.grid(alpha=0.3)
 
@@ -210,7 +215,15 @@ def coverage(curve: tuple[np.ndarray, np.ndarray], point: tuple[float, float] | 
     _save(figure, path)
 
 
-def heat_colours(heat: np.ndarray) -> np.ndarray:
+def overlay(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
+    """Blends a heat map float [h, w], 0..1, over an RGB image of the same crop, of any size."""
+    small = Image.fromarray(np.uint8(np.rint(heatmap * 255)))
+    heat = np.asarray(small.resize(image.size, Image.Resampling.BICUBIC), np.float64)[..., None] / 255
+    mixed = np.asarray(image, np.float64) * (1 - OPACITY * heat) + OPACITY * heat * _heat_colours(heat[..., 0])
+    return Image.fromarray(np.uint8(np.rint(mixed)))
+
+
+def _heat_colours(heat: np.ndarray) -> np.ndarray:
     """Colours float [...] in 0..1, cold blue to hot red, as float [..., 3] in 0..255."""
     # The last tenth of the scale turns dark, which would look like less heat.
     return matplotlib.colormaps["turbo"](0.9 * heat)[..., :3] * 255

@@ -10,6 +10,7 @@ from paddle import nn
 
 from annotation.lists import Sample
 from evaluation import gradcam
+from features.extraction import FeatureExtractor
 from imaging.images import ImageError
 from imaging.transforms import EvalTransform
 from inference.predictor import ExportedModel
@@ -67,6 +68,7 @@ class RunModel:
         self.temperature, self.threshold = run.temperature, run.threshold
         self.classifier = run.load_network()
         self.weights = run.weights_kind()
+        self._extractors: dict[str, FeatureExtractor] = {}
 
     @property
     def identity(self) -> str:
@@ -83,6 +85,12 @@ class RunModel:
         """Computes logits float32 [N, C] of raw pixels uint8 [N, 3, H, W]."""
         with paddle.no_grad():
             return self.classifier(paddle.to_tensor(images)).numpy()
+
+    def extractor(self, device: str) -> FeatureExtractor:
+        """What computes features and logits at the speed of inference; compiled once for all lists."""
+        if device not in self._extractors:
+            self._extractors[device] = FeatureExtractor(self.classifier, self.settings, device)
+        return self._extractors[device]
 
     def explain(self, images: np.ndarray, class_indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Computes heat maps float32 [N, H, W] in 0..1; see gradcam.explain."""

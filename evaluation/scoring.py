@@ -8,7 +8,7 @@ from annotation.lists import LABELS, Sample, read_split
 from dataset import BatchLoader, ListDataset
 from evaluation.predictions import Predictions
 from evaluation.predictors import Evaluable, RunModel
-from features.extraction import FeatureExtractor, logits_of_samples
+from features.extraction import logits_of_samples
 from models.compatibility import check_labels
 from system import progress
 from system.errors import UserError
@@ -48,7 +48,7 @@ def predict_samples(model: Evaluable, samples: Sequence[Sample], title: str, dev
     """
     if isinstance(model, RunModel):
         # At the speed of inference, and at once where training has computed the same features.
-        logits = logits_of_samples(FeatureExtractor(model.classifier, model.settings, device), samples, title)
+        logits = logits_of_samples(model.extractor(device), samples, title)
     else:
         logits = _run_batches(model, samples, title, device)
     broken = int((~np.isfinite(logits)).any(axis=1).sum())

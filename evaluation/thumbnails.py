@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from annotation.lists import Sample
-from evaluation.gradcam import overlay
+from evaluation.plots import overlay
 from imaging.transforms import EvalTransform
 
 # Longer side in pixels: sharp on a phone, a few kilobytes each.

@@ -1,4 +1,4 @@
-"""inference.yml: what an exported folder holds, in PaddleX's format, sealed by digests; and the names of its files."""
+"""inference.yml: what an exported folder holds, in PaddleX's format, sealed by digests."""
 
 import datetime
 import hashlib
@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from imaging.transforms import EvalTransform
+from inference.names import CARD, DESCRIPTION, EXAMPLE, GRAPH, OLD_GRAPH, WEIGHTS
 from system.errors import UserError
 from system.files import file_digest
 from system.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
     from inference.reference import Reference
-
-GRAPH, OLD_GRAPH, WEIGHTS = "inference.json", "inference.pdmodel", "inference.pdiparams"
-DESCRIPTION, EXAMPLE, CARD = "inference.yml", "example.json", "MODEL_CARD.md"
 
 # Of inference.yml. Raise it when a key is added or comes to mean something else.
 FORMAT = 4

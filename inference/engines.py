@@ -11,10 +11,10 @@ import numpy as np
 import paddle
 import paddle.inference
 
-from inference.description import GRAPH, OLD_GRAPH, WEIGHTS
 from inference.example import pattern
 from inference.extras import EXTRAS, is_exact
 from inference.interfaces import Engine
+from inference.names import GRAPH, OLD_GRAPH, WEIGHTS
 from inference.native_output import suppressed
 from system import machine
 from system.errors import UserError

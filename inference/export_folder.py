@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from inference.description import DESCRIPTION
+from inference.names import DESCRIPTION
 from system.errors import UserError
 from system.files import locked
 

@@ -8,7 +8,7 @@ import paddle
 from paddle.pir_utils import DygraphOldIrGuard
 from paddle.static import InputSpec
 
-from inference.description import GRAPH, OLD_GRAPH, WEIGHTS
+from inference.names import GRAPH, OLD_GRAPH, WEIGHTS
 from inference.native_output import suppressed
 from system.files import file_digest
 from system.windows import native_folder

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from imaging.transforms import EvalTransform
 from system.settings import Settings
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # export.py --help loads this, and none of these
+    import numpy as np
     import paddle.inference
+
+    from imaging.transforms import EvalTransform
 
 
 class Model(Protocol):
@@ -22,21 +22,21 @@ class Model(Protocol):
     """
 
     class_names: list[str]
-    transform: EvalTransform
+    transform: "EvalTransform"
     threshold: float | None
 
     @property
     def identity(self) -> str:
         """Text that differs from that of every model with other predictions."""
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
+    def predict(self, images: "np.ndarray") -> "np.ndarray":
         """Turns raw pixels uint8 [N, 3, H, W] into probabilities float32 [N, C]."""
 
 
 class Engine(Protocol):
     """A loaded graph."""
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images: "np.ndarray") -> "np.ndarray":
         """Turns raw pixels float32 [N, 3, H, W], 0..255, into probabilities float32 [N, C]."""
 
 
@@ -69,7 +69,7 @@ class ExtraEngine:
             UserError: A library is not installed.
         """
 
-    def write(self, folder: Path, settings: Settings, transform: EvalTransform) -> None:
+    def write(self, folder: Path, settings: Settings, transform: "EvalTransform") -> None:
         """Writes graph and weights beside the graphs that the folder holds.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from annotation.lists import SPLITS
-from inference.description import CARD, DESCRIPTION
+from inference.names import CARD, DESCRIPTION
 from system.files import read_lines
 from system.settings import Settings
 from system.text import counted

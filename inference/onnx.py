@@ -3,15 +3,18 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from imaging.transforms import EvalTransform
-from inference.description import GRAPH, WEIGHTS
 from inference.interfaces import Engine, ExtraEngine
+from inference.names import GRAPH, WEIGHTS
 from system import optional
 from system.errors import UserError
 from system.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from imaging.transforms import EvalTransform
 
 ONNX = "inference.onnx"
 OPSET = 17
@@ -31,7 +34,7 @@ class OnnxRuntime(ExtraEngine):
         if missing := [name for name in PACKAGES if not optional.is_installed(name)]:
             raise UserError(f"--onnx: {' and '.join(missing)} not installed; run `{INSTALL}`")
 
-    def write(self, folder: Path, settings: Settings, transform: EvalTransform) -> None:
+    def write(self, folder: Path, settings: Settings, transform: "EvalTransform") -> None:
         """Converts inference.json into inference.onnx."""
         write_onnx(folder)
 
@@ -61,7 +64,7 @@ class OnnxSession:
         self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         self.input_name = self.session.get_inputs()[0].name
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images: "np.ndarray") -> "np.ndarray":
         """Turns raw pixels float32 [N, 3, H, W], 0..255, into probabilities float32 [N, C]."""
         return self.session.run(None, {self.input_name: images})[0]
 

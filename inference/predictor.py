@@ -8,9 +8,9 @@ import numpy as np
 import paddle
 
 from inference import description, engines
-from inference.description import EXAMPLE, GRAPH
 from inference.example import pattern, read_pattern
 from inference.extras import is_exact
+from inference.names import DESCRIPTION, EXAMPLE, GRAPH
 from system import files
 from system.errors import UserError
 
@@ -60,7 +60,7 @@ class ExportedModel:
     @property
     def identity(self) -> str:
         """Digest of inference.yml, and 8 bits or not: another model's predictions have another identity."""
-        return f"{files.file_digest(self.path / description.DESCRIPTION)} {not is_exact(self.engine)}"
+        return f"{files.file_digest(self.path / DESCRIPTION)} {not is_exact(self.engine)}"
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Computes probabilities float32 [N, C] of raw pixels [N, 3, height, width], uint8 or float32 in 0..255."""
@@ -77,7 +77,7 @@ class ExportedModel:
             ) from None
         if len(found) != len(self.class_names):
             raise UserError(
-                f"{self.path}: the graph returns {len(found)} classes, {description.DESCRIPTION} lists "
+                f"{self.path}: the graph returns {len(found)} classes, {DESCRIPTION} lists "
                 f"{len(self.class_names)}; export the run again"
             )
         expected = read_pattern(self.path / EXAMPLE)

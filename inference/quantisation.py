@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from annotation.lists import read_split
-from imaging.transforms import EvalTransform
 from inference.interfaces import ExtraEngine
 from system.errors import UserError
 from system.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
     import paddle.inference
+
+    from imaging.transforms import EvalTransform
 
 INT8_GRAPH, INT8_WEIGHTS = "int8.pdmodel", "int8.pdiparams"
 # Training images that the ranges of activations are taken from.
@@ -30,7 +30,7 @@ class Int8(ExtraEngine):
     graph, weights = INT8_GRAPH, INT8_WEIGHTS
     is_exact = False
 
-    def write(self, folder: Path, settings: Settings, transform: EvalTransform) -> None:
+    def write(self, folder: Path, settings: Settings, transform: "EvalTransform") -> None:
         """Quantises inference.pdmodel, calibrated on training images."""
         quantise(folder, calibration_images(settings, transform))
 
@@ -42,18 +42,21 @@ class Int8(ExtraEngine):
 INT8 = Int8()
 
 
-def calibration_images(settings: Settings, transform: EvalTransform) -> np.ndarray:
+def calibration_images(settings: Settings, transform: "EvalTransform") -> "np.ndarray":
     """Reads training images for the quantiser, evenly from the whole list: uint8 [N, 3, H, W].
 
     Raises:
         UserError: There is no train list, or an image cannot be read.
     """
+    # Late, here and below: export.py --help reads the option of this module, and loads no numpy.
+    import numpy as np
+
     samples, _ = read_split(settings, "train")
     chosen = np.unique(np.linspace(0, len(samples) - 1, CALIBRATION_IMAGES).round().astype(int))
     return np.stack([transform.read(samples[i].file, settings.max_pixels) for i in chosen.tolist()])
 
 
-def quantise(folder: Path, images: np.ndarray) -> None:
+def quantise(folder: Path, images: "np.ndarray") -> None:
     """Writes int8.pdmodel and int8.pdiparams beside inference.pdmodel.
 
     The quantiser needs paddle's static mode and old graph form, which would change everything else in this process, so
@@ -66,6 +69,8 @@ def quantise(folder: Path, images: np.ndarray) -> None:
     Raises:
         UserError: Paddle cannot quantise this network.
     """
+    import numpy as np
+
     pixels = folder / "calibration.npy"
     np.save(pixels, images)
     command = [sys.executable, "-m", "inference.quantisation_process", str(folder.resolve()), str(pixels.resolve())]

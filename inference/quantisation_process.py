@@ -12,8 +12,8 @@ import paddle
 from paddle.static.quantization import PostTrainingQuantization
 
 from inference import engines
-from inference.description import OLD_GRAPH, WEIGHTS
 from inference.interfaces import Engine
+from inference.names import OLD_GRAPH, WEIGHTS
 from inference.quantisation import INT8_GRAPH, INT8_WEIGHTS
 
 BATCH_SIZE = 4

@@ -9,7 +9,7 @@ import paddle
 from annotation.lists import LABELS, read_labels
 from imaging.transforms import EvalTransform
 from inference import engines
-from inference.description import DESCRIPTION, EXAMPLE
+from inference.names import DESCRIPTION, EXAMPLE
 from system.errors import UserError
 from system.files import file_digest
 from system.settings import Settings

@@ -13,7 +13,7 @@ from PIL import Image
 
 from imaging.formats import sniff
 from imaging.images import count_pixels
-from inference.description import DESCRIPTION
+from inference.names import DESCRIPTION
 from inference.predictor import ExportedModel
 from inference.ranking import is_rejected, rank_classes
 from serving import decoding, paddlex_protocol

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from evaluation import gradcam
+from evaluation import plots
 from evaluation.predictors import RunModel
 from evaluation.thumbnails import SIDE, Thumbnails
 from models.runs import find_run, run_settings
@@ -57,5 +57,5 @@ class Explainer:
             return RefusalError(400, str(error))
         file = io.BytesIO()
         crop = Image.fromarray(self.background(image, self.max_pixels).transpose(1, 2, 0))
-        gradcam.overlay(crop, heatmap).save(file, "PNG")
+        plots.overlay(crop, heatmap).save(file, "PNG")
         return HeatMap(file.getvalue())

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import config
-from inference import description
-from inference.description import DESCRIPTION
+from inference.names import DESCRIPTION
 from system import cli
 from system.errors import UserError
 
@@ -116,8 +115,8 @@ def read(arguments: argparse.Namespace) -> Options:
         raise UserError(f"{folder}: no {DESCRIPTION} there; name a folder that export.py made")
     if arguments.run and not Path(arguments.run).is_dir():
         raise UserError(f"{arguments.run}: no such folder; name a run that train.py made, or leave out --run")
-    if arguments.shadow:
-        _check_shadow(folder, Path(arguments.shadow))
+    if arguments.shadow and not (Path(arguments.shadow) / DESCRIPTION).is_file():
+        raise UserError(f"{arguments.shadow}: no {DESCRIPTION} there; give --shadow a folder that export.py made")
     return Options(
         folder=folder,
         config_file=arguments.config,
@@ -132,16 +131,6 @@ def read(arguments: argparse.Namespace) -> Options:
         host=arguments.host,
         **numbers,
     )
-
-
-def _check_shadow(folder: Path, shadow: Path) -> None:
-    if not (shadow / DESCRIPTION).is_file():
-        raise UserError(f"{shadow}: no {DESCRIPTION} there; give --shadow a folder that export.py made")
-    names, others = description.read(folder).class_names, description.read(shadow).class_names
-    if names != others:
-        raise UserError(
-            f"{shadow}: its classes, in their order, are not those of {folder}; give --shadow a model of the same"
-        )
 
 
 def _metrics_token(given: str | None) -> str | None:

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message
 
 import config
-from inference.description import DESCRIPTION
+from inference.names import DESCRIPTION
 from serving import options
 from serving.app import build as build_app
 from serving.job_queue import Job

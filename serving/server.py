@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
 import config
-from inference.description import DESCRIPTION
+from inference.names import DESCRIPTION
 from serving import service_manager
 from serving.access_log import AccessLog
 from serving.app import build
@@ -21,7 +21,7 @@ from serving.connections import connection_class, raise_file_limit
 from serving.messages import WorkerPlan
 from serving.monitoring import Monitor
 from serving.options import Options
-from serving.shadow import Shadow
+from serving.shadow import Shadow, refuse_other_classes
 from serving.worker_pool import WorkerPool
 from serving.worker_process import WorkerStartError
 from system import machine
@@ -43,8 +43,10 @@ def run(options: Options) -> None:
     """Serves until SIGTERM or Ctrl-C.
 
     Raises:
-        UserError: The port is taken, or the folder cannot be served.
+        UserError: The port is taken, or a folder cannot be served.
     """
+    if options.shadow:
+        refuse_other_classes(options.folder, options.shadow)
     raise_file_limit()
     machine.return_large_blocks()
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib.metadata
 import io
 import os
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from system import language
@@ -135,7 +136,7 @@ def prepare(settings: Settings) -> None:
     # Hides log lines about executors and oneDNN that are for paddle's developers; warnings are still shown.
     os.environ.setdefault("GLOG_minloglevel", "1")
     # Paddle prints advice to use one thread wherever OMP_NUM_THREADS is above 1.
-    with contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.nullcontext() if is_late else _no_collections():
         import paddle
     if is_late:
         if (openmp := _paddle_library("libiomp5.so")) is not None:
@@ -144,6 +145,22 @@ def prepare(settings: Settings) -> None:
     # Paddle's own handler prints a C++ traceback at SIGTERM, which is no fault.
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keeps the garbage collector from going through what an import makes, again and again and once more at the exit.
+
+    None of it is garbage. Without this `import paddle` takes a quarter more processor time (3.2.2).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 @functools.cache

@@ -1,7 +1,5 @@
-"""Batch jobs: predict.py --out, from the command line to the file of predictions."""
+"""Batch jobs: predict.py --out, from the inputs to the file of predictions."""
 
-import argparse
-import functools
 import sys
 from collections.abc import Sequence
 
@@ -11,30 +9,12 @@ from imaging.images import ImageError
 from inference.batch import writers
 from inference.batch.parts import Parts, Row
 from inference.interfaces import Model
-from inference.pipeline import OnPrediction, PredictAll, decoding_threads, predict_images, progress_bar
+from inference.pipeline import OnPrediction, decoding_threads, predict_images, progress_bar
 from inference.sources import ImageSource, SkippedFiles, find_sources, have_labels
 from inference.terminal import Matches, print_line
 from system import machine
 from system.settings import Settings
 from system.text import counted, inflect
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of batch jobs to predict.py."""
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        type=writers.check_suffix,
-        help="write all probabilities to FILE.csv, .tsv, .json or .parquet; the same command resumes a killed job",
-    )
-    parser.add_argument(
-        "--quiet", action="store_true", help="with --out: show a progress bar instead of a line per image"
-    )
-
-
-def predictor(arguments: argparse.Namespace) -> PredictAll | None:
-    """Returns the function that carries out the job of a command line; None without --out."""
-    return functools.partial(write_predictions, arguments.out, arguments.quiet) if arguments.out else None
 
 
 def write_predictions(

@@ -13,7 +13,6 @@ from system import optional
 from system.errors import UserError
 from system.publishing import replacing
 
-SUFFIXES = (".csv", ".tsv", ".json", ".parquet")
 # Parquet is written in groups of so many rows, which bounds the memory.
 GROUP_ROWS = 8192
 # Columns of one image, before its probabilities.
@@ -23,20 +22,6 @@ COLUMNS_WITH_LABEL = ("path", "label", *COLUMNS[1:])
 # Bytes of a name that are not UTF-8 are written as \\udcff: the files are UTF-8 throughout.
 ESCAPES = "backslashreplace"
 Record = dict[str, Any]
-
-
-def check_suffix(path: str) -> str:
-    """Checks that predictions can be written to a file of this name, and returns the name.
-
-    Raises:
-        UserError: The suffix is unknown, or its library is not installed.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UserError(f"--out {path}: this suffix is unknown; use one of {', '.join(SUFFIXES)}")
-    if suffix == ".parquet" and not optional.is_installed("pyarrow"):
-        raise UserError(f"--out {path}: pyarrow is not installed; run `pip install pyarrow`, or write a .tsv")
-    return path
 
 
 def write(

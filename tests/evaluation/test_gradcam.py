@@ -5,7 +5,7 @@ import paddle
 import pytest
 from PIL import Image
 
-from evaluation import gradcam
+from evaluation import gradcam, plots
 from models import networks
 from models.classifier import Classifier
 from system.errors import UserError
@@ -109,6 +109,6 @@ def test_overlay_leaves_cold_places_alone():
     image = Image.new("RGB", (64, 64), (10, 200, 30))
     heat = np.zeros((32, 32), np.float32)
     heat[:8, :8] = 1
-    drawn = np.asarray(gradcam.overlay(image, heat))
+    drawn = np.asarray(plots.overlay(image, heat))
     assert (drawn[32:, 32:] == (10, 200, 30)).all()
     assert drawn[4, 4, 0] > 80

@@ -6,7 +6,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
-from evaluation import cells, curves, fonts, plots
+from evaluation import axis_limits, cells, curves, fonts, plots
 
 
 @pytest.fixture
@@ -80,17 +80,17 @@ def test_curves_of_averages_and_worst_classes(drawn, score):
     assert legend.get_title().get_text().endswith("the lowest 4 of 12 classes")
 
 
-def test_windows_show_where_curves_differ():
-    """Guards against curves that hug a corner of an empty plane, and against a window that cuts off what differs."""
+def test_limits_show_where_curves_differ():
+    """Guards against curves that hug a corner of an empty plane, and against limits that cut off what differs."""
     _, probabilities, labels = ranked(9)
-    (left, right), (low, high) = curves.roc_window(list(curves.roc_curves(probabilities, labels).values()))
+    (left, right), (low, high) = axis_limits.roc_limits(list(curves.roc_curves(probabilities, labels).values()))
     assert (left, high) == (0, 1) and right <= 0.1 and low >= 0.5
-    (left, right), (low, high) = curves.precision_recall_window(
+    (left, right), (low, high) = axis_limits.precision_recall_limits(
         list(curves.precision_recall_curves(probabilities, labels).values())
     )
     assert (right, high) == (1, 1) and left >= 0.5 and low >= 0.5
     _, probabilities, labels = ranked(-2)
-    assert curves.roc_window(list(curves.roc_curves(probabilities, labels).values())) == ((0, 1), (0, 1))
+    assert axis_limits.roc_limits(list(curves.roc_curves(probabilities, labels).values())) == ((0, 1), (0, 1))
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (6, 6), (8, 4), (10, 5), (16, 4), (24, 6), (60, 6)])

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 from shade_model import write_image
 
-from inference.batch import parts, writers
+from inference.batch import options, parts, writers
 from inference.batch.parts import Parts, Row
 from inference.sources import ImageSource
 from inference.terminal import Matches
@@ -195,10 +195,10 @@ def test_parquet_is_written_in_groups_and_knows_its_classes(tmp_path, monkeypatc
 def test_unknown_suffix_and_missing_pyarrow_are_one_line(monkeypatch):
     """Guards against predicting for hours and failing at the write."""
     with pytest.raises(UserError, match=r"\.xlsx"):
-        writers.check_suffix("a.xlsx")
+        options.check_suffix("a.xlsx")
     monkeypatch.setattr(optional, "is_installed", lambda *names: False)
     with pytest.raises(UserError, match="pip install pyarrow"):
-        writers.check_suffix("a.parquet")
+        options.check_suffix("a.parquet")
 
 
 PREDICT_SLOWLY = """

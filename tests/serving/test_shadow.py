@@ -1,9 +1,7 @@
 """A model beside the one that is served: it changes no response, and is compared image by image."""
 
-import argparse
 import asyncio
 import base64
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,10 +14,11 @@ import train
 from imaging.images import read_image
 from inference.predictor import ExportedModel
 from inference.ranking import is_rejected
-from serving import options, worker
+from serving import server, shadow, worker
 from serving.job_queue import Job
 from serving.messages import Prediction, Task
 from serving.monitoring import Monitor
+from serving.options import Options
 from serving.refusal import RefusalError
 from serving.shadow import Shadow
 from system.errors import UserError
@@ -71,16 +70,11 @@ def test_a_shadow_of_other_classes_is_refused(command, exported, tmp_path, monke
     """Guards against two models compared whose classes only look alike."""
     command("serve.py", str(exported), "--shadow", "nowhere", cwd=tmp_path).refused("nowhere", "--shadow")
     names = {exported: ["ox", "dog"], tmp_path: ["dog", "ox"]}
-    shutil.copy(exported / "inference.yml", tmp_path)
-    monkeypatch.setattr(options.description, "read", lambda folder: SimpleNamespace(class_names=names[folder]))
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--config")
-    options.add_arguments(parser)
-    given = [str(exported), "--shadow", str(tmp_path)]
+    monkeypatch.setattr(shadow.description, "read", lambda folder: SimpleNamespace(class_names=names[folder]))
     with pytest.raises(UserError, match="its classes, in their order"):
-        options.read(parser.parse_args(given))
+        server.run(Options(folder=exported, shadow=tmp_path))
     names[tmp_path] = names[exported]
-    assert options.read(parser.parse_args(given)).shadow == tmp_path
+    shadow.refuse_other_classes(exported, tmp_path)
 
 
 class FakePool:
