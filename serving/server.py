@@ -21,7 +21,7 @@ from serving.connections import connection_class, raise_file_limit
 from serving.messages import WorkerPlan
 from serving.monitoring import Monitor
 from serving.options import Options
-from serving.shadow import Shadow, refuse_other_classes
+from serving.shadow import Shadow
 from serving.worker_pool import WorkerPool
 from serving.worker_process import WorkerStartError
 from system import machine
@@ -43,10 +43,8 @@ def run(options: Options) -> None:
     """Serves until SIGTERM or Ctrl-C.
 
     Raises:
-        UserError: The port is taken, or a folder cannot be served.
+        UserError: The port is taken, or the folder cannot be served.
     """
-    if options.shadow:
-        refuse_other_classes(options.folder, options.shadow)
     raise_file_limit()
     machine.return_large_blocks()
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET

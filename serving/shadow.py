@@ -9,28 +9,12 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from inference import description
 from serving.messages import Data, Prediction, Result, Task
 from serving.monitoring import Monitor
 from serving.refusal import RefusalError
 from serving.worker_pool import WorkerPool
-from system.errors import UserError
-
-
-def refuse_other_classes(folder: Path, shadow: Path) -> None:
-    """Refuses two exported models that cannot be compared.
-
-    Raises:
-        UserError: One cannot be read, or their classes differ.
-    """
-    names, others = description.read(folder).class_names, description.read(shadow).class_names
-    if names != others:
-        raise UserError(
-            f"{shadow}: its classes, in their order, are not those of {folder}; give --shadow a model of the same"
-        )
 
 
 @dataclass

@@ -10,15 +10,16 @@ from serving_process import ServeProcess, eventually
 from test_operations import metric
 
 import export
+import serve
 import train
 from imaging.images import read_image
+from inference import description
 from inference.predictor import ExportedModel
 from inference.ranking import is_rejected
-from serving import server, shadow, worker
+from serving import worker
 from serving.job_queue import Job
 from serving.messages import Prediction, Task
 from serving.monitoring import Monitor
-from serving.options import Options
 from serving.refusal import RefusalError
 from serving.shadow import Shadow
 from system.errors import UserError
@@ -70,11 +71,11 @@ def test_a_shadow_of_other_classes_is_refused(command, exported, tmp_path, monke
     """Guards against two models compared whose classes only look alike."""
     command("serve.py", str(exported), "--shadow", "nowhere", cwd=tmp_path).refused("nowhere", "--shadow")
     names = {exported: ["ox", "dog"], tmp_path: ["dog", "ox"]}
-    monkeypatch.setattr(shadow.description, "read", lambda folder: SimpleNamespace(class_names=names[folder]))
+    monkeypatch.setattr(description, "read", lambda folder: SimpleNamespace(class_names=names[folder]))
     with pytest.raises(UserError, match="its classes, in their order"):
-        server.run(Options(folder=exported, shadow=tmp_path))
+        serve.refuse_other_classes(exported, tmp_path)
     names[tmp_path] = names[exported]
-    shadow.refuse_other_classes(exported, tmp_path)
+    serve.refuse_other_classes(exported, tmp_path)
 
 
 class FakePool:
