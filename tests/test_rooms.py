@@ -14,9 +14,9 @@ MOST_MARKED_LINES = 3
 NAME_COMMANDS = (
     "test_the_root_holds_the_doors_only",
     "test_every_module_has_its_place_in_the_order",
-    "test_help_works_without_paddle[serve]",
-    "test_help_works_without_paddle[explore]",
-    "test_help_works_without_paddle[review]",
+    "test_help_loads_no_library_that_takes_long[serve]",
+    "test_help_loads_no_library_that_takes_long[explore]",
+    "test_help_loads_no_library_that_takes_long[review]",
 )
 
 

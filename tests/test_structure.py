@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,29 @@ COMMANDS = ("annotate", "explore", "review", "train", "evaluate", "predict", "ex
 WITHOUT_PADDLE = ("system", "config", "imaging", "annotation", "reviewing", *COMMANDS)
 # system.machine sets what must stand before paddle is imported, and then imports it; a worker of the server calls it,
 # and so does a replica of Ray.
-MAY_IMPORT_LATE = {"system.machine", "serving.worker", "serving.ray_app"}
+# export.py --help and predict.py --help read the options of what the last two load late.
+MAY_IMPORT_LATE = {
+    "system.machine",
+    "serving.worker",
+    "serving.ray_app",
+    "inference.quantisation",
+    "inference.batch.options",
+}
+# Libraries that take long to load; a --help loads none, nor the quick ones after them.
+HEAVY = set("paddle scipy sklearn pandas matplotlib visualdl cleanlab fastapi uvicorn".split())
+NOT_FOR_HELP = HEAVY | {"numpy", "jinja2", "tqdm"}
+# What an ordinary run calls or imports, without what it imports under an `if`: the heavy libraries that it uses.
+USED = {
+    "annotate._annotate": "",
+    "review.main": "uvicorn",
+    "explore.explore": "paddle scipy sklearn matplotlib cleanlab",
+    "train.train": "paddle scipy matplotlib visualdl",
+    "evaluate.evaluate": "paddle scipy sklearn matplotlib cleanlab",
+    "predict.main predict.load_exported": "paddle",
+    "predict.main evaluation.predictors models.runs": "paddle",
+    "export.export": "paddle scipy",
+    "serve.main": "fastapi uvicorn",
+}
 NO_ROOMS = {"tests", "bench", "signs"}
 
 
@@ -58,8 +81,13 @@ def imports(name: str, everywhere: bool = True) -> set[str]:
         everywhere: Also what is imported in functions and for type checkers.
     """
     tree = tree_of(name)
+    return imported(ast.walk(tree) if everywhere else at_import(tree.body))
+
+
+def imported(nodes: Iterable[ast.AST]) -> set[str]:
+    """Names what statements import, as `imports` does."""
     found = set()
-    for node in ast.walk(tree) if everywhere else at_import(tree.body):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -77,6 +105,27 @@ def reachable(names: set[str], everywhere: bool = False) -> set[str]:
             if other in MODULES:
                 waiting.append(other)
     return seen
+
+
+def in_every_run(body: list[ast.stmt]):
+    """Statements that run whatever was asked for: none under an `if`."""
+    for node in body:
+        if not isinstance(node, ast.If):
+            yield node
+            yield from in_every_run([child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)])
+
+
+def loaded_by(names: str) -> set[str]:
+    """Everything that a run loads which imports these modules and calls these functions of commands."""
+    found = set()
+    for name in names.split():
+        command, _, function = name.partition(".")
+        if command in COMMANDS:
+            (called,) = (one for one in tree_of(command).body if getattr(one, "name", "") == function)
+            found |= {command} | imported(in_every_run(called.body))
+        else:
+            found.add(name)
+    return found | reachable(found & MODULES.keys())
 
 
 def room(name: str) -> str:
@@ -135,6 +184,12 @@ def test_paddle_is_not_imported_where_nobody_computes(name):
     assert not {"paddle", "paddle.inference"} & reachable(within(name))
 
 
+@pytest.mark.parametrize(("names", "used"), USED.items())
+def test_a_command_loads_only_the_libraries_that_it_uses(names, used):
+    """Guards against seconds for libraries that a run never calls, behind a module that needs them for another."""
+    assert loaded_by(names) & HEAVY == set(used.split())
+
+
 def test_an_exported_model_needs_no_training_code():
     """Guards against a server that has to bring the networks and the training along."""
     own = within("inference")
@@ -185,28 +240,27 @@ def test_functions_fit_a_screen(name):
     assert [node.name for node in functions if node.end_lineno - node.lineno + 1 > MOST_LINES] == []
 
 
-@pytest.fixture
-def no_paddle(tmp_path) -> dict[str, str]:
-    """An environment in which importing paddle fails."""
-    (tmp_path / "blocked").mkdir()
-    (tmp_path / "blocked" / "paddle.py").write_text("raise ImportError('paddle must not be imported here')\n")
-    return {"PYTHONPATH": str(tmp_path / "blocked")}
+def without(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """An environment in which importing these fails; what makes it fail lies in a folder."""
+    (folder / "blocked").mkdir()
+    for name in names:
+        (folder / "blocked" / f"{name}.py").write_text(f"raise ImportError('{name} must not be imported here')\n")
+    return {"PYTHONPATH": str(folder / "blocked")}
 
 
-def test_annotate_works_without_paddle(command, draw_data, no_paddle, tmp_path):
+def test_annotate_works_without_paddle(command, draw_data, tmp_path):
     """Guards against a check of images that needs a gigabyte of framework."""
-    shown = command("annotate.py", "--help", cwd=tmp_path, **no_paddle)
-    assert shown.status == 0 and "usage:" in shown.out
+    no_paddle = without(tmp_path, ["paddle"])
     draw_data(tmp_path / "data", ["ox", "dog"], {"train": 3, "valid": 1, "test": 1}, (24, 24))
     ended = command("annotate.py", "data_dir=data", "scan_workers=1", "--show", "grid.png", cwd=tmp_path, **no_paddle)
     assert ended.status == 0, ended.err
     assert len((tmp_path / "data" / "train.txt").read_text().splitlines()) == 6
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"annotate"}))
-def test_help_works_without_paddle(command, no_paddle, tmp_path, name):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_loads_no_library_that_takes_long(command, tmp_path, name):
     """Guards against --help that takes seconds, or fails before the installation is complete."""
-    shown = command(f"{name}.py", "--help", cwd=tmp_path, **no_paddle)
+    shown = command(f"{name}.py", "--help", cwd=tmp_path, **without(tmp_path, NOT_FOR_HELP))
     assert shown.status == 0 and "usage:" in shown.out, shown.err
 
 

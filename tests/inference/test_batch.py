@@ -113,7 +113,7 @@ def test_two_processes_do_not_share_a_part(tmp_path):
         Parts(tmp_path / "o.csv", JOB, 0, 1)
 
 
-@pytest.mark.parametrize("suffix", writers.SUFFIXES)
+@pytest.mark.parametrize("suffix", options.SUFFIXES)
 def test_every_format_holds_every_row(tmp_path, suffix):
     """Guards against a format that drops failures, mixes columns up or forgets the threshold."""
     rows = [Row(0, "a,\t.png", "", (0.25, 0.75)), Row(1, "b.png", "missing: gone", ()), Row(2, "c.png", "", (0.5, 0.5))]
@@ -136,7 +136,7 @@ def test_every_format_holds_every_row(tmp_path, suffix):
     assert np.allclose(probabilities, [0.25, 0.75])
 
 
-@pytest.mark.parametrize("suffix", writers.SUFFIXES)
+@pytest.mark.parametrize("suffix", options.SUFFIXES)
 def test_every_format_holds_the_labels(tmp_path, suffix):
     """Guards against labels that a format drops, and a count that a rejected or unreadable image changes."""
     rows = [Row(0, "a", "", (0.9, 0.1), 0), Row(1, "b", "", (0.9, 0.1), 1), Row(2, "c", "", (0.5, 0.5), 0),
