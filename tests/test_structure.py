@@ -42,8 +42,11 @@ USED = {
     "evaluate.evaluate": "paddle scipy sklearn matplotlib cleanlab",
     "predict.main predict.load_exported": "paddle",
     "predict.main evaluation.predictors models.runs": "paddle",
+    "predict.main evaluation.gallery": "paddle matplotlib",
     "export.export": "paddle scipy",
     "serve.main": "fastapi uvicorn",
+    "serving.worker serving.batch_classifier": "paddle",
+    "serving.worker serving.explainer": "paddle matplotlib",
 }
 NO_ROOMS = {"tests", "bench", "signs"}
 
