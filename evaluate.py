@@ -42,7 +42,9 @@ def main() -> None:
         return
     evaluated: Run | ExportedModel
     if arguments.model:
-        evaluated = ExportedModel(arguments.model, machine.select_device(settings), machine.threads(settings))
+        # What `auto` takes depends on the machine, and a report should not.
+        engine = "onednn" if settings.engine == "auto" else settings.engine
+        evaluated = ExportedModel(arguments.model, machine.select_device(settings), machine.threads(settings), engine)
     else:
         evaluated, settings = open_run(names[0] if names else None, settings.output_dir, overrides)
     report = evaluate(

@@ -105,7 +105,7 @@ def export(run: "Run", settings: Settings, extras: Sequence[ExtraEngine] = (), s
         if safetensors:
             share_weights(folder / SHARED, reference, settings)
         write_example(folder / EXAMPLE, reference, samples, settings.max_pixels)
-        content = description.compose(reference, settings.top_k)
+        content = description.compose(reference, settings.top_k, [extra.name for extra in extras])
         description.seal(folder, content, paddle.__version__)
         verified = verify(reference, load_engines(folder, device, threads), split, samples, settings)
         description.seal(folder, content | verified.as_description(threads), paddle.__version__)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from inference.reference import Reference
 
 # Of inference.yml. Raise it when a key is added or comes to mean something else.
-FORMAT = 4
+FORMAT = 5
+# Optional engines of earlier formats, which do not name them: they were verified where their files are there.
+_BEFORE_FORMAT_5 = ["int8", "onnxruntime"]
 # Files that every export holds, so that format 2 and later have a digest of each.
 _SEALED = (GRAPH, OLD_GRAPH, WEIGHTS, EXAMPLE, "description")
 
@@ -39,6 +41,7 @@ class Description:
         temperature: Logits are divided by it inside the graph.
         threshold: An image whose highest probability is below it is none of the classes; None: every image is one.
         paddle: Release that wrote the graph; "" in files that do not say.
+        optional_engines: Names of those that the exporter was asked for and has verified.
         engines: Speed as the exporter measured it: processor, threads, and milliseconds by engine; may be empty.
         digests: SHA-256 by file name, and of the meaning of inference.yml as "description"; empty in exports of
             other tools.
@@ -49,15 +52,17 @@ class Description:
     temperature: float
     threshold: float | None
     paddle: str
+    optional_engines: list[str]
     engines: Mapping[str, Any]
     digests: Mapping[str, str]
 
 
-def compose(reference: "Reference", top_k: int) -> dict[str, Any]:
+def compose(reference: "Reference", top_k: int, optional_engines: Sequence[str] = ()) -> dict[str, Any]:
     """Describes preprocessing, label map and calibration of a run in the form of PaddleX's inference.yml.
 
     Args:
         top_k: Number of classes that PaddleX shows.
+        optional_engines: Names of those that are verified before the folder appears.
 
     Source: the operators of paddlex/inference/models/image_classification (3.7.2), which ignores other keys.
     """
@@ -71,6 +76,7 @@ def compose(reference: "Reference", top_k: int) -> dict[str, Any]:
         "PostProcess": {"Topk": {"topk": min(top_k, len(class_names)), "label_list": list(class_names)}},
         "ColorProfile": transform.color_profile,
         "Calibration": {"temperature": float(reference.temperature), "threshold": reference.threshold},
+        "OptionalEngines": list(optional_engines),
     }
 
 
@@ -114,6 +120,8 @@ def _own_digest(content: Mapping[str, Any]) -> str:
         content.get("Calibration"),
         # Since format 3.
         *([content["ColorProfile"]] if "ColorProfile" in content else []),
+        # Since format 5: none that was not verified can be written in.
+        *([content["OptionalEngines"]] if "OptionalEngines" in content else []),
     ]
     return hashlib.sha256(json.dumps(meaning, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
@@ -139,16 +147,12 @@ def read(folder: Path) -> Description:
             project does not do.
     """
     file = require(folder, DESCRIPTION)
-    try:
-        content = parse_yaml(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"{file}: this is not YAML; export the run again") from None
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); check its rights") from None
+    content = _read_yaml(file)
     try:
         version = _format(content, file)
         completed = _with_defaults_of_format_1(content) if version == 1 else content
-        description = _parse({"ColorProfile": "ignore"} | completed if version < 3 else completed, file)
+        completed = {"ColorProfile": "ignore"} | completed if version < 3 else completed
+        description = _parse({"OptionalEngines": _BEFORE_FORMAT_5} | completed if version < 5 else completed, file)
         if version > 1:
             _require_digests(description.digests, folder)
         own_digest = _own_digest(content)
@@ -158,6 +162,26 @@ def read(folder: Path) -> Description:
         raise UserError(f"{file}: it does not describe a model ({error!r}); export the run again") from None
     _check_digests(folder, description.digests, own_digest)
     return description
+
+
+def optional_engines(folder: Path) -> list[str]:
+    """Names the optional engines of a folder without comparing digests.
+
+    Raises:
+        UserError: inference.yml cannot be read.
+    """
+    file = folder / DESCRIPTION
+    content = _read_yaml(file) if file.is_file() else {}
+    return content.get("OptionalEngines", _BEFORE_FORMAT_5)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        return parse_yaml(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{file}: this is not YAML; export the run again") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); check its rights") from None
 
 
 def _format(content: Mapping[str, Any], file: Path) -> int:
@@ -192,6 +216,7 @@ def _parse(content: Mapping[str, Any], file: Path) -> Description:
         temperature=float(calibration["temperature"]),
         threshold=None if threshold is None else float(threshold),
         paddle=str(content["Versions"]["paddle"]),
+        optional_engines=[str(name) for name in content["OptionalEngines"]],
         # Not required: export.py reads the folder before it has measured anything.
         engines=_measured(content.get("Engines")),
         digests={str(name): str(digest) for name, digest in content["Digests"].items()},

@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 import paddle.inference
 
+from inference import description
 from inference.example import pattern
 from inference.extras import EXTRAS, is_exact
 from inference.interfaces import Engine
@@ -60,7 +61,7 @@ def problem(folder: Path, engine: str, device: str) -> str:
     """Returns why an engine cannot run a folder on this machine, and the remedy; "" if it can."""
     if engine not in (*CPU_ENGINES, *GPU_ENGINES, *EXTRAS):
         return "it is not part of this installation; use engine=onednn"
-    if engine == "openvino" and not list((Path(paddle.__file__).parent / "libs").glob("*openvino_intel_cpu_plugin*")):
+    if engine == "openvino" and not machine.has_openvino():
         return "this paddle was built without OpenVINO; use engine=onednn"
     if engine in GPU_ENGINES and not device.startswith("gpu"):
         return "it needs a GPU and device=gpu; use engine=onednn"
@@ -68,17 +69,20 @@ def problem(folder: Path, engine: str, device: str) -> str:
         return "this paddle was built without TensorRT; use engine=gpu"
     if engine in EXTRAS and (missing_library := EXTRAS[engine].problem()):
         return missing_library
+    option = f" --{EXTRAS[engine].option}" if engine in EXTRAS else ""
     missing = next((name for name in graph_files(folder, engine) if not (folder / name).is_file()), None)
     if missing:
-        option = f" --{EXTRAS[engine].option}" if engine in EXTRAS else ""
         return f"{missing} is missing; export the run again with `python export.py RUN{option}`"
+    if engine in EXTRAS and engine not in description.optional_engines(folder):
+        return f"it was not verified when this was exported; export the run again with `python export.py RUN{option}`"
     return ""
 
 
-def available(folder: Path, device: str) -> list[str]:
+def available(folder: Path, device: str, only_exact: bool = False) -> list[str]:
     """Lists the engines that can run a folder on this machine, optional ones included."""
     every = (*(GPU_ENGINES if device.startswith("gpu") else ()), *CPU_ENGINES, *EXTRAS)
-    return [engine for engine in every if not problem(folder, engine, device)]
+    wanted = [engine for engine in every if is_exact(engine) or not only_exact]
+    return [engine for engine in wanted if not problem(folder, engine, device)]
 
 
 def load(folder: Path, engine: str, device: str, threads: int, image_shape: tuple[int, ...]) -> Engine:
@@ -192,7 +196,7 @@ def as_measured(milliseconds: Mapping[str, float], threads: int) -> dict[str, An
 def choose(
     folder: Path, device: str, threads: int, image_shape: tuple[int, ...], measured: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """Finds the fastest engine whose probabilities are the run's; `int8` is used by name only.
+    """Finds the fastest engine whose probabilities are the run's; others are used by name only.
 
     Args:
         measured: What the exporter measured; it counts only on the same processor.
@@ -200,7 +204,7 @@ def choose(
     Returns:
         The engine, and the reason for the terminal.
     """
-    engines = [name for name in available(folder, device) if is_exact(name)]
+    engines = available(folder, device, only_exact=True)
     if device.startswith("gpu"):
         # TensorRT builds its engine for minutes on the first image, so it has to be asked for.
         return "gpu", "a GPU is used"

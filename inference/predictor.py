@@ -28,7 +28,7 @@ class ExportedModel:
         temperature: Logits are divided by it inside the graph.
         threshold: An image whose highest probability is below it is none of the classes; None: every image is one.
         engine: What runs it, one of the setting `engine`'s values except "auto".
-        reason: Why `auto` chose this engine; "" when it was named.
+        reason: Why `auto` chose this engine, or how it differs from the run; "" for an exact one that was named.
     """
 
     def __init__(self, path: str | os.PathLike, device: str = "cpu", threads: int = 1, engine: str = "onednn"):
@@ -43,7 +43,7 @@ class ExportedModel:
         self.class_names, self.transform = described.class_names, described.transform
         self.temperature, self.threshold = described.temperature, described.threshold
         _check_release(self.path, engines.graph_files(self.path, engine)[0], described.paddle)
-        self.engine, self.reason = engine, ""
+        self.engine, self.reason = engine, "" if is_exact(engine) else "probabilities differ a little from the run's"
         if engine == "auto":
             description.require(self.path, engines.graph_files(self.path, engine)[0])
             self.engine, self.reason = engines.choose(self.path, device, threads, self.image_shape, described.engines)
@@ -59,8 +59,8 @@ class ExportedModel:
 
     @property
     def identity(self) -> str:
-        """Digest of inference.yml, and 8 bits or not: another model's predictions have another identity."""
-        return f"{files.file_digest(self.path / DESCRIPTION)} {not is_exact(self.engine)}"
+        """Digest of inference.yml, and the engine if it is not exact: other predictions have another identity."""
+        return f"{files.file_digest(self.path / DESCRIPTION)} {not is_exact(self.engine) and self.engine}"
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Computes probabilities float32 [N, C] of raw pixels [N, 3, height, width], uint8 or float32 in 0..255."""
@@ -81,7 +81,7 @@ class ExportedModel:
                 f"{len(self.class_names)}; export the run again"
             )
         expected = read_pattern(self.path / EXAMPLE)
-        # 8 bits differ a little by nature; export.py verifies their accuracy.
+        # Less than 32 bits differ a little by nature; export.py verifies their accuracy.
         if expected is None or not is_exact(self.engine):
             return
         difference = float(np.abs(found - expected).max()) if len(expected) == len(found) else float("nan")

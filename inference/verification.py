@@ -21,7 +21,7 @@ from system.text import counted
 
 # Largest difference of a probability between the run and its export.
 TOLERANCE = 1e-4
-# Largest loss of accuracy that 8 bits may cost, in percentage points.
+# Largest loss of accuracy that 8 or 16 bits may cost, in percentage points.
 MAX_POINTS_LOST = 0.5
 
 

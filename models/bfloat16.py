@@ -11,8 +11,6 @@ import paddle
 
 from system import machine
 
-# AMX processors have it too.
-FLAG = "avx512_bf16"
 # The release in which the graphs in bfloat16 were found to be right; another one may end the process.
 RELEASE = "3.2.2"
 # Multiplications, in all and per number that is converted (inputs, outputs and weights), below which conversion and
@@ -22,11 +20,8 @@ MIN_PRODUCTS, MIN_PRODUCTS_PER_NUMBER = 50e6, 115
 
 def obstacle() -> str:
     """Returns why this machine cannot compute in bfloat16, with a remedy; "" if it can, as far as one sees."""
-    if FLAG not in machine.cpu_flags():
-        return f"this processor has no bfloat16 instructions ({FLAG}); use amp=none"
-    if limits := machine.instruction_limits():
-        # There bfloat16 ends the process.
-        return f"{limits[0]} limits the instructions of oneDNN; unset it, or use amp=none"
+    if reason := machine.bfloat16_obstacle():
+        return f"{reason}; use amp=none"
     if paddle.__version__ != RELEASE:
         return f"works with paddle {RELEASE}, this is {paddle.__version__}; install that one, or use amp=none"
     return ""

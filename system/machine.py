@@ -5,6 +5,7 @@ import ctypes
 import functools
 import gc
 import importlib.metadata
+import importlib.util
 import io
 import os
 import platform
@@ -30,6 +31,9 @@ MKL_VARIABLE, MKL_AVX2 = "MKL_DEBUG_CPU_TYPE", 5
 ONEDNN_LIMITS = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")
 # Views save a transpose's copy and then pay for it twelvefold when a matrix product makes it (3.2.2, CPU).
 STRIDE_FLAG = "FLAGS_use_stride_kernel"
+# Instruction set that multiplies bfloat16; AMX processors have it too. And with what oneDNN and OpenVINO can be held to
+# older instructions.
+BFLOAT16 = "avx512_bf16"
 # Warnings that concern nobody here: nothing compiles C++, bars are text, and the others are about what is meant or what
 # Paddle itself does.
 IGNORED = (
@@ -100,6 +104,22 @@ def cpu_flags() -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+
+
+def bfloat16_obstacle() -> str:
+    """Returns why this processor cannot multiply bfloat16, "" if it can, as far as one sees."""
+    if BFLOAT16 not in cpu_flags():
+        return f"this processor has no bfloat16 instructions ({BFLOAT16})"
+    limits = instruction_limits()
+    return f"{limits[0]} limits the instructions of oneDNN, unset it" if limits else ""
+
+
+def has_openvino() -> bool:
+    """Returns whether this paddle was built with OpenVINO; paddle itself is not imported."""
+    found = importlib.util.find_spec("paddle")
+    if not found or not found.origin:
+        return False
+    return any((Path(found.origin).parent / "libs").glob("*openvino_intel_cpu_plugin*"))
 
 
 def threads(settings: Settings) -> int:

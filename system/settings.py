@@ -208,7 +208,7 @@ class Settings(Section):
     explain_layer: Name
     language: Literal["auto", "en", "zh"]
     device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu(:\d+)?)$")]
-    engine: Literal["auto", "onednn", "openvino", "plain", "int8", "onnxruntime", "gpu", "tensorrt"]
+    engine: Literal["auto", "onednn", "openvino", "plain", "int8", "openvino-bf16", "onnxruntime", "gpu", "tensorrt"]
     threads: Auto
     num_workers: Auto
     cpu_speedups: bool

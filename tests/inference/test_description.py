@@ -97,7 +97,8 @@ def _meaning(folder: Path):
         (lambda content: content["Digests"].pop("description"), "digest of description is missing"),
         (lambda content: content["Versions"].pop("paddle"), "paddle is missing"),
         (lambda content: content["PreProcess"]["transform_ops"].pop(2), "NormalizeImage is missing"),
-        (lambda content: content["Versions"].update(format=5), r"format 5 is unknown \(1 to 4 are read\)"),
+        (lambda content: content["Versions"].update(format=6), r"format 6 is unknown \(1 to 5 are read\)"),
+        (lambda content: content.pop("OptionalEngines"), "OptionalEngines is missing"),
         (lambda content: content["Versions"].update(format=True), "format True is unknown"),
     ],
 )

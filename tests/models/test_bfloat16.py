@@ -24,7 +24,7 @@ LAYERS = {
 @pytest.fixture
 def capable(monkeypatch):
     """A processor with bfloat16, as far as its flags say."""
-    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({bfloat16.FLAG}))
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({machine.BFLOAT16}))
 
 
 @pytest.fixture
