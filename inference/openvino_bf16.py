@@ -30,7 +30,8 @@ class OpenVinoBfloat16(ExtraEngine):
     def write(self, folder: Path, settings: Settings, transform: EvalTransform) -> None:
         """Checks that there is a graph: it is the one that the 32-bit engine openvino reads."""
         if not (folder / self.graph).is_file():
-            raise UserError("--bf16: paddle cannot write this network in the form that OpenVINO reads; export without")
+            reason = "paddle cannot write this network in the form that OpenVINO reads"
+            raise UserError(f"--bf16: {reason}; export without --bf16")
 
     def problem(self) -> str:
         """Returns why the engine cannot run on this machine, and the remedy; "" if it can."""
