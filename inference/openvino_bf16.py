@@ -49,9 +49,7 @@ class OpenVinoBfloat16(ExtraEngine):
 
     def configure(self, options: "paddle.inference.Config") -> None:
         """Turns on OpenVINO in bfloat16; paddle ignores float16."""
-        from paddle.inference import PrecisionType  # not at the top: see ExtraEngine
-
-        options.enable_openvino_engine(PrecisionType.Bfloat16)
+        options.enable_openvino_engine(options.Bfloat16)
 
 
 OPENVINO_BF16 = OpenVinoBfloat16()
