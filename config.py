@@ -25,13 +25,14 @@ from system.yaml_files import read_yaml
 
 DEFAULTS = Path(__file__).with_name("config.yaml")
 # Format of the copies of the settings that runs keep. Raise it whenever a setting is added or changes its meaning.
-FORMAT = 5
+FORMAT = 6
 # The settings that each format added, with the values that reproduce runs of earlier formats.
 ADDED: dict[int, dict[str, Any]] = {
     2: {"loss": "cross_entropy"},
     3: {"color_profile": "ignore", "group_by": "none"},
     4: {"features": "off", "layer_decay": 1.0, "folds": 0},
     5: {"labels_file": None},
+    6: {"processes": 1},
 }
 # Before this format, `resize: crop` resized the short side to the longer one of image_shape, whatever its shape.
 CROP_COVERS_SINCE, CROP_BEFORE = 3, "crop_short"

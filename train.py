@@ -1,6 +1,9 @@
 """Trains the network that config.yaml describes on the lists that annotate.py wrote."""
 
+import argparse
+import contextlib
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,7 @@ from system.errors import UserError
 from system.settings import Settings
 from system.text import counted
 from system.windows import quoted
+from training import process_count, processes
 
 if TYPE_CHECKING:
     from models.checkpoint import Run
@@ -105,12 +109,12 @@ def import_weights(settings: Settings, file: str) -> "Run":
     class_names = read_labels(settings.lists / LABELS)
     network = construct(settings.network, len(class_names), settings.image_shape)
     load_strictly(network, read_weights(file), file, head=set())
-    run = Run.create(settings, class_names)
+    run = Run.create(settings.model_copy(update={"processes": 1}), class_names)
     run.save({BEST: network.state_dict()}, state={"finished": True})
     return run
 
 
-def main() -> None:
+def main() -> int:
     """Command line of train.py."""
     parser = cli.parser(__doc__)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings that override config.yaml")
@@ -120,13 +124,33 @@ def main() -> None:
         metavar="FILE",
         help="make a run of these weights (of paddle.Model.save), no training",
     )
+    # The speed of the steps of a training, for `processes: auto`.
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_intermixed_args()
     settings = config.load(arguments.config, arguments.settings)
     if arguments.weights:
         run = import_weights(settings, arguments.weights)
         print(f"{run.path}: {settings.network} with the weights of {arguments.weights}")
         print(f"next: python evaluate.py {quoted([str(run.path)])}")
-        return
+        return 0
+    line = [__file__, *sys.argv[1:]]
+    if not machine.is_launched() and (count := process_count.choose(settings, line)) > 1:
+        return processes.run(line, count)
+    with processes.membership() if processes.is_member() else contextlib.nullcontext():
+        (measure if arguments.measure else train_and_report)(settings)
+    return 0
+
+
+def measure(settings: Settings) -> None:
+    """Prints the seconds of a training step of this process, or of all those it is one of."""
+    machine.prepare(settings)
+    from training import step_speed
+
+    print(step_speed.seconds_per_step(settings))
+
+
+def train_and_report(settings: Settings) -> None:
+    """Trains, and prints what came of it and where it lies."""
     started = time.monotonic()
     if settings.folds:
         runs = cross_validate(settings)

@@ -154,7 +154,7 @@ def command(main: Callable[[], int | None]) -> None:
         if sys.stdout:
             sys.stdout.flush()
     except (UserError, BrokenPipeError) as error:
-        status = status or _report(error)
+        status = status or report(error)
         # What is left in the buffer is written when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
@@ -164,12 +164,12 @@ def _run(main: Callable[[], int | None]) -> int | str:
     try:
         return main() or 0
     except (UserError, KeyboardInterrupt, BrokenPipeError) as error:
-        return _report(error)
+        return report(error)
     except SystemExit as end:
         return end.code or 0
 
 
-def _report(error: BaseException) -> int:
+def report(error: BaseException) -> int:
     """Prints the line of an error that ends a command, and returns its exit status."""
     if isinstance(error, BrokenPipeError):
         # The reader of our output has exited (`| head`), which is no error.

@@ -210,6 +210,7 @@ class Settings(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu(:\d+)?)$")]
     engine: Literal["auto", "onednn", "openvino", "plain", "int8", "openvino-bf16", "onnxruntime", "gpu", "tensorrt"]
     threads: Auto
+    processes: Annotated[Literal["auto"] | Annotated[int, Field(ge=1, le=64)], BeforeValidator(_auto_or_integer)]
     num_workers: Auto
     cpu_speedups: bool
     cache: Literal["auto", "none", "ram", "disk"]

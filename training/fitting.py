@@ -1,5 +1,8 @@
 """The training itself: paddle.Model with the losses, metrics and callbacks of a session."""
 
+import contextlib
+import io
+
 import paddle
 
 from dataset import BatchLoader
@@ -28,7 +31,9 @@ def fit(
     """
     settings = session.settings
     recall = Recall(len(class_names))
-    model = paddle.Model(network)
+    # In several processes paddle lists the flags that machine.prepare has set.
+    with contextlib.redirect_stderr(io.StringIO()):
+        model = paddle.Model(network)
     # Paddle's own mixed precision is float16; bf16 is one of the faster layers below.
     amp = None if settings.amp in ("none", "bf16") else settings.amp
     model.prepare(session.optimizer, loss, [MeanLoss(), Accuracy(), recall], amp_configs=amp)

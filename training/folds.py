@@ -4,6 +4,8 @@ The fold after it chooses the best epoch (or the strength of a head), the others
 `NAME/fold1` and so on, with lists of its own, `NAME/lists1` and so on.
 """
 
+import contextlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +57,8 @@ def prepare(settings: Settings) -> list[Settings]:
     if machine.rank()[0] == 0:
         _write(settings, class_names, samples, numbers)
     if machine.rank()[1] > 1:
-        paddle.distributed.init_parallel_env()
+        with contextlib.redirect_stderr(io.StringIO()):
+            paddle.distributed.init_parallel_env()
         paddle.distributed.barrier()
     return chosen
 

@@ -19,7 +19,7 @@ from system.files import locked
 from system.settings import Settings
 from system.text import counted
 from system.workers import choose_workers
-from training import optim, overview
+from training import optim, overview, processes
 from training.calibration import calibrate
 from training.session import Session
 
@@ -70,8 +70,10 @@ def checked_settings(settings: Settings) -> Settings:
     """Returns the settings to train with: a run that is resumed keeps what an earlier release trained it with.
 
     Raises:
-        UserError: A new run would train the head of a network that knows nothing.
+        UserError: A new run would train the head of a network that knows nothing; or this is one process, where
+            several were asked for.
     """
+    settings = processes.of_this_process(settings)
     if is_resumed(settings):
         return config.with_older_values(settings, Run(settings.run).settings)
     if settings.freeze and not settings.pretrained:
@@ -92,9 +94,10 @@ def make_loader(settings: Settings, split: str, class_names: list[str], device: 
     samples = read_samples(settings, split, len(class_names))
     transform = (TrainTransform if training else EvalTransform).from_settings(settings)
     dataset = ListDataset(samples, transform, settings.max_pixels, settings.seed)
-    workers, (rank, processes) = choose_workers(settings, device), machine.rank()
+    workers, (rank, world) = choose_workers(settings, device), machine.rank()
     balanced = training and settings.class_balance == "sampling"
-    loader = BatchLoader(dataset, settings.batch_size, workers, training, balanced, rank, processes)
+    batch_size = processes.images_per_process(settings)
+    loader = BatchLoader(dataset, batch_size, workers, training, balanced, rank, world)
     if training and (settings.augment.mixup or settings.augment.cutmix):
         loader.mix = functools.partial(mix, num_classes=len(class_names), augment=settings.augment)
     return loader
@@ -160,9 +163,8 @@ def what_is_done(run: Run, settings: Settings) -> str:
 def describe(settings: Settings, device: str, class_names: list[str], loaders: dict[str, BatchLoader]) -> str:
     """Returns one line: the run, the number of images and classes, the device."""
     counts = " and ".join(f"{len(loader.dataset)} {split}" for split, loader in loaders.items())
-    _, processes = machine.rank()
     computing = f"{machine.describe(settings, device)}{_describe_bfloat16(settings)}"
-    running = counted(processes, "process", "processes")
+    running = counted(machine.rank()[1], "process", "processes")
     return f"{settings.run}: {counts} images, {counted(len(class_names), 'class', 'classes')}; {computing}, {running}"
 
 

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+from training import processes
 from training.session import Session
 
 
@@ -13,8 +14,8 @@ from training.session import Session
 def deferred(session: Session) -> Iterator[None]:
     """Notes a signal in `session.interrupted_by`, on which StepCheckpoint saves and exits; a second one acts at once.
 
-    Rank 0 saves and then ends the job, so the other processes ignore the signals and wait for it. SIGHUP is handled in
-    a single process only: a terminal that closes ends the launcher too, and nobody would be left to end the others.
+    Rank 0 saves and then ends the job, so the other processes ignore the signals and wait for it. SIGHUP is not
+    handled under paddle's launcher: a terminal that closes ends it too, and nobody would be left to end the others.
     Outside the main thread Python allows no signal handlers, and nothing is changed.
     """
     before: dict[int, Any] = {}
@@ -33,7 +34,7 @@ def deferred(session: Session) -> Iterator[None]:
 
     try:
         with contextlib.suppress(ValueError):
-            for number in _signals(session.processes):
+            for number in _signals(session.processes == 1 or processes.is_member()):
                 before[number] = signal.signal(number, note)
         yield
     finally:
@@ -48,10 +49,10 @@ def _discard_output(streams: list[int]) -> None:
     os.close(nowhere)
 
 
-def _signals(processes: int) -> list[int]:
+def _signals(hangs_up: bool) -> list[int]:
     chosen: list[int] = [signal.SIGINT, signal.SIGTERM]
     # Windows has no SIGHUP, and under nohup it is ignored and has to stay so.
     hangup = getattr(signal, "SIGHUP", None)
-    if hangup is not None and processes == 1 and signal.getsignal(hangup) is not signal.SIG_IGN:
+    if hangup is not None and hangs_up and signal.getsignal(hangup) is not signal.SIG_IGN:
         chosen.append(hangup)
     return chosen
