@@ -7,6 +7,7 @@ import paddle
 from paddle.nn import functional
 
 from dataset import PADDING
+from system import machine
 from system.errors import UserError
 from system.settings import Settings
 
@@ -37,7 +38,11 @@ def loss(name: str) -> Callable[[LossFunction], LossFunction]:
 
 @loss("cross_entropy")
 def cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor, label_smoothing: float) -> paddle.Tensor:
-    """Softmax cross-entropy in nats, float32 [N]."""
+    """Softmax cross-entropy in nats, float32 [N]; 0 for padding."""
+    if label_smoothing and labels.ndim == 1 and machine.rank()[1] > 1:
+        # Paddle smooths no label that it is to ignore. Only validation in several processes has padding.
+        losses = functional.cross_entropy(logits, labels.clip(min=0), reduction="none", label_smoothing=label_smoothing)
+        return losses.flatten() * (labels != PADDING).astype("float32")
     options = {"soft_label": labels.ndim == 2, "label_smoothing": label_smoothing, "ignore_index": PADDING}
     return functional.cross_entropy(logits, labels, reduction="none", **options).flatten()
 

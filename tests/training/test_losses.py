@@ -8,6 +8,7 @@ import pytest
 
 import train
 from dataset import PADDING
+from system import machine
 from system.errors import UserError
 from training import losses
 
@@ -73,13 +74,15 @@ def test_the_gradient_is_that_of_the_formula(batch, name):
     np.testing.assert_allclose(tensor.grad.numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("name", GAMMA)
-def test_padding_has_no_loss(batch, name):
+def test_padding_has_no_loss(batch, name, smoothing, monkeypatch):
     """Guards against rows that only fill up a batch of several processes, and an index that has no class."""
+    monkeypatch.setattr(machine, "rank", lambda: (0, 2))
     logits, labels = batch
     padded = np.where(np.arange(7) > 4, PADDING, labels)
-    values = losses.LOSSES[name](paddle.to_tensor(logits), paddle.to_tensor(padded), 0.0).numpy()
-    np.testing.assert_allclose(values[:5], reference(name, logits, labels)[:5], rtol=1e-5)
+    values = losses.LOSSES[name](paddle.to_tensor(logits), paddle.to_tensor(padded), smoothing).numpy()
+    np.testing.assert_allclose(values[:5], reference(name, logits, labels, smoothing)[:5], rtol=1e-5)
     assert values[5:].tolist() == [0, 0]
 
 
