@@ -89,7 +89,7 @@ def run(line: Sequence[str], count: int) -> int:
             handler = signal.signal(number, lambda number, frame: first.send_signal(number))
             stack.callback(signal.signal, number, handler)
         while (status := _ended(first, POLL)) is None:
-            said = [os.pread(file.fileno(), MOST_SAID, 0) for file in files]
+            said = [_end(file.fileno()) for file in files]
             # Most errors come to all, and the first process has said it, or is about to.
             if any(text.endswith(FAILED) for text in said) and (status := _ended(first, GRACE)) is not None:
                 break
@@ -100,6 +100,10 @@ def run(line: Sequence[str], count: int) -> int:
         for member in others if status == 0 else ():
             _ended(member, GRACE)
         return _tell(b"", status)
+
+
+def _end(descriptor: int) -> bytes:
+    return os.pread(descriptor, MOST_SAID, max(0, os.fstat(descriptor).st_size - MOST_SAID))
 
 
 def _forwarded() -> list[signal.Signals]:
