@@ -27,12 +27,11 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 MAX_THREADS_CNN = 2
 # The setting that makes Paddle's MKL compute with AVX2 on AMD, and what MKL then says of the processor.
 MKL_VARIABLE, MKL_AVX2 = "MKL_DEBUG_CPU_TYPE", 5
-# With these oneDNN can be held to older instructions.
+# With these oneDNN and OpenVINO can be held to older instructions.
 ONEDNN_LIMITS = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")
 # Views save a transpose's copy and then pay for it twelvefold when a matrix product makes it (3.2.2, CPU).
 STRIDE_FLAG = "FLAGS_use_stride_kernel"
-# Instruction set that multiplies bfloat16; AMX processors have it too. And with what oneDNN and OpenVINO can be held to
-# older instructions.
+# Instruction set that multiplies bfloat16; AMX processors have it too.
 BFLOAT16 = "avx512_bf16"
 # Warnings that concern nobody here: nothing compiles C++, bars are text, and the others are about what is meant or what
 # Paddle itself does.
