@@ -194,9 +194,9 @@ def main() -> None:
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait()
-    from system.machine import processor
+    from system import processor
 
-    print(f"{processor()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{processor.name()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

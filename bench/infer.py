@@ -111,11 +111,11 @@ def main() -> None:
     from system import machine
 
     machine.prepare(config.load(overrides=[f"threads={arguments.threads}"]))
-    from system.machine import processor
+    from system import processor
 
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
     found = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES if name in installed]
-    print(f"{processor()}, {machine.cores()} cores, {arguments.threads} threads; {', '.join(found)}")
+    print(f"{processor.name()}, {machine.cores()} cores, {arguments.threads} threads; {', '.join(found)}")
     print("| network | batch | engine | processor ms | fastest ms | median ms | of the fastest 32-bit engine |")
     print("| --- " * 7 + "|")
     for name in arguments.networks.split(","):

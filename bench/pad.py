@@ -26,7 +26,7 @@ import scenery
 from pen import Palette
 from PIL import Image
 
-from system.machine import processor
+from system import processor
 
 SIDE, LONG = 96, 4
 COUNTS = {"train": 80, "valid": 20, "test": 50}
@@ -80,7 +80,7 @@ def main() -> None:
     """Prints the table."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     versions = f"paddle {version('paddlepaddle')}, Pillow {version('pillow')}"
-    print(f"{processor()}, {len(os.sched_getaffinity(0))} cores; {versions}")
+    print(f"{processor.name()}, {len(os.sched_getaffinity(0))} cores; {versions}")
     print(f"{len(CLASSES)} classes, images of each: {COUNTS}; {' '.join(HEAD)}")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

@@ -42,12 +42,13 @@ def main() -> None:
     machine.prepare(config.load(overrides=[f"threads={arguments.threads}"]))
     from inference.predictor import ExportedModel
     from inference.sources import find_images
-    from system.machine import processor
+    from system import processor
 
     model = ExportedModel(arguments.model, threads=arguments.threads, engine=arguments.engine)
     found = list(find_images([arguments.images]))
     print(
-        f"{processor()}, {machine.cores()} cores, {arguments.threads} threads; {model.path}, engine {model.engine}; "
+        f"{processor.name()}, {machine.cores()} cores, {arguments.threads} threads; "
+        f"{model.path}, engine {model.engine}; "
         f"paddlepaddle {importlib.metadata.version('paddlepaddle')}, pillow {importlib.metadata.version('pillow')}"
     )
     _ways(model, found, arguments)

@@ -249,11 +249,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
 def report(rates: list[float], found: dict[tuple[str, int], list[dict[str, float]]]) -> None:
     """Prints medians over the rounds, and throughput as a share of the offline one."""
-    from system.machine import processor
+    from system import processor
 
     names = ("paddlepaddle", "fastapi", "uvicorn", "litserve")
     packages = ", ".join(f"{name} {version(name)}" for name in names if is_installed(name))
-    print(f"{processor()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; {packages}")
+    print(f"{processor.name()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; {packages}")
     print("| way | concurrency | requests/s | p50 ms | p99 ms | errors | share of offline |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     base = statistics.median(rates)

@@ -24,7 +24,7 @@ import train_peers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from system import machine
+from system import machine, processor
 
 # Network, side of the images, batch.
 CASES = {
@@ -54,7 +54,6 @@ RATIOS = {
 }
 # Instruction sets that training speed depends on, by Linux's names.
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
-BFLOAT16 = "avx512_bf16"
 RELEASES = ("paddlepaddle", "torch", "keras", "tensorflow", "tensorflow_cpu")
 CLASSES = 10
 
@@ -165,21 +164,19 @@ def run_once(way: str, case: str, seconds: float) -> dict[str, float] | None:
 
 def obstacle(way: str) -> str:
     """Returns why a way cannot run here; "" if it can, as far as one sees."""
-    if way.endswith("bf16") and BFLOAT16 not in machine.cpu_flags():
-        return f"unrun: no {BFLOAT16}"
+    if way.endswith("bf16") and processor.BFLOAT16 not in processor.instruction_sets():
+        return f"unrun: no {processor.BFLOAT16}"
     return "" if importlib.util.find_spec(WAYS[way]) else f"unrun: no {WAYS[way]}"
 
 
 def head(rounds: int, seconds: float) -> str:
     """Says on what was measured, and how."""
     # Imported after the measurements: paddle takes memory and sets variables that its processes would inherit.
-    from inference.engines import processor
-
-    found = " ".join(name for name in INSTRUCTIONS if name in machine.cpu_flags())
+    found = " ".join(name for name in INSTRUCTIONS if name in processor.instruction_sets())
     installed = {row.metadata["Name"].lower().replace("-", "_") for row in importlib.metadata.distributions()}
     releases = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in RELEASES if name in installed)
     medians = f"images/s, medians of {rounds} rounds of {seconds:g} s"
-    return f"{processor()}, {machine.cores()} cores, {found}; {releases}; {medians}"
+    return f"{processor.name()}, {machine.cores()} cores, {found}; {releases}; {medians}"
 
 
 def ratio(speeds: Mapping[str, float], above: Iterable[str], below: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from models.weights_files import read_weights
-from system.machine import processor
+from system import processor
 
 
 def run(*command: str, cwd: Path) -> str:
@@ -128,7 +128,7 @@ def main() -> None:
                 accuracy[name] = way()
                 times[name].append(time.perf_counter() - started)
                 print(f"{name}: {times[name][-1]:.1f} s", file=sys.stderr, flush=True)
-    print(f"{processor()}, {len(os.sched_getaffinity(0))} cores; medians of {arguments.rounds}")
+    print(f"{processor.name()}, {len(os.sched_getaffinity(0))} cores; medians of {arguments.rounds}")
     print(f"{'way':24} {'seconds':>8} {'test accuracy':>14} {'to ours':>8}")
     ours = statistics.median(times["ours"])
     for name, seconds in times.items():

@@ -17,7 +17,7 @@ from inference.extras import EXTRAS, is_exact
 from inference.interfaces import Engine
 from inference.names import GRAPH, OLD_GRAPH, WEIGHTS
 from inference.native_output import suppressed
-from system import machine
+from system import machine, processor
 from system.errors import UserError
 from system.windows import native_folder
 
@@ -190,7 +190,7 @@ def measure(engines: Mapping[str, Engine], image_shape: tuple[int, ...]) -> dict
 def as_measured(milliseconds: Mapping[str, float], threads: int) -> dict[str, Any]:
     """Returns the group Engines of inference.yml, which `choose` reads."""
     rounded = {name: round(value, 3) for name, value in milliseconds.items()}
-    return {"processor": machine.processor(), "threads": threads, "milliseconds": rounded}
+    return {"processor": processor.name(), "threads": threads, "milliseconds": rounded}
 
 
 def choose(
@@ -210,7 +210,7 @@ def choose(
         return "gpu", "a GPU is used"
     known = {name: ms for name, ms in measured.get("milliseconds", {}).items() if name in engines}
     reason = "measured by export.py on this processor"
-    if not known or measured.get("processor") != machine.processor():
+    if not known or measured.get("processor") != processor.name():
         known = measure({name: load(folder, name, device, threads, image_shape) for name in engines}, image_shape)
         reason = "measured now"
     best = min(known, key=known.__getitem__)

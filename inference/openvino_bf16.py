@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from imaging.transforms import EvalTransform
 from inference.description import OLD_GRAPH, WEIGHTS
 from inference.interfaces import ExtraEngine
-from system import machine
+from system import machine, processor
 from system.errors import UserError
 from system.settings import Settings
 
@@ -45,7 +45,7 @@ class OpenVinoBfloat16(ExtraEngine):
         """
         if not machine.has_openvino():
             return "this paddle was built without OpenVINO"
-        return machine.bfloat16_obstacle()
+        return processor.bfloat16_obstacle()
 
     def configure(self, options: "paddle.inference.Config") -> None:
         """Turns on OpenVINO in bfloat16; paddle ignores float16."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import paddle
 
-from system import machine
+from system import processor
 
 # The release in which the graphs in bfloat16 were found to be right; another one may end the process.
 RELEASE = "3.2.2"
@@ -20,7 +20,7 @@ MIN_PRODUCTS, MIN_PRODUCTS_PER_NUMBER = 50e6, 115
 
 def obstacle() -> str:
     """Returns why this machine cannot compute in bfloat16, with a remedy; "" if it can, as far as one sees."""
-    if reason := machine.bfloat16_obstacle():
+    if reason := processor.bfloat16_obstacle():
         return f"{reason}; use amp=none"
     if paddle.__version__ != RELEASE:
         return f"works with paddle {RELEASE}, this is {paddle.__version__}; install that one, or use amp=none"

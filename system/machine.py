@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from system import language
+from system import language, processor
 from system.errors import UserError
 from system.settings import Settings
 
@@ -27,12 +27,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 MAX_THREADS_CNN = 2
 # The setting that makes Paddle's MKL compute with AVX2 on AMD, and what MKL then says of the processor.
 MKL_VARIABLE, MKL_AVX2 = "MKL_DEBUG_CPU_TYPE", 5
-# With these oneDNN and OpenVINO can be held to older instructions.
-ONEDNN_LIMITS = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")
 # Views save a transpose's copy and then pay for it twelvefold when a matrix product makes it (3.2.2, CPU).
 STRIDE_FLAG = "FLAGS_use_stride_kernel"
-# Instruction set that multiplies bfloat16; AMX processors have it too.
-BFLOAT16 = "avx512_bf16"
 # Warnings that concern nobody here: nothing compiles C++, bars are text, and the others are about what is meant or what
 # Paddle itself does.
 IGNORED = (
@@ -76,48 +72,6 @@ def bind(own: Sequence[int]) -> None:
         os.sched_setaffinity(0, own)
 
 
-@functools.cache
-def is_amd() -> bool:
-    """Returns True on an AMD processor."""
-    try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "AMD" in platform.processor()
-
-
-@functools.cache
-def processor() -> str:
-    """Returns the name of the CPU model."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def instruction_limits() -> list[str]:
-    """The environment variables by which oneDNN is held to older instructions, as NAME=VALUE."""
-    return [f"{name}={value}" for name in ONEDNN_LIMITS if (value := os.environ.get(name))]
-
-
-@functools.cache
-def cpu_flags() -> frozenset[str]:
-    """Instruction sets of the processor by Linux's names, such as "avx2"; empty where they are not known."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
-
-
-def bfloat16_obstacle() -> str:
-    """Returns why this processor cannot multiply bfloat16, "" if it can, as far as one sees."""
-    if BFLOAT16 not in cpu_flags():
-        return f"this processor has no bfloat16 instructions ({BFLOAT16})"
-    limits = instruction_limits()
-    return f"{limits[0]} limits the instructions of oneDNN, unset it" if limits else ""
-
-
 def has_openvino() -> bool:
     """Returns whether this paddle was built with OpenVINO; paddle itself is not imported."""
     found = importlib.util.find_spec("paddle")
@@ -152,7 +106,7 @@ def prepare(settings: Settings) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads(settings))
     if settings.cpu_speedups:
         os.environ.setdefault(STRIDE_FLAG, "0")
-        if is_amd():
+        if processor.is_amd():
             # Paddle's MKL takes a slow path on AMD unless AVX2 is forced: 2.6 times slower for ResNet50. It asks once,
             # at its first computation.
             os.environ.setdefault(MKL_VARIABLE, str(MKL_AVX2))
@@ -299,7 +253,7 @@ def describe(settings: Settings, device: str) -> str:
     if not settings.cpu_speedups:
         return f"{text}, plain paddle (cpu_speedups=false)"
     text += ", faster layers and memory"
-    if not is_amd():
+    if not processor.is_amd():
         return text
     if _is_mkl_fast():
         return f"{text}, MKL's fast path on AMD"

@@ -11,7 +11,7 @@ from paddle import nn
 
 from models import acceleration
 from models.convolutions import WAYS, Chooser, fastest, plain, shape_name
-from system import machine
+from system import machine, processor
 from system.errors import UserError
 from system.publishing import write_text
 from system.settings import Settings
@@ -93,8 +93,8 @@ def _unclear(
 
 def _circumstances(settings: Settings) -> str:
     """What the fastest way depends on, beside the layer's shape."""
-    parts = (machine.processor(), f"{machine.threads(settings)} threads", f"batch {settings.batch_size}")
-    return ", ".join([*parts, f"amp {settings.amp}", f"paddle {paddle.__version__}", *machine.instruction_limits()])
+    parts = (processor.name(), f"{machine.threads(settings)} threads", f"batch {settings.batch_size}")
+    return ", ".join([*parts, f"amp {settings.amp}", f"paddle {paddle.__version__}", *processor.limits()])
 
 
 def _read(file: Path) -> dict[str, Measured]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import config
-from system import machine
+from system import machine, processor
 from system.errors import UserError
 from system.publishing import finish_publishing, write_text
 from system.settings import Settings
@@ -120,11 +120,11 @@ def seconds_per_step(line: Sequence[str], count: int) -> float:
 
 def _key(settings: Settings) -> str:
     """Everything that the speed depends on."""
-    vectors = " ".join(sorted(flag for flag in machine.cpu_flags() if flag.startswith(("avx", "amx"))))
+    vectors = " ".join(sorted(flag for flag in processor.instruction_sets() if flag.startswith(("avx", "amx"))))
     parts = [
-        machine.processor(),
+        processor.name(),
         f"{machine.cores()} cores",
-        *machine.instruction_limits(),
+        *processor.limits(),
         _paddle(),
         *(f"{name}={getattr(settings, name)}" for name in SPEED),
         vectors,

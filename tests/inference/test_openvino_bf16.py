@@ -13,7 +13,7 @@ import predict
 from inference import description, engines, verification
 from inference.openvino_bf16 import OPENVINO_BF16
 from inference.predictor import ExportedModel
-from system import machine
+from system import machine, processor
 from system.errors import UserError
 
 NAME = OPENVINO_BF16.name
@@ -93,8 +93,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_refused_where_it_cannot_be(case, exported, export_to, tmp_path, monkeypatch):
     """Guards against float32, silently, on a machine that cannot: OpenVINO takes it by itself."""
-    flags = () if case == "processor" else (machine.BFLOAT16,)
-    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(flags))
+    flags = () if case == "processor" else (processor.BFLOAT16,)
+    monkeypatch.setattr(processor, "instruction_sets", lambda: frozenset(flags))
     monkeypatch.setattr(machine, "has_openvino", lambda: case != "paddle")
     if case == "limit":
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")

@@ -10,7 +10,7 @@ from inference import engines, quantisation, quantisation_process, verification
 from inference.predictor import ExportedModel
 from inference.quantisation import INT8
 from inference.verification import Tally, Verification
-from system import machine
+from system import processor
 from system.errors import UserError
 
 
@@ -71,5 +71,5 @@ def test_the_graph_runs(export_to, exported, tmp_path, monkeypatch):
     model, exact = ExportedModel(folder, engine="int8"), ExportedModel(exported, engine="plain")
     assert np.allclose(model.predict(images), exact.predict(images), atol=0.1)
     assert (model.identity.split()[1], ExportedModel(folder).identity.split()[1]) == ("int8", "False")
-    fastest = {"processor": machine.processor(), "milliseconds": {"int8": 0.001, "onednn": 1.0, "plain": 2.0}}
+    fastest = {"processor": processor.name(), "milliseconds": {"int8": 0.001, "onednn": 1.0, "plain": 2.0}}
     assert engines.choose(folder, "cpu", 1, (3, 40, 24), fastest)[0] == "onednn"

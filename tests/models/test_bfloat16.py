@@ -7,8 +7,8 @@ from paddle import nn
 
 import config
 import train
-from models import acceleration, bfloat16, convolutions, onednn
-from system import machine
+from models import acceleration, convolutions, onednn
+from system import machine, processor
 from training import setup
 
 LAYERS = {
@@ -24,7 +24,7 @@ LAYERS = {
 @pytest.fixture
 def capable(monkeypatch):
     """A processor with bfloat16, as far as its flags say."""
-    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({machine.BFLOAT16}))
+    monkeypatch.setattr(processor, "instruction_sets", lambda: frozenset({processor.BFLOAT16}))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ CASES = {
 def test_bfloat16_is_refused_where_it_cannot_be(case, call, drawn, arguments_for, monkeypatch, capable, tmp_path):
     """Guards against a setting that does nothing, silently, and against oneDNN's way to refuse: the process ends."""
     if case == "processor":
-        monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"avx2", "avx512f"}))
+        monkeypatch.setattr(processor, "instruction_sets", lambda: frozenset({"avx2", "avx512f"}))
     if case == "limit":
         monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
     if case == "release":

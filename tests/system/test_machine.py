@@ -39,7 +39,7 @@ def test_threads_are_set_before_paddle_loads(command, tmp_path):
         "machine.prepare(config.load(None, ['threads=2']))\n"
         "assert 'paddle' in sys.modules\n"
         "print(os.environ['OMP_NUM_THREADS'])\n"
-        "print(machine.describe(config.load(), 'cpu'), '; AMD' * machine.is_amd())\n"
+        "print(machine.describe(config.load(), 'cpu'), '; AMD' * processor.is_amd())\n"
     )
     ended = command(script, str(config.DEFAULTS.parent), cwd=tmp_path, OMP_NUM_THREADS="7")
     assert (ended.status, ended.out.splitlines()[0]) == (0, "2"), ended
@@ -61,7 +61,7 @@ if sys.argv[2] == "computed":
     (paddle.ones([8, 8]) @ paddle.ones([8, 8])).numpy()
 machine.prepare(settings)
 paddle.nn.Conv2D(3, 4, 3)(paddle.ones([1, 3, 9, 9]))
-print(paddle.get_flags("FLAGS_use_stride_kernel"), machine.is_amd())
+print(paddle.get_flags("FLAGS_use_stride_kernel"), processor.is_amd())
 print(machine.describe(settings, "cpu"))
 """
 
