@@ -134,7 +134,7 @@ def main() -> int:
         print(f"next: python evaluate.py {quoted([str(run.path)])}")
         return 0
     line = [__file__, *sys.argv[1:]]
-    if not machine.is_launched() and (count := process_count.choose(settings, line)) > 1:
+    if not processes.is_launched() and (count := process_count.choose(settings, line)) > 1:
         return processes.run(line, count)
     with processes.membership() if processes.is_member() else contextlib.nullcontext():
         (measure if arguments.measure else train_and_report)(settings)

@@ -50,11 +50,6 @@ def rank() -> tuple[int, int]:
     return int(os.environ.get("PADDLE_TRAINER_ID") or 0), int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
 
 
-def is_launched() -> bool:
-    """Returns whether a launcher has started this process, as one of several or on its own."""
-    return "PADDLE_TRAINER_ID" in os.environ
-
-
 def shares(count: int, threads: int) -> list[list[int]]:
     """Divides the cores among `count` processes, `threads` each; empty lists where there are too few cores."""
     if not hasattr(os, "sched_getaffinity") or count * threads > cores():

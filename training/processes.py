@@ -34,6 +34,11 @@ def is_member() -> bool:
     return PARENT in os.environ
 
 
+def is_launched() -> bool:
+    """Returns whether train.py or paddle's launcher has started this process, as one of several or on its own."""
+    return "PADDLE_TRAINER_ID" in os.environ
+
+
 def of_this_process(settings: Settings) -> Settings:
     """Returns the settings of a training that computes in this process; only the command starts several.
 
