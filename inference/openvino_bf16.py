@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imaging.transforms import EvalTransform
-from inference.description import OLD_GRAPH, WEIGHTS
 from inference.interfaces import ExtraEngine
+from inference.names import OLD_GRAPH, WEIGHTS
 from system import machine, processor
 from system.errors import UserError
 from system.settings import Settings
 
 if TYPE_CHECKING:
     import paddle.inference
+
+    from imaging.transforms import EvalTransform
 
 
 class OpenVinoBfloat16(ExtraEngine):
@@ -27,7 +28,7 @@ class OpenVinoBfloat16(ExtraEngine):
         if reason := self.obstacle():
             raise UserError(f"--bf16: {reason}; export without --bf16, or on a machine that can")
 
-    def write(self, folder: Path, settings: Settings, transform: EvalTransform) -> None:
+    def write(self, folder: Path, settings: Settings, transform: "EvalTransform") -> None:
         """Checks that there is a graph: it is the one that the 32-bit engine openvino reads."""
         if not (folder / self.graph).is_file():
             reason = "paddle cannot write this network in the form that OpenVINO reads"

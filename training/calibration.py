@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from system.errors import UserError
 from system.publishing import write_text
 from system.settings import Settings
 from system.text import counted
+from training.measurements import remember, remembered
 
 # In a run: what it is trained with. In cache_dir: what was measured, by `_circumstances`.
 FILE = "convolutions.json"
@@ -48,8 +48,7 @@ def calibrate(network: nn.Layer, settings: Settings, bfloat16: bool, run: Path |
         return chooser, ""
     unclear = _unclear(network, settings, chooser)
     memory, key = Path(settings.cache_dir) / FILE, _circumstances(settings)
-    remembered = _read(memory)
-    known = remembered.get(key, {})
+    known = _sound(remembered(memory).get(key))
     started = time.perf_counter()
     new = {
         name: fastest(layer, [settings.batch_size, *shape], ways)
@@ -59,13 +58,13 @@ def calibrate(network: nn.Layer, settings: Settings, bfloat16: bool, run: Path |
     seconds = time.perf_counter() - started
     chooser.measured = {name: new.get(name) or known[name] for name in unclear}
     if run and unclear:
-        write_text(run / FILE, _as_text(chooser.measured))
+        write_text(run / FILE, json.dumps(chooser.measured, indent=2) + "\n")
+    if not unclear:
+        return chooser, ""
     if not new:
-        return (
-            chooser,
-            f"convolutions: {counted(len(unclear), 'shape')} as measured before, in {memory}" if unclear else "",
-        )
-    return chooser, _remember(memory, {**remembered, key: {**known, **new}}, len(new), seconds)
+        return chooser, f"convolutions: {counted(len(unclear), 'shape')} as measured before, in {memory}"
+    kept = remember(memory, {**remembered(memory), key: {**known, **new}}) or f", kept in {memory}"
+    return chooser, f"convolutions: {counted(len(new), 'shape')} measured in {seconds:.1f} s{kept}"
 
 
 def _unclear(
@@ -97,13 +96,9 @@ def _circumstances(settings: Settings) -> str:
     return ", ".join([*parts, f"amp {settings.amp}", f"paddle {paddle.__version__}", *processor.limits()])
 
 
-def _read(file: Path) -> dict[str, Measured]:
-    """Reads what was measured before; what is missing or damaged is measured anew."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return {key: {name: way for name, way in ways.items() if way in WAYS} for key, ways in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        return {}
+def _sound(ways: Any) -> Measured:
+    """What a file holds about some circumstances, less what is damaged."""
+    return {name: way for name, way in ways.items() if way in WAYS} if isinstance(ways, dict) else {}
 
 
 def _read_run(file: Path) -> Measured:
@@ -116,18 +111,3 @@ def _read_run(file: Path) -> Measured:
     raise UserError(
         f"{file}: this is no list of convolutions; remove it, and training goes on with newly measured ones"
     )
-
-
-def _remember(file: Path, content: Mapping[str, Any], count: int, seconds: float) -> str:
-    """Writes what was measured; returns the line about it."""
-    text = f"convolutions: {counted(count, 'shape')} measured in {seconds:.1f} s"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, _as_text(content))
-    except (OSError, UserError):
-        return f"{text}, and again next time, when others may win: {file.parent} cannot be written (cache_dir)"
-    return f"{text}, kept in {file}"
-
-
-def _as_text(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import json
 import math
 import subprocess
 import sys
@@ -13,9 +12,10 @@ from typing import Any
 import config
 from system import machine, processor
 from system.errors import UserError
-from system.publishing import finish_publishing, write_text
+from system.publishing import finish_publishing
 from system.settings import Settings
 from training import processes
+from training.measurements import remember, remembered
 
 # `auto` chooses between one and two: each process has its own batch norm, and more than two have not been measured.
 SEVERAL = 2
@@ -95,14 +95,14 @@ def _without_measuring(settings: Settings) -> tuple[int, str] | None:
 def _faster(settings: Settings, line: Sequence[str]) -> tuple[int, str]:
     """Returns the faster number of processes, and both speeds, which are measured once per machine and network."""
     file, key = Path(settings.cache_dir) / FILE, _key(settings)
-    remembered = _read(file)
-    speeds, when = _sound(remembered.get(key)), "measured before"
+    known = remembered(file)
+    speeds, when = _sound(known.get(key)), "measured before"
     if speeds is None:
         print("processes: measuring the speed of one and of two", flush=True)
         speeds = _sound([settings.batch_size / seconds_per_step(line, count) for count in (1, SEVERAL)])
         if speeds is None:
             return 1, "the speed of two could not be measured"
-        when = "measured now" + _write(file, remembered | {key: speeds})
+        when = "measured now" + remember(file, known | {key: speeds})
     one, several = speeds
     return SEVERAL if several >= GAIN * one else 1, f"images/s in one: {one:.3g}, in two: {several:.3g}; {when}"
 
@@ -132,26 +132,7 @@ def _key(settings: Settings) -> str:
     return ", ".join(parts)
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """Reads what was measured before; a file that is missing or damaged holds nothing."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _sound(found: Any) -> list[float] | None:
     """Returns images/s in one process and in several, if that is what was found."""
     is_pair = isinstance(found, list) and len(found) == 2 and all(isinstance(one, float) for one in found)
     return found if is_pair and min(found) > 0 and math.isfinite(sum(found)) else None
-
-
-def _write(file: Path, content: dict[str, Any]) -> str:
-    """Keeps what was measured; returns words that say so if it could not be."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(content, indent=2) + "\n")
-    except (OSError, UserError):
-        return f", and again next time, for {file} cannot be written"
-    return ""
