@@ -63,7 +63,7 @@ COMMANDS = {
             *["--out", "output/predictions.csv", "--show", "output/predictions.png"],
         ],
     ],
-    "test": [["-m", "pytest", "-m", "not slow"]],
+    "test": [["-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", "not slow"]],
     "test-slow": [["-m", "pytest", "-m", "slow"]],
     "fuzz": [["-m", "pytest", "tests/fuzz"]],
     "mutants": [["tests/mutation/mutants.py"]],

@@ -34,7 +34,7 @@ def test_threads_are_set_before_paddle_loads(command, tmp_path):
     script = tmp_path / "asks.py"
     script.write_text(
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-        "import config\nfrom system import machine\n"
+        "import config\nfrom system import machine, processor\n"
         "assert 'paddle' not in sys.modules\n"
         "machine.prepare(config.load(None, ['threads=2']))\n"
         "assert 'paddle' in sys.modules\n"
@@ -55,7 +55,7 @@ for name in ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "FLAGS_use_stride_kernel")
     os.environ.pop(name, None)
 import paddle
 import config
-from system import machine
+from system import machine, processor
 settings = config.load(None, ["threads=2"])
 if sys.argv[2] == "computed":
     (paddle.ones([8, 8]) @ paddle.ones([8, 8])).numpy()
