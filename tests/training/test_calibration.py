@@ -163,6 +163,18 @@ def test_a_bfloat16_that_won_computes_trained_layers_only():
     assert chooser.way(layer, images) == "paddle"
 
 
+def test_what_was_measured_is_used_for_that_layer_only_and_where_it_works(monkeypatch):
+    """Guards against a grouped layer computed as one without groups, and a resume where oneDNN computes wrongly."""
+    layer, grouped = nn.Conv2D(1, 8, 1), nn.Conv2D(8, 8, 1, groups=8)
+    images = {layer: paddle.zeros([2, 1, 9, 9]), grouped: paddle.zeros([2, 8, 9, 9])}
+    product = Chooser({convolutions.shape_name(layer, images[layer]): "product"})
+    assert [product.way(one, images[one]) for one in images] == ["product", "onednn"]
+    chosen = Chooser({convolutions.shape_name(layer, images[layer]): "onednn"})
+    assert chosen.way(layer, images[layer]) == "onednn"
+    monkeypatch.setattr(onednn, "fault", lambda dtype: "raises RuntimeError")
+    assert chosen.way(layer, images[layer]) == "product"
+
+
 @pytest.mark.parametrize(
     ("layer", "side", "expected"),
     [
