@@ -37,6 +37,7 @@ IGNORED = (
     "Value do not have 'place' interface",
     "To copy construct from a tensor",
     "IProgress not found",
+    r"\s*Non compatible API",
 )
 
 
