@@ -20,7 +20,7 @@ from system.settings import Settings
 from system.text import counted
 from system.workers import choose_workers
 from training import optim, overview, processes
-from training.calibration import calibrate
+from training.autotuning import autotune
 from training.session import Session
 
 
@@ -214,13 +214,13 @@ def accelerated(network: Classifier, settings: Settings, device: str, run: Path 
         run: Folder that the choice of convolutions is kept in; None: none is trained.
 
     Raises:
-        UserError: See `calibrate`.
+        UserError: See `autotune`.
     """
     if device != "cpu" or not settings.cpu_speedups:
         yield
         return
     is_bfloat16 = settings.amp == "bf16" and not onednn.fault("bfloat16")
-    convolution, summary = calibrate(network, settings, is_bfloat16, run)
+    convolution, summary = autotune(network, settings, is_bfloat16, run)
     if summary:
         print_once(summary)
     with acceleration.speed_up(network, convolution):

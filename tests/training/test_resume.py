@@ -23,7 +23,7 @@ import train
 from models import checkpoint
 from models.checkpoint import Run
 from system.errors import UserError
-from training import calibration, callbacks, setup
+from training import autotuning, callbacks, setup
 
 ROOT = Path(train.__file__).parent
 # Everything that has a state of its own: moments, averages, a schedule with memory, dropout, mixing, groups of steps.
@@ -124,7 +124,7 @@ def test_dropout_and_unfrozen_weights_go_on_bit_for_bit(drawn, tmp_path, setting
 @pytest.mark.effect("amp")
 def test_bfloat16_repeats_and_goes_on_bit_for_bit(drawn, tmp_path, settings_for, monkeypatch, bfloat16_cpu, capsys):
     """Guards against bfloat16 that is not used, or differs from run to run, and against weights and scores in it."""
-    monkeypatch.setattr(calibration, "fastest", lambda layer, shape, ways: ways[-1])
+    monkeypatch.setattr(autotuning, "fastest", lambda layer, shape, ways: ways[-1])
     settings = settings_for(drawn, amp="bf16", output_dir=str(tmp_path), cache_dir=str(tmp_path))
     whole = train.train(settings.model_copy(update={"run_name": "whole"}))
     assert ", bfloat16 convolutions, " in capsys.readouterr().out

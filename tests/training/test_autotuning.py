@@ -13,7 +13,7 @@ from models import convolutions, onednn
 from models.convolutions import Chooser, by_product, fastest, plain
 from models.networks import construct
 from system.errors import UserError
-from training import calibration
+from training import autotuning
 
 # Its 1x1 convolutions have three candidates each.
 NETWORK = {"network": "shufflenet_v2_x0_25", "image_shape": [3, 32, 32], "epochs": 1, "schedule": "constant"}
@@ -32,7 +32,7 @@ def measurements(monkeypatch):
         made.append((tuple(layer.weight.shape), tuple(shape), tuple(ways)))
         return made.winner
 
-    monkeypatch.setattr(calibration, "fastest", measure)
+    monkeypatch.setattr(autotuning, "fastest", measure)
     return made
 
 
@@ -51,12 +51,12 @@ def test_a_training_measures_each_shape_once_and_computes_by_what_won(data, sett
     assert all(weight[2:] == (1, 1) and shape[0] == settings.batch_size for weight, shape, _ in measurements)
     assert all(set(ways) == {"paddle", "product", "onednn"} for _, _, ways in measurements)
     assert any(layer._kernel_size == [1, 1] for layer in used)
-    ways = read(settings.run / calibration.FILE)
-    assert set(ways.values()) == {"onednn"} and list(read(Path("kept", calibration.FILE)).values()) == [ways]
+    ways = read(settings.run / autotuning.FILE)
+    assert set(ways.values()) == {"onednn"} and list(read(Path("kept", autotuning.FILE)).values()) == [ways]
 
     count, network = len(measurements), construct("shufflenet_v2_x0_25", 3, (3, 32, 32))
-    assert calibration.calibrate(network, settings, False, None)[0].measured == ways and len(measurements) == count
-    calibration.calibrate(network, settings_for("data", **NETWORK, cache_dir="kept", batch_size=4), False, None)
+    assert autotuning.autotune(network, settings, False, None)[0].measured == ways and len(measurements) == count
+    autotuning.autotune(network, settings_for("data", **NETWORK, cache_dir="kept", batch_size=4), False, None)
     assert len(measurements) == 2 * count
 
 
@@ -89,13 +89,13 @@ def test_measuring_changes_neither_network_nor_chance(settings_for, tmp_path):
     expected = paddle.rand([3]).numpy()
     paddle.seed(4)
     settings = settings_for("data", **NETWORK, cache_dir=str(tmp_path))
-    chooser, line = calibration.calibrate(network, settings, False, None)
+    chooser, line = autotuning.autotune(network, settings, False, None)
     assert (paddle.rand([3]).numpy() == expected).all()
     assert [layer.training for layer in network.sublayers(include_self=True)] == modes
     assert all((value.numpy() == state[key]).all() for key, value in network.state_dict().items())
     assert all(weight.grad is None for weight in network.parameters())
     assert chooser.measured and "measured in" in line and str(tmp_path) in line
-    again, line = calibration.calibrate(network, settings, False, None)
+    again, line = autotuning.autotune(network, settings, False, None)
     assert again.measured == chooser.measured and "as measured before" in line
 
 
@@ -105,17 +105,17 @@ DAMAGES = {"torn": '{"a": {"b', "list": "[]", "text": '{"a": "b"}', "numbers": '
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_memory_is_measured_anew_and_a_damaged_run_is_refused(damage, settings_for, measurements, tmp_path):
     """Guards against a training that does not start for a file it can make again, or goes on in another way unasked."""
-    run, file = tmp_path / "run", tmp_path / "kept" / calibration.FILE
+    run, file = tmp_path / "run", tmp_path / "kept" / autotuning.FILE
     run.mkdir()
     file.parent.mkdir()
     file.write_text(DAMAGES[damage])
     network = construct("shufflenet_v2_x0_25", 3, (3, 32, 32))
     settings = settings_for("data", **NETWORK, cache_dir=str(file.parent))
-    chooser, _ = calibration.calibrate(network, settings, False, run)
-    assert read(run / calibration.FILE) == chooser.measured in read(file).values()
-    (run / calibration.FILE).write_text(DAMAGES[damage])
+    chooser, _ = autotuning.autotune(network, settings, False, run)
+    assert read(run / autotuning.FILE) == chooser.measured in read(file).values()
+    (run / autotuning.FILE).write_text(DAMAGES[damage])
     with pytest.raises(UserError, match="remove it"):
-        calibration.calibrate(network, settings, False, run)
+        autotuning.autotune(network, settings, False, run)
 
 
 def test_a_memory_that_cannot_be_written_is_said(settings_for, measurements, tmp_path):
@@ -123,14 +123,14 @@ def test_a_memory_that_cannot_be_written_is_said(settings_for, measurements, tmp
     (tmp_path / "kept").write_text("")
     network = construct("shufflenet_v2_x0_25", 3, (3, 32, 32))
     settings = settings_for("data", **NETWORK, cache_dir=str(tmp_path / "kept"))
-    assert "cannot be written (cache_dir)" in calibration.calibrate(network, settings, False, None)[1]
+    assert "cannot be written (cache_dir)" in autotuning.autotune(network, settings, False, None)[1]
 
 
 def test_several_processes_compute_by_rule(settings_for, measurements, monkeypatch):
     """Guards against processes of one training that measure for themselves."""
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
     network = construct("shufflenet_v2_x0_25", 3, (3, 32, 32))
-    chooser, line = calibration.calibrate(network, settings_for("data", **NETWORK), False, None)
+    chooser, line = autotuning.autotune(network, settings_for("data", **NETWORK), False, None)
     assert not measurements and not chooser.measured and not line
 
 

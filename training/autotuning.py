@@ -1,4 +1,4 @@
-"""Calibration: which way computes each convolution fastest on this processor, measured once and remembered."""
+"""Autotuning: which way computes each convolution fastest on this processor, measured once and remembered."""
 
 import json
 import time
@@ -23,7 +23,7 @@ FILE = "convolutions.json"
 Measured = dict[str, str]
 
 
-def calibrate(network: nn.Layer, settings: Settings, bfloat16: bool, run: Path | None) -> tuple[Chooser, str]:
+def autotune(network: nn.Layer, settings: Settings, bfloat16: bool, run: Path | None) -> tuple[Chooser, str]:
     """Finds the fastest way of each convolution for which none is always the fastest.
 
     A run that has begun goes on with what it began with: other ways round differently. So does another training on this
