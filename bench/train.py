@@ -105,26 +105,22 @@ def paddle_way(name: str, side: int, batch: int, seconds: float, ours: bool, amp
         machine.prepare(settings)
     import paddle
 
-    from models import networks
-
     images, labels = noise(side, batch)
-    network, fast = networks.construct(name, CLASSES, settings.image_shape), contextlib.nullcontext()
     if ours:
-        from models.classifier import Classifier
-        from training import losses, optim, setup
-        from training.running_metrics import Accuracy, MeanLoss, Recall
+        from training import setup, step_speed
 
-        network = Classifier(network, settings.mean, settings.std)
-        fast = setup.accelerated(network, settings, setup.select_device(settings))
-        optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 1))
-        loss, metrics = losses.Loss(), [MeanLoss(), Accuracy(), Recall(CLASSES)]
+        device = setup.select_device(settings)
+        network, model = step_speed.new_model(settings)
+        fast = setup.accelerated(network, settings, device)
     else:
+        from models import networks
+
+        network, fast = networks.construct(name, CLASSES, settings.image_shape), contextlib.nullcontext()
         optimizer = paddle.optimizer.Adam(1e-3, parameters=network.parameters())
-        loss, metrics = paddle.nn.CrossEntropyLoss(), [paddle.metric.Accuracy()]
+        model = paddle.Model(network)
+        model.prepare(optimizer, paddle.nn.CrossEntropyLoss(), [paddle.metric.Accuracy()])
         images, labels = images.astype("float32") / 255, labels[:, None]
     weights = sum(int(weight.size) for weight in network.parameters() if not weight.stop_gradient)
-    model = paddle.Model(network)
-    model.prepare(optimizer, loss, metrics)
     agree = agree_with_first if paddle.distributed.get_world_size() > 1 else int
     with fast:
         return measure(lambda: model.train_batch([images], [labels]), seconds, agree), weights
@@ -171,7 +167,6 @@ def obstacle(way: str) -> str:
 
 def head(rounds: int, seconds: float) -> str:
     """Says on what was measured, and how."""
-    # Imported after the measurements: paddle takes memory and sets variables that its processes would inherit.
     found = " ".join(name for name in INSTRUCTIONS if name in processor.instruction_sets())
     installed = {row.metadata["Name"].lower().replace("-", "_") for row in importlib.metadata.distributions()}
     releases = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in RELEASES if name in installed)

@@ -12,32 +12,33 @@ BFLOAT16 = "avx512_bf16"
 
 
 @functools.cache
+def _cpuinfo() -> str:
+    """What Linux says of the processor; "" elsewhere."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _field(start: str) -> str:
+    """The value of the first line that starts so; "" if there is none."""
+    return next((row.partition(":")[2].strip() for row in _cpuinfo().splitlines() if row.startswith(start)), "")
+
+
 def name() -> str:
     """Returns the name of the CPU model."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return _field("model name") or platform.processor() or platform.machine()
 
 
-@functools.cache
 def is_amd() -> bool:
     """Returns True on an AMD processor."""
-    try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "AMD" in platform.processor()
+    return "AuthenticAMD" in _cpuinfo() if _cpuinfo() else "AMD" in platform.processor()
 
 
 @functools.cache
 def instruction_sets() -> frozenset[str]:
     """Instruction sets of the processor by Linux's names, such as "avx2"; empty where they are not known."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+    return frozenset(_field("flags").split())
 
 
 def limits() -> list[str]:

@@ -10,14 +10,14 @@ from paddle import nn
 
 from models import acceleration
 from models.convolutions import WAYS, Chooser, fastest, plain, shape_name
-from system import machine, processor
+from system import machine
 from system.errors import UserError
 from system.publishing import write_text
 from system.settings import Settings
 from system.text import counted
-from training.measurements import remember, remembered
+from training.measurements import circumstances, remember, remembered
 
-# In a run: what it is trained with. In cache_dir: what was measured, by `_circumstances`.
+# In a run: what it is trained with. In cache_dir: what was measured, by `circumstances`.
 FILE = "convolutions.json"
 
 Measured = dict[str, str]
@@ -47,8 +47,10 @@ def autotune(network: nn.Layer, settings: Settings, bfloat16: bool, run: Path | 
         chooser.measured = _read_run(run / FILE)
         return chooser, ""
     unclear = _unclear(network, settings, chooser)
-    memory, key = Path(settings.cache_dir) / FILE, _circumstances(settings)
-    known = _sound(remembered(memory).get(key))
+    memory, content = Path(settings.cache_dir) / FILE, remembered(Path(settings.cache_dir) / FILE)
+    threads = f"{machine.threads(settings)} threads"
+    key = circumstances(threads, f"batch {settings.batch_size}", f"amp {settings.amp}")
+    known = _sound(content.get(key))
     started = time.perf_counter()
     new = {
         name: fastest(layer, [settings.batch_size, *shape], ways)
@@ -63,7 +65,7 @@ def autotune(network: nn.Layer, settings: Settings, bfloat16: bool, run: Path | 
         return chooser, ""
     if not new:
         return chooser, f"convolutions: {counted(len(unclear), 'shape')} as measured before, in {memory}"
-    kept = remember(memory, {**remembered(memory), key: {**known, **new}}) or f", kept in {memory}"
+    kept = remember(memory, {**content, key: {**known, **new}}) or f", kept in {memory}"
     return chooser, f"convolutions: {counted(len(new), 'shape')} measured in {seconds:.1f} s{kept}"
 
 
@@ -90,24 +92,16 @@ def _unclear(
     return found
 
 
-def _circumstances(settings: Settings) -> str:
-    """What the fastest way depends on, beside the layer's shape."""
-    parts = (processor.name(), f"{machine.threads(settings)} threads", f"batch {settings.batch_size}")
-    return ", ".join([*parts, f"amp {settings.amp}", f"paddle {paddle.__version__}", *processor.limits()])
-
-
 def _sound(ways: Any) -> Measured:
-    """What a file holds about some circumstances, less what is damaged."""
-    return {name: way for name, way in ways.items() if way in WAYS} if isinstance(ways, dict) else {}
+    """What a file holds, less what is damaged."""
+    found = ways.items() if isinstance(ways, dict) else ()
+    return {name: way for name, way in found if isinstance(way, str) and way in WAYS}
 
 
 def _read_run(file: Path) -> Measured:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if all(way in WAYS for way in content.values()):
-            return content
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        pass
+    content = remembered(file)
+    if content and _sound(content) == content:
+        return content
     raise UserError(
         f"{file}: this is no list of convolutions; remove it, and training goes on with newly measured ones"
     )

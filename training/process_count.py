@@ -1,7 +1,5 @@
 """Number of processes that a network is trained in on this CPU: what is possible, and what is faster."""
 
-import contextlib
-import importlib.metadata
 import math
 import subprocess
 import sys
@@ -10,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import config
-from system import machine, processor
+from system import machine
 from system.errors import UserError
 from system.publishing import finish_publishing
 from system.settings import Settings
 from training import processes
-from training.measurements import remember, remembered
+from training.measurements import circumstances, paddle_build, remember, remembered
 
 # `auto` chooses between one and two: each process has its own batch norm, and more than two have not been measured.
 SEVERAL = 2
@@ -62,19 +60,11 @@ def _obstacle(settings: Settings, number: int) -> str:
     """Returns why a step cannot be divided among so many processes, with a remedy; "" if it can."""
     if sys.platform != "linux":
         return "Paddle trains in several processes on Linux only; use processes=1"
-    if settings.device.startswith("gpu") or (settings.device == "auto" and "gpu" in _paddle()):
+    if settings.device.startswith("gpu") or (settings.device == "auto" and "gpu" in paddle_build()):
         return "they share a CPU; use device=cpu, processes=1, or paddle.distributed.launch for several GPUs"
     if rest := settings.batch_size % number:
         size = settings.batch_size
         return f"batch_size={size} cannot be divided among them; use batch_size={size - rest + number}, or processes=1"
-    return ""
-
-
-def _paddle() -> str:
-    """The build of Paddle that is installed, and its release, without importing it."""
-    for name in ("paddlepaddle-gpu", "paddlepaddle"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return f"{name} {importlib.metadata.version(name)}"
     return ""
 
 
@@ -94,7 +84,8 @@ def _without_measuring(settings: Settings) -> tuple[int, str] | None:
 
 def _faster(settings: Settings, line: Sequence[str]) -> tuple[int, str]:
     """Returns the faster number of processes, and both speeds, which are measured once per machine and network."""
-    file, key = Path(settings.cache_dir) / FILE, _key(settings)
+    file = Path(settings.cache_dir) / FILE
+    key = circumstances(*(f"{name}={getattr(settings, name)}" for name in SPEED))
     known = remembered(file)
     speeds, when = _sound(known.get(key)), "measured before"
     if speeds is None:
@@ -116,20 +107,6 @@ def seconds_per_step(line: Sequence[str], count: int) -> float:
             return float(output.splitlines()[-1])
         except (subprocess.TimeoutExpired, ValueError, IndexError):
             return math.inf
-
-
-def _key(settings: Settings) -> str:
-    """Everything that the speed depends on."""
-    vectors = " ".join(sorted(flag for flag in processor.instruction_sets() if flag.startswith(("avx", "amx"))))
-    parts = [
-        processor.name(),
-        f"{machine.cores()} cores",
-        *processor.limits(),
-        _paddle(),
-        *(f"{name}={getattr(settings, name)}" for name in SPEED),
-        vectors,
-    ]
-    return ", ".join(parts)
 
 
 def _sound(found: Any) -> list[float] | None:

@@ -19,6 +19,16 @@ CLASSES = 10
 WARM_UP, FEWEST, SECONDS = 2, 3, 3.0
 
 
+def new_model(settings: Settings) -> tuple[Classifier, paddle.Model]:
+    """Makes a new network, and the model that trains it as train.py does, for CLASSES classes."""
+    inner = networks.construct(settings.network, CLASSES, settings.image_shape)
+    network = Classifier(inner, settings.mean, settings.std)
+    optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 1))
+    model = paddle.Model(network)
+    model.prepare(optimizer, losses.Loss(), [MeanLoss(), Accuracy(), Recall(CLASSES)])
+    return network, model
+
+
 def seconds_per_step(settings: Settings) -> float:
     """Trains with the network, image_shape, batch_size and amp of the settings, as train.py does, and takes the time.
 
@@ -27,13 +37,8 @@ def seconds_per_step(settings: Settings) -> float:
     Returns:
         The median.
     """
-    network = Classifier(
-        networks.construct(settings.network, CLASSES, settings.image_shape), settings.mean, settings.std
-    )
     device = setup.select_device(settings)
-    optimizer = optim.make_optimizer(settings, network, optim.Schedule(settings, 1))
-    model = paddle.Model(network)
-    model.prepare(optimizer, losses.Loss(), [MeanLoss(), Accuracy(), Recall(CLASSES)])
+    network, model = new_model(settings)
     generator, count = np.random.default_rng(settings.seed), processes.images_per_process(settings)
     images = generator.integers(0, 256, (count, *settings.image_shape), np.uint8)
     labels = generator.integers(0, CLASSES, count)
