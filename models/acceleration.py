@@ -1,7 +1,7 @@
 """Acceleration: faster layers for training on a CPU, with the same weights and results.
 
-Convolutions are computed in another way (models/convolutions.py). Paddle's bias, ReLU and max pooling take as long as a
-small convolution; other operators of Paddle compute the same numbers faster.
+Convolutions are computed by other algorithms (models/convolutions.py). Paddle's bias, ReLU and max pooling take as long
+as a small convolution; other operators of Paddle compute the same numbers faster.
 """
 
 import collections
@@ -17,7 +17,7 @@ from paddle.nn import functional
 
 from models import onednn
 from models.classifier import Classifier, main_output
-from models.convolutions import Chooser, Convolve
+from models.convolutions import AlgorithmSelector, Convolve
 
 Forward = Callable[[paddle.Tensor], paddle.Tensor]
 
@@ -31,12 +31,12 @@ def speed_up(network: nn.Layer, convolution: Convolve | None = None) -> Iterator
     for some networks.
 
     Args:
-        convolution: Computes a layer's convolution without the bias; by default in the way of the rule.
+        convolution: Computes a layer's convolution without the bias; by default with the algorithm of the rule.
 
     Yields:
         The number of layers replaced.
     """
-    forwards = _faster_forwards(network, convolution or Chooser())
+    forwards = _faster_forwards(network, convolution or AlgorithmSelector())
     for layer, forward in forwards:
         layer.forward = forward
     try:

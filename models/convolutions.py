@@ -1,4 +1,4 @@
-"""Convolutions: the ways to compute one in a training on a CPU, and which of them a layer takes.
+"""Convolutions: the algorithms that compute one in a training on a CPU, and the choice among them.
 
 Paddle convolves image by image: in the last stages of a network, where maps have a few pixels and kernels millions of
 weights, every step reads all weights once per image. Here a batch becomes one matrix product, or oneDNN's.
@@ -21,7 +21,7 @@ Convolve = Callable[[nn.Conv2D, paddle.Tensor], paddle.Tensor]
 # Largest map (height x width of the output) for which a matrix product beats Paddle's own convolution: of 1x1 kernels,
 # whose inputs need no rearranging; and of all, where there is no oneDNN (2 cores, 13 networks and sizes).
 MAX_POSITIONS_1X1, MAX_POSITIONS_ALONE, MAX_POSITIONS_1X1_ALONE = 49, 49, 196
-# Timed passes over a layer, after one that is not; and how much less time than the default's another way has to take.
+# Timed passes over a layer, after one that is not; and how much less time another algorithm than the rule's must take.
 TIMED_PASSES, MIN_GAIN = 3, 0.1
 
 
@@ -55,7 +55,7 @@ def by_onednn(layer: nn.Conv2D, images: paddle.Tensor, dtype: str = "float32") -
     return onednn.convolve(images, layer.weight, layer._stride, layer._padding, layer._groups, dtype)
 
 
-WAYS: dict[str, Convolve] = {
+ALGORITHMS: dict[str, Convolve] = {
     "paddle": plain,
     "product": by_product,
     "onednn": by_onednn,
@@ -69,11 +69,11 @@ def output_size(layer: nn.Conv2D, images: paddle.Tensor) -> list[int]:
     return [(side + 2 * layer._padding - kernel) // stride + 1 for side, kernel, stride in sides]
 
 
-class Chooser:
-    """Convolves each layer in one of WAYS: the one that was measured for its shape, else the one by rule.
+class AlgorithmSelector:
+    """Convolves each layer by one of ALGORITHMS: the one that was measured for its shape, else the one by rule.
 
     Args:
-        measured: Names of ways by `shape_name`.
+        measured: Names of algorithms by `shape_name`.
         bfloat16: Whether trained layers may be computed in bfloat16. Frozen ones, and validation, are float32.
     """
 
@@ -82,32 +82,32 @@ class Chooser:
 
     def __call__(self, layer: nn.Conv2D, images: paddle.Tensor) -> paddle.Tensor:
         """Convolves images [N, C, H, W] without the bias; call it within `acceleration.speed_up`."""
-        return WAYS[self.way(layer, images)](layer, images)
+        return ALGORITHMS[self.algorithm(layer, images)](layer, images)
 
-    def way(self, layer: nn.Conv2D, images: paddle.Tensor) -> str:
-        """Returns the name of the way that a layer takes."""
+    def algorithm(self, layer: nn.Conv2D, images: paddle.Tensor) -> str:
+        """Returns the name of the algorithm for a layer."""
         rounds = self.bfloat16 and paddle.is_grad_enabled() and not layer.weight.stop_gradient
         sizes = images.shape[0], *output_size(layer, images)
-        way = self.measured.get(shape_name(layer, images))
-        if not way and rounds and layer._groups == 1 and is_worth_it(layer.weight.shape, images.size, *sizes):
-            way = "bfloat16"
+        algorithm = self.measured.get(shape_name(layer, images))
+        if not algorithm and rounds and layer._groups == 1 and is_worth_it(layer.weight.shape, images.size, *sizes):
+            algorithm = "bfloat16"
         # A run may go on where oneDNN is not what it was.
-        if (way == "bfloat16" and not rounds) or (way == "onednn" and onednn.fault("float32")):
-            way = None
-        return way or _by_rule(layer, *sizes[1:])
+        if (algorithm == "bfloat16" and not rounds) or (algorithm == "onednn" and onednn.fault("float32")):
+            algorithm = None
+        return algorithm or _by_rule(layer, *sizes[1:])
 
     def candidates(self, layer: nn.Conv2D, images: paddle.Tensor) -> list[str]:
-        """Returns the ways of which none is the fastest everywhere, that of the rule first; one where it always is."""
+        """Returns the algorithms that may be the fastest, that of the rule first; only that where it always is."""
         first = _by_rule(layer, *output_size(layer, images))
         if layer._groups != 1 or onednn.fault("float32"):
             return [first]
         others = ["paddle", "product", "onednn"] if layer._kernel_size == [1, 1] else []
         others += ["bfloat16"] if self.bfloat16 else []
-        return [first, *(way for way in others if way != first)]
+        return [first, *(algorithm for algorithm in others if algorithm != first)]
 
 
 def _by_rule(layer: nn.Conv2D, height: int, width: int) -> str:
-    """The way in float32 that is mostly the fastest; height and width are the output's."""
+    """The algorithm in float32 that is mostly the fastest; height and width are the output's."""
     alone, is_1x1 = bool(onednn.fault("float32")), layer._kernel_size == [1, 1]
     limit = MAX_POSITIONS_1X1_ALONE if alone else MAX_POSITIONS_1X1
     limit = limit if is_1x1 else MAX_POSITIONS_ALONE * alone
@@ -123,23 +123,23 @@ def shape_name(layer: nn.Conv2D, images: paddle.Tensor) -> str:
 
 
 @paddle.enable_grad()
-def fastest(layer: nn.Conv2D, shape: Sequence[int], ways: Sequence[str]) -> str:
-    """Measures a layer's output and gradients on images of this shape, the ways in turns.
+def fastest(layer: nn.Conv2D, shape: Sequence[int], algorithms: Sequence[str]) -> str:
+    """Measures a layer's output and gradients on images of this shape, the algorithms in turns.
 
     Returns:
-        The first of the ways, unless another one takes less time by MIN_GAIN.
+        The first of the algorithms, unless another one takes less time by MIN_GAIN.
     """
     # Not paddle's generator, which goes on as if nothing had been measured.
     pixels = np.random.default_rng(0).standard_normal(shape, np.float32)
     images = paddle.to_tensor(pixels, stop_gradient=False)
     inputs = [images, *([] if layer.weight.stop_gradient else [layer.weight])]
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {algorithm: [] for algorithm in algorithms}
     with onednn.enabled():
-        for way in [*ways] * (TIMED_PASSES + 1):
+        for algorithm in [*algorithms] * (TIMED_PASSES + 1):
             started = time.perf_counter()
-            maps = WAYS[way](layer, images)
+            maps = ALGORITHMS[algorithm](layer, images)
             paddle.grad(maps, inputs, maps.detach())
-            seconds[way].append(time.perf_counter() - started)
-    best = {way: min(times[1:]) for way, times in seconds.items()}
+            seconds[algorithm].append(time.perf_counter() - started)
+    best = {algorithm: min(times[1:]) for algorithm, times in seconds.items()}
     winner = min(best, key=best.__getitem__)
-    return winner if best[winner] < (1 - MIN_GAIN) * best[ways[0]] else ways[0]
+    return winner if best[winner] < (1 - MIN_GAIN) * best[algorithms[0]] else algorithms[0]

@@ -1,4 +1,4 @@
-"""Autotuning: which way computes each convolution fastest on this processor, measured once and remembered."""
+"""Autotuning: which algorithm computes each convolution fastest on this processor, measured once and remembered."""
 
 import json
 import time
@@ -9,7 +9,7 @@ import paddle
 from paddle import nn
 
 from models import acceleration
-from models.convolutions import WAYS, Chooser, fastest, plain, shape_name
+from models.convolutions import ALGORITHMS, AlgorithmSelector, fastest, plain, shape_name
 from system import machine
 from system.errors import UserError
 from system.publishing import write_text
@@ -23,11 +23,11 @@ FILE = "convolutions.json"
 Measured = dict[str, str]
 
 
-def autotune(network: nn.Layer, settings: Settings, bfloat16: bool, run: Path | None) -> tuple[Chooser, str]:
-    """Finds the fastest way of each convolution for which none is always the fastest.
+def autotune(network: nn.Layer, settings: Settings, bfloat16: bool, run: Path | None) -> tuple[AlgorithmSelector, str]:
+    """Finds the fastest algorithm of each convolution for which none is always the fastest.
 
-    A run that has begun goes on with what it began with: other ways round differently. So does another training on this
-    machine, for the same settings give the same weights. Several processes compute by rule.
+    A run that has begun goes on with what it began with: other algorithms round differently. So does another training
+    on this machine, for the same settings give the same weights. Several processes compute by rule.
 
     Args:
         network: On the CPU; its weights and state stay as they are.
@@ -40,45 +40,45 @@ def autotune(network: nn.Layer, settings: Settings, bfloat16: bool, run: Path | 
     Raises:
         UserError: The run's file is damaged, or cannot be written.
     """
-    chooser = Chooser(bfloat16=bfloat16)
+    selector = AlgorithmSelector(bfloat16=bfloat16)
     if machine.rank()[1] > 1:
-        return chooser, ""
+        return selector, ""
     if run and (run / FILE).is_file():
-        chooser.measured = _read_run(run / FILE)
-        return chooser, ""
-    unclear = _unclear(network, settings, chooser)
+        selector.measured = _read_run(run / FILE)
+        return selector, ""
+    undecided = _undecided(network, settings, selector)
     memory, content = Path(settings.cache_dir) / FILE, remembered(Path(settings.cache_dir) / FILE)
     threads = f"{machine.threads(settings)} threads"
     key = circumstances(threads, f"batch {settings.batch_size}", f"amp {settings.amp}")
     known = _sound(content.get(key))
     started = time.perf_counter()
     new = {
-        name: fastest(layer, [settings.batch_size, *shape], ways)
-        for name, (layer, shape, ways) in unclear.items()
-        if known.get(name) not in ways
+        name: fastest(layer, [settings.batch_size, *shape], algorithms)
+        for name, (layer, shape, algorithms) in undecided.items()
+        if known.get(name) not in algorithms
     }
     seconds = time.perf_counter() - started
-    chooser.measured = {name: new.get(name) or known[name] for name in unclear}
-    if run and unclear:
-        write_text(run / FILE, json.dumps(chooser.measured, indent=2) + "\n")
-    if not unclear:
-        return chooser, ""
+    selector.measured = {name: new.get(name) or known[name] for name in undecided}
+    if run and undecided:
+        write_text(run / FILE, json.dumps(selector.measured, indent=2) + "\n")
+    if not undecided:
+        return selector, ""
     if not new:
-        return chooser, f"convolutions: {counted(len(unclear), 'shape')} as measured before, in {memory}"
+        return selector, f"convolutions: {counted(len(undecided), 'shape')} as measured before, in {memory}"
     kept = remember(memory, {**content, key: {**known, **new}}) or f", kept in {memory}"
-    return chooser, f"convolutions: {counted(len(new), 'shape')} measured in {seconds:.1f} s{kept}"
+    return selector, f"convolutions: {counted(len(new), 'shape')} measured in {seconds:.1f} s{kept}"
 
 
-def _unclear(
-    network: nn.Layer, settings: Settings, chooser: Chooser
+def _undecided(
+    network: nn.Layer, settings: Settings, selector: AlgorithmSelector
 ) -> dict[str, tuple[nn.Conv2D, list[int], list[str]]]:
-    """Lists the convolutions with more than one candidate, one for each `shape_name`: layer, image [C, H, W], ways."""
+    """Lists the convolutions with several candidates, by `shape_name`: layer, image [C, H, W], candidates."""
     found = {}
 
     def convolve(layer: nn.Conv2D, images: paddle.Tensor) -> paddle.Tensor:
-        ways = chooser.candidates(layer, images)
-        if len(ways) > 1:
-            found[shape_name(layer, images)] = layer, images.shape[1:], ways
+        algorithms = selector.candidates(layer, images)
+        if len(algorithms) > 1:
+            found[shape_name(layer, images)] = layer, images.shape[1:], algorithms
         return plain(layer, images)
 
     modes = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
@@ -92,10 +92,10 @@ def _unclear(
     return found
 
 
-def _sound(ways: Any) -> Measured:
+def _sound(algorithms: Any) -> Measured:
     """What a file holds, less what is damaged."""
-    found = ways.items() if isinstance(ways, dict) else ()
-    return {name: way for name, way in found if isinstance(way, str) and way in WAYS}
+    found = algorithms.items() if isinstance(algorithms, dict) else ()
+    return {name: algorithm for name, algorithm in found if isinstance(algorithm, str) and algorithm in ALGORITHMS}
 
 
 def _read_run(file: Path) -> Measured:

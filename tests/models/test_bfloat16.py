@@ -59,7 +59,7 @@ def test_outputs_and_gradients_are_float32s_to_bfloat16s_rounding(name, bfloat16
         layer.weight.set_value(layer.weight * -1.3 + 0.01)
         images = generator.standard_normal((count, 24, side, side + 2)).astype("float32")
         expected = passes(layer, images, constant)
-        with acceleration.speed_up(layer, convolutions.WAYS["bfloat16"]):
+        with acceleration.speed_up(layer, convolutions.ALGORITHMS["bfloat16"]):
             found = passes(layer, images, constant)
         gaps = [gap(*pair) for pair in zip(found, expected, strict=True)]
         assert all(one < onednn.TOLERANCES["bfloat16"] for one in gaps), gaps
@@ -73,7 +73,7 @@ def test_bfloat16_computes_what_it_speeds_up(bfloat16_cpu):
     def is_rounded(layer: nn.Layer, count: int = 8, frozen: bool = False, grad: bool = True) -> bool:
         layer.weight.stop_gradient = frozen
         images = paddle.to_tensor(np.random.default_rng(0).standard_normal((count, 64, 28, 28)), "float32", None, False)
-        with paddle.set_grad_enabled(grad), acceleration.speed_up(layer, convolutions.Chooser(bfloat16=True)):
+        with paddle.set_grad_enabled(grad), acceleration.speed_up(layer, convolutions.AlgorithmSelector(bfloat16=True)):
             found = layer(images)
         return gap(found.numpy(), layer(images).numpy()) > 1e-4
 

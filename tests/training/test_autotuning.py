@@ -10,7 +10,7 @@ from paddle import nn
 
 import train
 from models import convolutions, onednn
-from models.convolutions import Chooser, by_product, fastest, plain
+from models.convolutions import AlgorithmSelector, by_product, fastest, plain
 from models.networks import construct
 from system.errors import UserError
 from training import autotuning
@@ -21,15 +21,15 @@ NETWORK = {"network": "shufflenet_v2_x0_25", "image_shape": [3, 32, 32], "epochs
 
 @pytest.fixture
 def measurements(monkeypatch):
-    """Replaces the measurement, for timing must not decide a test: the layers measured, and the way that wins."""
+    """Replaces the measurement, for timing must not decide a test: the layers measured, and the algorithm that wins."""
 
     class Measurements(list):
         winner = "onednn"
 
     made = Measurements()
 
-    def measure(layer, shape, ways):
-        made.append((tuple(layer.weight.shape), tuple(shape), tuple(ways)))
+    def measure(layer, shape, algorithms):
+        made.append((tuple(layer.weight.shape), tuple(shape), tuple(algorithms)))
         return made.winner
 
     monkeypatch.setattr(autotuning, "fastest", measure)
@@ -43,25 +43,25 @@ def read(file):
 def test_a_training_measures_each_shape_once_and_computes_by_what_won(data, settings_for, measurements, monkeypatch):
     """Guards against shapes measured twice, at every start, or measured and then ignored."""
     used = []
-    monkeypatch.setitem(convolutions.WAYS, "onednn", lambda *args: used.append(args[0]) or plain(*args))
+    monkeypatch.setitem(convolutions.ALGORITHMS, "onednn", lambda *args: used.append(args[0]) or plain(*args))
     settings = settings_for("data", **NETWORK, cache_dir="kept")
     train.train(settings)
-    # 1x1 kernels, the batch of the settings, the way of the rule first.
+    # 1x1 kernels, the batch of the settings, the algorithm of the rule first.
     assert len(measurements) == len(set(measurements)) > 5
     assert all(weight[2:] == (1, 1) and shape[0] == settings.batch_size for weight, shape, _ in measurements)
-    assert all(set(ways) == {"paddle", "product", "onednn"} for _, _, ways in measurements)
+    assert all(set(algorithms) == {"paddle", "product", "onednn"} for _, _, algorithms in measurements)
     assert any(layer._kernel_size == [1, 1] for layer in used)
-    ways = read(settings.run / autotuning.FILE)
-    assert set(ways.values()) == {"onednn"} and list(read(Path("kept", autotuning.FILE)).values()) == [ways]
+    algorithms = read(settings.run / autotuning.FILE)
+    assert set(algorithms.values()) == {"onednn"} and list(read(Path("kept", autotuning.FILE)).values()) == [algorithms]
 
     count, network = len(measurements), construct("shufflenet_v2_x0_25", 3, (3, 32, 32))
-    assert autotuning.autotune(network, settings, False, None)[0].measured == ways and len(measurements) == count
+    assert autotuning.autotune(network, settings, False, None)[0].measured == algorithms and len(measurements) == count
     autotuning.autotune(network, settings_for("data", **NETWORK, cache_dir="kept", batch_size=4), False, None)
     assert len(measurements) == 2 * count
 
 
 def test_a_resumed_run_computes_as_it_began_whatever_was_measured_since(data, settings_for, measurements):
-    """Guards against a resume that ends in other weights because another way has won in the meantime."""
+    """Guards against a resume that ends in other weights because another algorithm has won in the meantime."""
     runs = {}
     for name in ("whole", "parts"):
         measurements.winner = "product"
@@ -89,14 +89,14 @@ def test_measuring_changes_neither_network_nor_chance(settings_for, tmp_path):
     expected = paddle.rand([3]).numpy()
     paddle.seed(4)
     settings = settings_for("data", **NETWORK, cache_dir=str(tmp_path))
-    chooser, line = autotuning.autotune(network, settings, False, None)
+    selector, line = autotuning.autotune(network, settings, False, None)
     assert (paddle.rand([3]).numpy() == expected).all()
     assert [layer.training for layer in network.sublayers(include_self=True)] == modes
     assert all((value.numpy() == state[key]).all() for key, value in network.state_dict().items())
     assert all(weight.grad is None for weight in network.parameters())
-    assert chooser.measured and "measured in" in line and str(tmp_path) in line
+    assert selector.measured and "measured in" in line and str(tmp_path) in line
     again, line = autotuning.autotune(network, settings, False, None)
-    assert again.measured == chooser.measured and "as measured before" in line
+    assert again.measured == selector.measured and "as measured before" in line
 
 
 DAMAGES = {"torn": '{"a": {"b', "list": "[]", "text": '{"a": "b"}', "numbers": '{"a": {"b": 1}}'}
@@ -104,22 +104,37 @@ DAMAGES = {"torn": '{"a": {"b', "list": "[]", "text": '{"a": "b"}', "numbers": '
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_memory_is_measured_anew_and_a_damaged_run_is_refused(damage, settings_for, measurements, tmp_path):
-    """Guards against a training that does not start for a file it can make again, or goes on in another way unasked."""
+    """Guards against a start that fails for a file it can make again, and a resume with other algorithms, unasked."""
     run, file = tmp_path / "run", tmp_path / "kept" / autotuning.FILE
     run.mkdir()
     file.parent.mkdir()
     file.write_text(DAMAGES[damage])
     network = construct("shufflenet_v2_x0_25", 3, (3, 32, 32))
     settings = settings_for("data", **NETWORK, cache_dir=str(file.parent))
-    chooser, _ = autotuning.autotune(network, settings, False, run)
-    assert read(run / autotuning.FILE) == chooser.measured in read(file).values()
+    selector, _ = autotuning.autotune(network, settings, False, run)
+    assert read(run / autotuning.FILE) == selector.measured in read(file).values()
     (run / autotuning.FILE).write_text(DAMAGES[damage])
     with pytest.raises(UserError, match="remove it"):
         autotuning.autotune(network, settings, False, run)
 
 
+@pytest.mark.parametrize("damage", [[], 1, "fastest"])
+def test_an_entry_that_is_no_algorithm_is_measured_anew(damage, settings_for, measurements, tmp_path):
+    """Guards against a traceback for a value that somebody has edited, where the rest of the file is sound."""
+    network = construct("shufflenet_v2_x0_25", 3, (3, 32, 32))
+    settings = settings_for("data", **NETWORK, cache_dir=str(tmp_path))
+    selector, _ = autotuning.autotune(network, settings, False, None)
+    content = read(tmp_path / autotuning.FILE)
+    (algorithms,) = content.values()
+    algorithms[next(iter(algorithms))] = damage
+    (tmp_path / autotuning.FILE).write_text(json.dumps(content))
+    count = len(measurements)
+    assert autotuning.autotune(network, settings, False, None)[0].measured == selector.measured
+    assert len(measurements) == count + 1
+
+
 def test_a_memory_that_cannot_be_written_is_said(settings_for, measurements, tmp_path):
-    """Guards against a silent end of reproducibility: measured each time, other ways may win."""
+    """Guards against a silent end of reproducibility: measured each time, other algorithms may win."""
     (tmp_path / "kept").write_text("")
     network = construct("shufflenet_v2_x0_25", 3, (3, 32, 32))
     settings = settings_for("data", **NETWORK, cache_dir=str(tmp_path / "kept"))
@@ -130,8 +145,8 @@ def test_several_processes_compute_by_rule(settings_for, measurements, monkeypat
     """Guards against processes of one training that measure for themselves."""
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
     network = construct("shufflenet_v2_x0_25", 3, (3, 32, 32))
-    chooser, line = autotuning.autotune(network, settings_for("data", **NETWORK), False, None)
-    assert not measurements and not chooser.measured and not line
+    selector, line = autotuning.autotune(network, settings_for("data", **NETWORK), False, None)
+    assert not measurements and not selector.measured and not line
 
 
 @pytest.mark.parametrize(("slow", "expected"), [("product", "paddle"), ("paddle", "product"), ("neither", "product")])
@@ -140,39 +155,39 @@ def test_the_rule_is_left_only_for_a_way_that_takes_clearly_less_time(slow, expe
     now = [0.0]
     monkeypatch.setattr(convolutions.time, "perf_counter", lambda: now[0])
 
-    def taking(way, name):
+    def taking(convolution, name):
         def convolve(layer, images):
             now[0] += 2.0 if name == slow else 1.0 + 0.05 * (name == "product")
-            return way(layer, images)
+            return convolution(layer, images)
 
         return convolve
 
-    for name, way in (("product", by_product), ("paddle", plain)):
-        monkeypatch.setitem(convolutions.WAYS, name, taking(way, name))
+    for name, convolution in (("product", by_product), ("paddle", plain)):
+        monkeypatch.setitem(convolutions.ALGORITHMS, name, taking(convolution, name))
     assert fastest(nn.Conv2D(4, 4, 1), [2, 4, 5, 5], ["product", "paddle"]) == expected
 
 
 def test_a_bfloat16_that_won_computes_trained_layers_only():
     """Guards against validation, and frozen layers, in other numbers than evaluate.py's."""
     layer, images = nn.Conv2D(8, 8, 1), paddle.randn([2, 8, 20, 20])
-    chooser = Chooser({convolutions.shape_name(layer, images): "bfloat16"}, bfloat16=True)
-    assert chooser.way(layer, images) == "bfloat16"
+    selector = AlgorithmSelector({convolutions.shape_name(layer, images): "bfloat16"}, bfloat16=True)
+    assert selector.algorithm(layer, images) == "bfloat16"
     with paddle.no_grad():
-        assert chooser.way(layer, images) == "paddle"
+        assert selector.algorithm(layer, images) == "paddle"
     layer.weight.stop_gradient = True
-    assert chooser.way(layer, images) == "paddle"
+    assert selector.algorithm(layer, images) == "paddle"
 
 
 def test_what_was_measured_is_used_for_that_layer_only_and_where_it_works(monkeypatch):
     """Guards against a grouped layer computed as one without groups, and a resume where oneDNN computes wrongly."""
     layer, grouped = nn.Conv2D(1, 8, 1), nn.Conv2D(8, 8, 1, groups=8)
     images = {layer: paddle.zeros([2, 1, 9, 9]), grouped: paddle.zeros([2, 8, 9, 9])}
-    product = Chooser({convolutions.shape_name(layer, images[layer]): "product"})
-    assert [product.way(one, images[one]) for one in images] == ["product", "onednn"]
-    chosen = Chooser({convolutions.shape_name(layer, images[layer]): "onednn"})
-    assert chosen.way(layer, images[layer]) == "onednn"
+    product = AlgorithmSelector({convolutions.shape_name(layer, images[layer]): "product"})
+    assert [product.algorithm(one, images[one]) for one in images] == ["product", "onednn"]
+    chosen = AlgorithmSelector({convolutions.shape_name(layer, images[layer]): "onednn"})
+    assert chosen.algorithm(layer, images[layer]) == "onednn"
     monkeypatch.setattr(onednn, "fault", lambda dtype: "raises RuntimeError")
-    assert chosen.way(layer, images[layer]) == "product"
+    assert chosen.algorithm(layer, images[layer]) == "product"
 
 
 @pytest.mark.parametrize(
@@ -186,8 +201,9 @@ def test_what_was_measured_is_used_for_that_layer_only_and_where_it_works(monkey
     ],
 )
 def test_without_a_measurement_the_rule_decides(layer, side, expected):
-    """Guards against a rule that sends layers to a slower way."""
-    assert Chooser().way(layer, paddle.zeros([2, layer.weight.shape[1] * layer._groups, side, side])) == expected
+    """Guards against a rule that sends layers to a slower algorithm."""
+    images = paddle.zeros([2, layer.weight.shape[1] * layer._groups, side, side])
+    assert AlgorithmSelector().algorithm(layer, images) == expected
 
 
 def test_what_is_measured_is_what_trains(monkeypatch):
@@ -198,6 +214,6 @@ def test_what_is_measured_is_what_trains(monkeypatch):
         enabled.append(paddle.get_flags(onednn.FLAG)[onednn.FLAG])
         return plain(layer, images)
 
-    monkeypatch.setitem(convolutions.WAYS, "onednn", convolve)
+    monkeypatch.setitem(convolutions.ALGORITHMS, "onednn", convolve)
     fastest(nn.Conv2D(4, 4, 1), [2, 4, 5, 5], ["onednn"])
     assert enabled and all(enabled)
